@@ -1,0 +1,1 @@
+"""Registered, versioned transformations and the child process that runs them."""

@@ -1,0 +1,1 @@
+"""Evidence before deletion: proofs, policy, the trash."""

@@ -1,0 +1,1 @@
+"""How a missing file comes back: a pure plan, a lease, a recall, one commit."""

@@ -1,0 +1,1 @@
+"""Where bytes can come from; each source writes to staging only."""

@@ -1,0 +1,1 @@
+"""Shipped test tools: fault points and loopback sources."""
