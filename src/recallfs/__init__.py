@@ -1,2 +1,36 @@
-"""Delete derived NWB/HDF5 files and go on as if they were there."""
+"""Delete derived NWB/HDF5 files and go on as if they were there.
+
+``import recallfs`` is cheap and changes nothing; what is named here is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recallfs.filesystem import RecallFileSystem
+    from recallfs.readers import install, uninstall
+    from recallfs.recipes.model import recipe
+
 __version__ = "0.1.0"
+
+__all__ = ["RecallFileSystem", "__version__", "install", "recipe", "uninstall"]
+
+_PLACES = {
+    "RecallFileSystem": "recallfs.filesystem",
+    "install": "recallfs.readers",
+    "recipe": "recallfs.recipes.model",
+    "uninstall": "recallfs.readers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -97,7 +97,7 @@ def write_record(path: Path, content: bytes, *, mode: int = 0o664) -> None:
             file.flush()
             os.fsync(file.fileno())
         fault_point("record.written")
-        os.rename(temporary, path)
+        temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -159,7 +159,7 @@ def rename_without_replacing(source: Path, target: Path) -> None:
         fault_point("place.linked")
     else:
         fault_point("place.linked")
-        os.unlink(source)
+        source.unlink()
     fault_point("place.unstaged")
 
 

@@ -88,7 +88,6 @@ class RecallError(Exception):
     """
 
     default_kind = "invalid-input"
-    default_errno: int | None = None
 
     def __init__(
         self, message: str, *, kind: str | None = None, details: Mapping[str, Any] | None = None
@@ -98,8 +97,6 @@ class RecallError(Exception):
         self.kind = kind or self.default_kind
         self.details: dict[str, Any] = dict(details or {})
         self.exit_code = KINDS[self.kind].exit_code
-        if isinstance(self, OSError):
-            self.errno = self.default_errno
 
     def __str__(self) -> str:
         return self.message
@@ -140,25 +137,36 @@ def _subclasses(cls: type[RecallError]) -> list[type[RecallError]]:
     return [cls, *(sub for child in cls.__subclasses__() for sub in _subclasses(child))]
 
 
+class _SystemError(RecallError, OSError):
+    """An error that code written for plain files knows by its ``errno``."""
+
+    default_errno = errno.EIO
+
+    def __init__(
+        self, message: str, *, kind: str | None = None, details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, kind=kind, details=details)
+        self.errno = self.default_errno
+
+
 class InvalidInputError(RecallError, ValueError):
     """What was asked cannot be done as asked; change the request."""
 
 
-class NotRecallableError(RecallError, FileNotFoundError):
+class NotRecallableError(_SystemError, FileNotFoundError):
     """Every source answered 'absent'; nothing can bring the file back."""
 
     default_kind = "not-recallable"
     default_errno = errno.ENOENT
 
 
-class SourceError(RecallError, OSError):
+class SourceError(_SystemError):
     """A source is unavailable; the same request may succeed later.
 
     Never a `FileNotFoundError`: zarr would take that for a missing chunk and fill zeros.
     """
 
     default_kind = "source-unavailable"
-    default_errno = errno.EIO
 
 
 class SourceTimeoutError(SourceError, TimeoutError):
@@ -175,21 +183,20 @@ class SourceRateLimitError(SourceError):
     default_errno = errno.EAGAIN
 
 
-class AccessError(RecallError, PermissionError):
+class AccessError(_SystemError, PermissionError):
     """The caller may not do this."""
 
     default_kind = "access-denied"
     default_errno = errno.EACCES
 
 
-class IntegrityError(RecallError, OSError):
+class IntegrityError(_SystemError):
     """Bytes or content differ from what is on record; they were not served.
 
     ``details`` holds ``expected``, ``actual`` and, for HDF5, ``objects`` that differ.
     """
 
     default_kind = "digest-mismatch"
-    default_errno = errno.EIO
 
 
 class RecomputeError(RecallError):
@@ -208,7 +215,7 @@ class EnvironmentMismatchError(RecomputeError):
     default_kind = "environment-mismatch"
 
 
-class ConflictError(RecallError, FileExistsError):
+class ConflictError(_SystemError, FileExistsError):
     """Going on would overwrite or drop something that is not ours to drop."""
 
     default_kind = "conflict"

@@ -161,10 +161,13 @@ class Derivation:
     ----------
     key : str
         BLAKE3 (hex) of what determines the result; see `recallfs.recipes.model.derivation_key`.
-    seed : int
-        128 bits; what a seeded worker derives object ids and random numbers from.
+    seed : int or None
+        128 bits; what a seeded worker derives object ids and random numbers from. None for a
+        recipe that is run without seeding.
     started_at : str
         ISO time that a seeded worker reports as 'now'.
+    timeout_s, memory_bytes : float, int or None
+        Limits of a run, as the recipe declared them.
     environment_id : str
         Digest of the environment that the run was recorded in.
     """
@@ -177,11 +180,13 @@ class Derivation:
     parameters: Mapping[str, Any]
     inputs: tuple[InputRef, ...]
     outputs: tuple[OutputRef, ...]
-    seed: int
+    seed: int | None
     started_at: str
     threads: int
     environment_id: str
     seconds: float
+    timeout_s: float | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -334,4 +339,6 @@ def format_size(size_bytes: float) -> str:
 
 def display_name(path: str) -> str:
     """Make a path safe to print: control characters are replaced, so it cannot drive a terminal."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" else c for c in path)
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" else c for c in path
+    )

@@ -1,0 +1,117 @@
+"""Who holds a lease or has work in hand: a process that can be told alive or dead."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process, named so that no later process can be taken for it.
+
+    Parameters
+    ----------
+    host : str
+        Host name and boot, so that a reboot makes all earlier holders dead.
+    pid : int
+    started : str
+        The process's start time as the kernel counts it; guards against reused process ids.
+    """
+
+    host: str
+    pid: int
+    started: str
+
+    @classmethod
+    def current(cls) -> Holder:
+        """Return the calling process."""
+        pid = os.getpid()
+        return cls(_host(), pid, _start_time(pid) or "?")
+
+    @classmethod
+    def parse(cls, text: str) -> Holder:
+        """Read what `str` wrote; nonsense gives a holder that is never known to be dead."""
+        host, _, rest = text.partition("|")
+        pid, _, started = rest.partition("|")
+        return cls(host, int(pid) if pid.isdigit() else 0, started.partition("|")[0])
+
+    def __str__(self) -> str:
+        return f"{self.host}|{self.pid}|{self.started}"
+
+    def token(self) -> str:
+        """Spell the holder as part of a file name; `from_token` is the way back."""
+        name, _, boot = self.host.partition("/")
+        return f"{_short(name)}-{_short(boot)}-{self.pid}-{self.started}"
+
+    @classmethod
+    def from_token(cls, token: str) -> Holder | None:
+        """Read the start of a file name made with `token`; None for another host's or no token."""
+        parts = token.split("-")
+        own_name, _, own_boot = _host().partition("/")
+        if len(parts) < 4 or parts[0] != _short(own_name) or not parts[2].isdigit():
+            return None
+        boot = own_boot if parts[1] == _short(own_boot) else "an earlier boot"
+        return cls(f"{own_name}/{boot}", int(parts[2]), parts[3])
+
+    def is_known_dead(self) -> bool:
+        """Tell whether the process has surely ended; of other hosts nothing is known."""
+        name, _, boot = self.host.partition("/")
+        own_name, _, own_boot = _host().partition("/")
+        if name != own_name or self.pid == 0:
+            return False
+        if boot != own_boot:
+            return True
+        return _start_time(self.pid) != self.started
+
+
+def _short(text: str) -> str:
+    return blake3(text.encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _host() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot = "?"
+    return f"{socket.gethostname()}/{boot}"
+
+
+def _start_time(pid: int) -> str | None:
+    """Start time of a process in clock ticks since boot; None if there is no such process."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return _start_time_without_proc(pid)
+    # The command name, in parentheses, may itself hold spaces and parentheses.
+    fields = status.rpartition(")")[2].split()
+    # A zombie holds nothing any more.
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _start_time_without_proc(pid: int) -> str | None:
+    if Path("/proc/self/stat").exists():
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "?"
+
+
+def user_name() -> str:
+    """Return who is acting, for the audit trail: ``user@host``."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"

@@ -1,0 +1,253 @@
+"""The sidecar ``rsc1``: everything needed to recall one entry, in one self-digested file.
+
+A sidecar is JSON: ``{"format": "rsc1", "digest": <BLAKE3 of the body's canonical JSON>,
+"body": {…}}``. It is the evidence; the catalog only indexes it. The byte-level page is
+docs/reference/formats/rsc1.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blake3 import blake3
+
+from recallfs.errors import CatalogError, IntegrityError, InvalidInputError
+from recallfs.values import (
+    Copy,
+    Derivation,
+    Entry,
+    InputRef,
+    Level,
+    Metadata,
+    OutputRef,
+    Proof,
+    State,
+    canonical_json,
+)
+
+FORMAT = "rsc1"
+SUFFIX = ".rsc1"
+
+
+@dataclass(frozen=True)
+class Incarnation:
+    """An accepted byte form of an entry; the first one is the original's."""
+
+    sha256: str
+    size_bytes: int
+    level: Level
+    recorded_at: str
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A wish that an entry be kept resident, or its end."""
+
+    is_pinned: bool
+    reason: str
+    made_by: str
+    made_at: str
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """The end of a proof, before its time."""
+
+    proof_id: str
+    reason: str
+    made_by: str
+    made_at: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """The release that an entry is in.
+
+    Parameters
+    ----------
+    stage : {"intended", "trashed", "purged"}
+    evidence : str
+        What it rests on: ``proof:<id>`` or ``copies``.
+    inode_watched : bool
+        Whether the system confirmed, at that moment, that nobody had the file open.
+    """
+
+    stage: str
+    at: str
+    by: str
+    purge_after: str
+    evidence: str
+    inode_watched: bool
+
+
+@dataclass(frozen=True)
+class SkeletonRef:
+    """Where the kept part of an entry is: ``skeletons/aa/<digest>.rsk1`` in store and vault."""
+
+    digest: str
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known of an entry."""
+
+    store_id: str
+    entry: Entry
+    blocks: bytes
+    incarnations: tuple[Incarnation, ...]
+    copies: tuple[Copy, ...] = ()
+    derivations: tuple[Derivation, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+    revocations: tuple[Revocation, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    release: Release | None = None
+    skeleton: SkeletonRef | None = None
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """sha256 digests that the entry's bytes may have."""
+        return frozenset(incarnation.sha256 for incarnation in self.incarnations)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the newest word on pinning is 'pinned'."""
+        return bool(self.pins) and self.pins[-1].is_pinned
+
+    def derivation(self, at: str) -> Derivation | None:
+        """Return the derivation to run at the ISO time `at`: the newest proved, else the last."""
+        by_id = {derivation.id: derivation for derivation in self.derivations}
+        for proof in self.valid_proofs(at):
+            if proof.derivation_id in by_id:
+                return by_id[proof.derivation_id]
+        return self.derivations[-1] if self.derivations else None
+
+    def valid_proofs(self, at: str) -> list[Proof]:
+        """Return the proofs that count at the ISO time `at`, newest first."""
+        revoked = {revocation.proof_id for revocation in self.revocations}
+        valid = [p for p in self.proofs if p.id not in revoked and p.made_at <= at < p.valid_until]
+        return sorted(valid, key=lambda proof: proof.made_at, reverse=True)
+
+
+def encode(record: Record) -> bytes:
+    """Write a record as a sidecar's bytes."""
+    body = _body(record)
+    digest = blake3(canonical_json(body)).hexdigest()
+    document = {"format": FORMAT, "digest": digest, "body": body}
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def decode(content: bytes, *, name: str = "sidecar") -> Record:
+    """Read a sidecar's bytes.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in an error.
+
+    Raises
+    ------
+    IntegrityError
+        Kind ``damaged-record``: torn, altered, or not a sidecar.
+    CatalogError
+        Kind ``schema-version``: a sidecar of a newer format.
+    """
+    try:
+        document = json.loads(content)
+        found, digest, body = document["format"], document["digest"], document["body"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(name, "it is torn or no sidecar") from error
+    if found != FORMAT:
+        raise CatalogError(
+            f"{name} has the format {found!r}; this recallfs reads {FORMAT}. Update recallfs.",
+            kind="schema-version",
+        )
+    try:
+        actual = blake3(canonical_json(body)).hexdigest()
+    except InvalidInputError as error:
+        raise _damaged(name, "its body is not canonical") from error
+    if actual != digest:
+        raise _damaged(name, f"its digest is {actual}, recorded was {digest}")
+    try:
+        return _record(body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(name, f"a field is missing or malformed ({error})") from error
+
+
+def _damaged(name: str, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"{name} is damaged: {why}. Restore it from the vault.",
+        kind="damaged-record",
+        details={"name": name},
+    )
+
+
+def _body(record: Record) -> dict[str, Any]:
+    entry = dataclasses.asdict(record.entry)
+    del entry["identity"]  # what one computer's file system says is not evidence
+    entry["state"] = record.entry.state.value
+    return {
+        "store_id": record.store_id,
+        "entry": entry,
+        "blocks": base64.b64encode(record.blocks).decode("ascii"),
+        "incarnations": [_plain(item) for item in record.incarnations],
+        "copies": [_plain(item) for item in record.copies],
+        "derivations": [
+            {
+                **dataclasses.asdict(item),
+                "seed": None if item.seed is None else f"{item.seed:032x}",
+            }
+            for item in record.derivations
+        ],
+        "proofs": [_plain(item) for item in record.proofs],
+        "revocations": [_plain(item) for item in record.revocations],
+        "pins": [_plain(item) for item in record.pins],
+        "release": record.release and _plain(record.release),
+        "skeleton": record.skeleton and _plain(record.skeleton),
+    }
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    values = dataclasses.asdict(item)
+    return {
+        key: value.value if isinstance(value, Level) else value for key, value in values.items()
+    }
+
+
+def _record(body: Mapping[str, Any]) -> Record:
+    entry = dict(body["entry"])
+    return Record(
+        store_id=body["store_id"],
+        entry=Entry(
+            **{**entry, "metadata": Metadata(**entry["metadata"]), "state": State(entry["state"])}
+        ),
+        blocks=base64.b64decode(body["blocks"], validate=True),
+        incarnations=tuple(_levelled(Incarnation, item) for item in body["incarnations"]),
+        copies=tuple(Copy(**item) for item in body["copies"]),
+        derivations=tuple(_derivation(item) for item in body["derivations"]),
+        proofs=tuple(_levelled(Proof, item) for item in body["proofs"]),
+        revocations=tuple(Revocation(**item) for item in body["revocations"]),
+        pins=tuple(Pin(**item) for item in body["pins"]),
+        release=body["release"] and Release(**body["release"]),
+        skeleton=body["skeleton"] and SkeletonRef(**body["skeleton"]),
+    )
+
+
+def _levelled(kind: Any, item: Mapping[str, Any]) -> Any:
+    return kind(**{**item, "level": Level(item["level"])})
+
+
+def _derivation(item: Mapping[str, Any]) -> Derivation:
+    return Derivation(
+        **{
+            **item,
+            "seed": None if item["seed"] is None else int(item["seed"], 16),
+            "inputs": tuple(InputRef(**reference) for reference in item["inputs"]),
+            "outputs": tuple(OutputRef(**reference) for reference in item["outputs"]),
+        }
+    )

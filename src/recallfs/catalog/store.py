@@ -1,0 +1,311 @@
+"""A store: a folder, and beside its files ``.recall/`` with what recallfs knows of them.
+
+::
+
+    <root>/.recall/store.toml        name, id and vault of the store
+    <root>/.recall/catalog.sqlite    the index (unless the configuration names a server)
+    <root>/.recall/entries/          sidecars: the evidence
+    <root>/.recall/environments/     what recipes ran in
+    <root>/.recall/skeletons/        kept parts of HDF5 files
+    <root>/.recall/staging/          bytes on their way in, one private folder each
+    <root>/.recall/trash/            released bytes that are not yet purged
+    <root>/.recall/rejected/         results that did not match, for `recall diff`
+    <root>/.recall/superseded/       sidecars of files that were written over
+    <root>/.recall/locks/            one writer of evidence at a time
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import functools
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recallfs.atomic import is_full, make_folder, no_space, write_record
+from recallfs.catalog.database import Catalog
+from recallfs.catalog.holder import Holder
+from recallfs.config import StoreSettings
+from recallfs.errors import AccessError, InvalidInputError
+from recallfs.values import CONTROL_FOLDER, normalise_path
+
+_STORE_FILE = "store.toml"
+_FOLDERS = (
+    "entries",
+    "environments",
+    "skeletons",
+    "staging",
+    "trash",
+    "rejected",
+    "superseded",
+    "locks",
+)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that is open.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in URLs.
+    id : str
+        32 hexadecimal digits, given once at `recall init`.
+    root : Path
+        Real path of the managed folder.
+    vault : Path
+        Second failure domain for evidence.
+    settings : StoreSettings
+    """
+
+    name: str
+    id: str
+    root: Path
+    vault: Path
+    settings: StoreSettings
+
+    @property
+    def control(self) -> Path:
+        """Folder of what recallfs itself writes."""
+        return self.root / CONTROL_FOLDER
+
+    @functools.cached_property
+    def catalog(self) -> Catalog:
+        """The store's catalog."""
+        url = self.settings.catalog or f"sqlite:///{self.control / 'catalog.sqlite'}"
+        return Catalog(url, self.id)
+
+    def url(self, path: str) -> str:
+        """Return the address of a path in this store."""
+        return f"recall://{self.name}/{path}"
+
+    def locate(self, path: str) -> Path:
+        """Return where a path of the store is on disk.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``invalid-path``: it is malformed, or a symlink leads out of the root.
+        """
+        relative = normalise_path(path)
+        place = self.root / relative
+        try:
+            real = Path(os.path.realpath(place))
+        except OSError as error:
+            raise InvalidInputError(
+                f"{path!r} cannot be a path: {error.strerror}.", kind="invalid-path"
+            ) from error
+        if real == place:
+            return place
+        inside = real.is_relative_to(self.root) and not real.is_relative_to(self.control)
+        if not inside:
+            raise InvalidInputError(
+                f"{self.url(relative)} leads out of the store by a symlink; "
+                "files outside the root are not managed.",
+                kind="invalid-path",
+                details={"path": relative},
+            )
+        return place
+
+    def relative(self, place: Path) -> str | None:
+        """Return the store path of an absolute path, or None if it is not below the root."""
+        parent = Path(os.path.realpath(place.parent)) / place.name
+        for candidate in (place, parent, Path(os.path.realpath(place))):
+            if candidate.is_relative_to(self.root) and candidate != self.root:
+                return candidate.relative_to(self.root).as_posix()
+        return None
+
+    def sidecar_path(self, entry_id: str) -> Path:
+        """Return where an entry's sidecar is."""
+        return self.control / "entries" / entry_id[:2] / f"{entry_id}.rsc1"
+
+    def environment_path(self, identifier: str) -> Path:
+        """Return where a captured environment is."""
+        return self.control / "environments" / f"{identifier}.json"
+
+    def skeleton_path(self, digest: str) -> Path:
+        """Return where a skeleton is."""
+        return self.control / "skeletons" / digest[:2] / f"{digest}.rsk1"
+
+    def trash_path(self, entry_id: str) -> Path:
+        """Return where an entry's released bytes wait."""
+        return self.control / "trash" / entry_id
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Make a private folder for bytes on their way in; it is gone afterwards.
+
+        Raises
+        ------
+        AccessError
+            If the caller may not write to the store.
+        SourceError
+            Kind ``no-space`` if the disk is full.
+        """
+        name = f"{Holder.current().token()}-{uuid.uuid4().hex}"
+        folder = self.control / "staging" / name
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            if is_full(error):
+                raise no_space(error, folder) from error
+            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+                raise AccessError(
+                    f"you cannot write to the store at {self.root} ({error.strerror})."
+                ) from error
+            raise
+        try:
+            yield folder
+        except OSError as error:
+            if is_full(error):
+                raise no_space(error, folder) from error
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep_staging(self) -> int:
+        """Remove what dead processes of this host left in staging; return how many folders."""
+        swept = 0
+        for folder in (self.control / "staging").iterdir():
+            holder = Holder.from_token(folder.name)
+            if holder is not None and holder.is_known_dead():
+                shutil.rmtree(folder, ignore_errors=True)
+                swept += 1
+        return swept
+
+    @contextmanager
+    def lock(self, entry_id: str) -> Iterator[None]:
+        """Be the only writer of an entry's evidence, among all threads and processes."""
+        path = self.control / "locks" / entry_id[:2]
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def find_root(place: Path) -> Path | None:
+    """Return the root of the store that an absolute path is in, or None."""
+    for folder in (place, *place.parents):
+        if (folder / CONTROL_FOLDER / _STORE_FILE).is_file():
+            return folder
+    return None
+
+
+def create_store(
+    root: Path, name: str, *, vault: Path | None = None, settings: StoreSettings | None = None
+) -> Store:
+    """Make a folder the root of a store; if it is one already, just open it.
+
+    Parameters
+    ----------
+    root : Path
+        Made if it is not there. Files in it are left as they are.
+    vault : Path, optional
+        By default a folder beside the root, ``<root>.recall-vault``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the folder lies inside another store, or inside its own vault.
+    """
+    if root.exists() and not root.is_dir():
+        raise InvalidInputError(
+            f"{root} is a file; a store's root is a folder.", kind="invalid-path"
+        )
+    root = Path(os.path.realpath(root))
+    outer = find_root(root.parent)
+    if outer is not None:
+        raise InvalidInputError(
+            f"{root} is inside the store at {outer}; stores cannot be nested.", kind="invalid-path"
+        )
+    if (root / CONTROL_FOLDER / _STORE_FILE).exists():
+        store = open_store(root, name=name, settings=settings)
+        if vault is None or vault == store.vault:
+            return store
+        identifier = store.id
+    else:
+        identifier = uuid.uuid4().hex
+    place = Path(os.path.realpath(vault or root.with_name(f"{root.name}.recall-vault")))
+    if place.is_relative_to(root):
+        raise InvalidInputError(
+            f"the vault {place} would be inside the store; it must survive the store's loss.",
+            kind="invalid-path",
+        )
+    try:
+        make_folder(root)
+        for folder in _FOLDERS:
+            make_folder(root / CONTROL_FOLDER / folder)
+        _write_store_file(root, {"format": 1, "id": identifier, "name": name, "vault": str(place)})
+    except PermissionError as error:
+        raise AccessError(f"you cannot write to {root}: {error.strerror}.") from error
+    except OSError as error:
+        if is_full(error):
+            raise no_space(error, root) from error
+        raise
+    return open_store(root, name=name, settings=settings)
+
+
+def open_store(
+    root: Path, *, name: str | None = None, settings: StoreSettings | None = None
+) -> Store:
+    """Open the store whose root is `root`.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``not-a-store`` if `recall init` was never run there.
+    """
+    root = Path(os.path.realpath(root))
+    values = _read_store_file(root)
+    settings = settings or StoreSettings(root=root)
+    store = Store(
+        name=name or values["name"],
+        id=values["id"],
+        root=root,
+        vault=settings.vault or Path(values["vault"]),
+        settings=settings,
+    )
+    store.catalog.prepare()
+    return store
+
+
+def _write_store_file(root: Path, values: dict[str, Any]) -> None:
+    import tomlkit
+
+    content = tomlkit.dumps(values).encode("utf-8")
+    write_record(root / CONTROL_FOLDER / _STORE_FILE, content)
+
+
+def _read_store_file(root: Path) -> dict[str, Any]:
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    path = root / CONTROL_FOLDER / _STORE_FILE
+    try:
+        values = dict(tomlkit.parse(path.read_text(encoding="utf-8")).unwrap())
+    except (FileNotFoundError, NotADirectoryError):
+        raise InvalidInputError(
+            f"{root} is not a store; `recall init {root} --name NAME` makes it one.",
+            kind="not-a-store",
+            details={"root": str(root)},
+        ) from None
+    except PermissionError as error:
+        raise AccessError(f"you cannot read {path}: {error.strerror}.") from error
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path} is damaged: {error}.", kind="not-a-store") from error
+    if values.get("format") != 1 or not all(
+        isinstance(values.get(key), str) for key in ("id", "name", "vault")
+    ):
+        raise InvalidInputError(
+            f"{path} is not a store file of a version that this recallfs reads.", kind="not-a-store"
+        )
+    return values

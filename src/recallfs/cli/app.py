@@ -1,0 +1,109 @@
+"""The program ``recallfs`` (and ``recall``): commands are loaded when they are used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import recallfs
+from recallfs.cli.output import print_json
+from recallfs.errors import RecallError
+from recallfs.values import display_name
+
+COMMANDS = {
+    "init": "make a folder the root of a store",
+    "add": "catalog existing files",
+    "run": "run a recipe",
+    "get": "bring files back",
+    "status": "show what the stores hold",
+    "show": "show all that is known of a file",
+    "explain": "show what opening a file would do",
+    "prove": "prove that files can be recomputed exactly",
+    "release": "drop local bytes that can come back",
+    "undo": "take a release back",
+    "forget": "drop files and their entries for good",
+    "pin": "keep files resident",
+    "unpin": "let files be released again",
+    "recipes": "list the recipes that are registered",
+    "catalog": "rebuild the catalog from the sidecars",
+    "demo": "see it work on an NWB recording made for it",
+}
+
+
+class _Commands(click.Group):
+    """Loads a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        package = "recallfs.cli" if cmd_name == "demo" else "recallfs.cli.commands"
+        module = importlib.import_module(f"{package}.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)  # noqa: S101 - each module defines one
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(recallfs.__version__, prog_name="recallfs")
+def program() -> None:
+    """Delete derived NWB/HDF5 files and go on as if they were there.
+
+    Example: recall init /data/analysis --name analysis
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Exit codes: 0 done; 1 some of the files were refused or failed; 2 the command was misused; 130
+    interrupted; each error kind has its own, see docs/reference/errors.md.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    try:
+        code = program.main(given, prog_name="recall", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted; nothing was left half-done.")
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except RecallError as error:
+        if as_json:
+            print_json(error.to_json())
+        else:
+            _complain(f"error: {error}")
+            _show_log(error)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        _complain(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        return 1
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(display_name(line) + "\n")
+
+
+def _show_log(error: RecallError) -> None:
+    log = error.details.get("log")
+    if isinstance(log, str) and log.strip():
+        sys.stderr.write("--- end of the recipe's log ---\n")
+        for line in log.rstrip().splitlines()[-15:]:
+            _complain(line)

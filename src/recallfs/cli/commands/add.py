@@ -1,0 +1,53 @@
+"""``recall add``."""
+
+from __future__ import annotations
+
+import click
+
+from recallfs.catalog.store import Store
+from recallfs.cli.output import byte_bar, print_json, say
+from recallfs.errors import InvalidInputError
+from recallfs.resolve.commit import add_existing
+from recallfs.resolve.stores import stores_in_reach
+from recallfs.resolve.tree import files_below, needs_adding
+from recallfs.values import format_size
+
+
+@click.command(name="add")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(paths: tuple[str, ...], as_json: bool) -> None:
+    """Catalog existing files of a store; folders are taken whole. Bytes are read once.
+
+    A file that was changed since it was recorded is accepted as it is now.
+
+    Example: recall add /data/analysis/sub-1
+    """
+    stores = stores_in_reach()
+    wanted: dict[str, tuple[Store, list[str]]] = {}
+    seen = 0
+    for address in paths:
+        store, path = stores.resolve(address)
+        found = list(files_below(store, path)) if store.locate(path).exists() else None
+        if found is None:
+            raise InvalidInputError(f"{address} does not exist.", kind="invalid-path")
+        seen += len(found)
+        names = wanted.setdefault(store.id, (store, []))[1]
+        known = set(names)
+        names.extend(name for name in found if name not in known and needs_adding(store, name))
+    total = sum(store.locate(n).stat().st_size for store, names in wanted.values() for n in names)
+    added = []
+    with byte_bar("adding", total, quiet=as_json) as progress:
+        for store, names in wanted.values():
+            added += [(store, entry) for entry in add_existing(store, names, progress=progress)]
+    if as_json:
+        rows = [
+            {"url": store.url(e.path), "size_bytes": e.size_bytes, "sha256": e.sha256, "id": e.id}
+            for store, e in added
+        ]
+        print_json({"added": rows, "unchanged": seen - len(added)})
+        return
+    say(
+        f"Added {len(added)} files, {format_size(total)}; "
+        f"{seen - len(added)} were in the catalog already."
+    )

@@ -1,0 +1,49 @@
+"""``recall get``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from recallfs.cli.batch import for_each, print_failures
+from recallfs.cli.output import byte_bar, console, print_json, print_table
+from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.selection import select
+from recallfs.resolve.stores import stores_in_reach
+from recallfs.values import State, display_name, format_size
+
+
+@click.command(name="get")
+@click.argument("selection", nargs=-1, required=True)
+@click.option("--source", help="Ask only this source, for example mirror:lab or recompute.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(selection: tuple[str, ...], source: str | None, as_json: bool) -> int:
+    """Bring files back to their paths: URLs, paths, folders or globs.
+
+    Example: recall get 'recall://analysis/sub-1/*.nwb'
+    """
+    stores = stores_in_reach()
+    found = select(stores, selection)
+    total = sum(entry.size_bytes for _, entry in found if entry.state is not State.RESIDENT)
+    with byte_bar("recalling", total, quiet=as_json) as progress:
+
+        def announce(sentence: str) -> None:
+            if not as_json:
+                console(error=True).print(display_name(sentence), markup=False, soft_wrap=True)
+
+        wish = Wish(only=source, progress=progress, announce=announce)
+        done, failed = for_each(found, lambda store, entry: recall(stores, store, entry.path, wish))
+    if as_json:
+        rows = [{**dataclasses.asdict(item), "path": str(item.path)} for item in done]
+        print_json({"files": rows, "failed": [error.to_json() for error in failed]})
+    else:
+        print_table(
+            ["file", "size>", "source", "how", "seconds>"],
+            [
+                [r.url, format_size(r.size_bytes), r.source, r.method, f"{r.seconds:.2f}"]
+                for r in done
+            ],
+        )
+        print_failures(failed)
+    return 1 if failed else 0

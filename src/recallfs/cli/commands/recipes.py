@@ -1,0 +1,58 @@
+"""``recall recipes``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from recallfs.cli.output import print_json, print_table
+from recallfs.recipes.model import Parameter, Recipe
+from recallfs.recipes.registry import load_recipes
+from recallfs.resolve.stores import stores_in_reach
+
+
+@click.command(name="recipes")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    """List the recipes that are registered, with their parameters.
+
+    Example: recall recipes
+    """
+    settings = stores_in_reach().config.recipes
+    recipes = load_recipes(settings.modules, settings.paths).values()
+    if as_json:
+        print_json({"recipes": [_document(recipe) for recipe in recipes]})
+        return
+    print_table(
+        ["recipe", "version", "parameters", "outputs", "from"],
+        [
+            [
+                recipe.name,
+                recipe.version,
+                ", ".join(_shown(item) for item in recipe.parameters.values()) or "none",
+                ", ".join(recipe.outputs),
+                recipe.function.__module__,
+            ]
+            for recipe in recipes
+        ],
+    )
+
+
+def _shown(parameter: Parameter) -> str:
+    return parameter.name if parameter.required else f"{parameter.name}={parameter.default!r}"
+
+
+def _document(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "name": recipe.name,
+        "version": recipe.version,
+        "outputs": list(recipe.outputs),
+        "parameters": {
+            item.name: {"required": item.required, "default": item.default}
+            for item in recipe.parameters.values()
+        },
+        "seeded": recipe.seeded,
+        "module": recipe.function.__module__,
+        "source_digest": recipe.source_digest,
+    }

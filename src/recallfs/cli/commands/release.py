@@ -1,0 +1,180 @@
+"""``recall release``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import click
+
+from recallfs.catalog.store import Store
+from recallfs.cli.batch import print_failures
+from recallfs.cli.output import byte_bar, print_json, print_table, say, warn
+from recallfs.errors import RecallError
+from recallfs.release.policy import Decision, Wanted
+from recallfs.release.release import (
+    Released,
+    assess,
+    purge_expired,
+    release,
+    totals,
+    vault_warning,
+)
+from recallfs.resolve.selection import select
+from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.values import Entry, format_size, parse_size, parse_span
+
+_Chosen = list[tuple[Store, Entry, Decision]]
+
+
+@click.command(name="release")
+@click.argument("selection", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only show what would be released.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--older-than", help="Only files unused for so long, for example 7d.")
+@click.option("--min-size", help="Only files of at least this size, for example 1GB.")
+@click.option("--hold", help="How long to keep the trash, for example 14d; 0s frees at once.")
+@click.option("--max-skeleton", type=float, help="Largest part of a file to keep (0.05 is 5%).")
+@click.option("--allow-chain", is_flag=True, help="Release files that rest on released ones too.")
+@click.option("--purge", "only_purge", is_flag=True, help="Only empty the trash of what is due.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    *,
+    selection: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    older_than: str | None,
+    min_size: str | None,
+    hold: str | None,
+    max_skeleton: float | None,
+    allow_chain: bool,
+    only_purge: bool,
+    as_json: bool,
+) -> int:
+    """Drop the local bytes of files that are proved to come back; their entries stay.
+
+    Example: recall release recall://analysis --older-than 30d --min-size 1GB --dry-run
+    """
+    stores = stores_in_reach()
+    if only_purge:
+        return _purge(list(stores.all()), as_json)
+    if not selection:
+        raise click.UsageError("say what to release, or use --purge.")
+    wanted = Wanted(
+        older_than=parse_span(older_than) if older_than else None,
+        min_size_bytes=parse_size(min_size) if min_size else 0,
+        hold=parse_span(hold) if hold else None,
+        max_skeleton=max_skeleton,
+        allow_chain=allow_chain,
+    )
+    found = select(stores, selection)
+    chosen = [(store, entry, assess(stores, store, entry, wanted)) for store, entry in found]
+    fit = [item for item in chosen if item[2].verdict == "release"]
+    refused = any(decision.verdict == "refuse" for *_, decision in chosen)
+    warnings = list(dict.fromkeys(filter(None, (vault_warning(store) for store, *_ in fit))))
+    if not as_json:
+        _print_plan(chosen)
+        for line in warnings:
+            warn(line)
+    results: list[Released] = []
+    failed: list[RecallError] = []
+    if fit and not dry_run:
+        if not yes:
+            _ask(len(fit))
+        results, failed = _release(stores, fit, wanted, quiet=as_json)
+    if as_json:
+        print_json(_document(chosen, results, failed, warnings))
+    elif not dry_run:
+        _print_results(results, failed)
+    return 1 if refused or failed else 0
+
+
+def _ask(count: int) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody is there to ask; add --yes (or --dry-run).")
+    click.confirm(f"Release {count} files?", abort=True)
+
+
+def _release(
+    stores: Stores, fit: _Chosen, wanted: Wanted, *, quiet: bool
+) -> tuple[list[Released], list[RecallError]]:
+    results: list[Released] = []
+    failed: list[RecallError] = []
+    total = sum(entry.size_bytes for _, entry, _ in fit)
+    with byte_bar("releasing", total, quiet=quiet) as progress:
+        for store, entry, decision in fit:
+            try:
+                results.append(release(stores, store, entry, decision, wanted, progress=progress))
+            except RecallError as error:  # a plan is gone through to its end
+                failed.append(error)
+    for store in {store.id: store for store, *_ in fit}.values():
+        failed += [what for _, what in purge_expired(store) if isinstance(what, RecallError)]
+    return results, failed
+
+
+def _purge(stores: list[Store], as_json: bool) -> int:
+    freed, failed = 0, []
+    for store in stores:
+        for _, what in purge_expired(store):
+            if isinstance(what, RecallError):
+                failed.append(what)
+            else:
+                freed += what
+    if as_json:
+        print_json({"freed_bytes": freed, "failed": [error.to_json() for error in failed]})
+    else:
+        say(f"Freed {format_size(freed)}.")
+        print_failures(failed)
+    return 1 if failed else 0
+
+
+def _print_plan(chosen: _Chosen) -> None:
+    print_table(
+        ["file", "size>", "frees>", "", "why", "back in>"],
+        [
+            [
+                decision.url,
+                format_size(entry.size_bytes),
+                format_size(decision.frees_bytes) if decision.verdict == "release" else "-",
+                decision.verdict,
+                decision.reason,
+                "-" if decision.expected_s is None else f"{decision.expected_s:.1f} s",
+            ]
+            for _, entry, decision in chosen
+        ],
+    )
+    fit = [decision for *_, decision in chosen if decision.verdict == "release"]
+    frees = format_size(sum(decision.frees_bytes for decision in fit))
+    say(f"{len(fit)} of {len(chosen)} files can be released, {frees} net.")
+
+
+def _print_results(results: list[Released], failed: list[RecallError]) -> None:
+    freed, waiting = totals(results)
+    say(f"Released {len(results)} files. Freed now: {format_size(freed)}.")
+    if waiting:
+        until = min(item.purge_after for item in results)[:10]
+        say(
+            f"In the trash until {until} or later: {format_size(waiting)}. `recall undo` puts "
+            "them back; `recall release --purge` frees what is due."
+        )
+    if any(not item.inode_watched for item in results):
+        warn(
+            "for some files the system cannot tell whether they are open elsewhere; they stay in "
+            "the trash for the configured grace."
+        )
+    print_failures(failed)
+
+
+def _document(
+    chosen: _Chosen, results: list[Released], failed: list[RecallError], warnings: list[str]
+) -> dict[str, Any]:
+    freed, waiting = totals(results)
+    return {
+        "decisions": [dataclasses.asdict(decision) for *_, decision in chosen],
+        "released": [dataclasses.asdict(item) for item in results],
+        "failed": [error.to_json() for error in failed],
+        "freed_bytes": freed,
+        "in_trash_bytes": waiting,
+        "warnings": warnings,
+    }

@@ -1,0 +1,89 @@
+"""What commands print: tables and bars for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from recallfs.values import display_name
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def console(*, error: bool = False) -> Console:
+    """Return a console that fits the terminal, or is wide where there is none."""
+    stream = sys.stderr if error else sys.stdout
+    width = None if stream.isatty() else 160
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def say(line: str) -> None:
+    """Print a line for a person; names cannot drive the terminal."""
+    console().print(Text(display_name(line)), soft_wrap=True)
+
+
+def warn(line: str) -> None:
+    """Print a warning to standard error."""
+    console(error=True).print(
+        Text(f"warning: {display_name(line)}", style="yellow"), soft_wrap=True
+    )
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None
+) -> None:
+    """Print a table; columns whose name ends in ``>`` are right-aligned."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        right = column.endswith(">")
+        table.add_column(
+            column.rstrip(">"), justify="right" if right else "left", overflow="fold", no_wrap=right
+        )
+    for row in rows:
+        table.add_row(*(Text(display_name(cell)) for cell in row))
+    console().print(table)
+
+
+@contextmanager
+def byte_bar(
+    title: str, total_bytes: int, *, quiet: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar of bytes on a terminal; elsewhere nothing.
+
+    Yields
+    ------
+    callable
+        To be called with the number of bytes done since the last call.
+    """
+    screen = console(error=True)
+    if quiet or not screen.is_terminal:
+        yield lambda _size: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=screen, transient=True) as progress:
+        task = progress.add_task(display_name(title), total=total_bytes or None)
+        yield lambda size: progress.update(task, advance=size)

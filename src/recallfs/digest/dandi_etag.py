@@ -1,0 +1,88 @@
+"""DANDI's etag: the md5 of the md5s of a file's parts, cut by DANDI's own rule."""
+
+from __future__ import annotations
+
+import hashlib
+
+from recallfs.errors import InvalidInputError
+
+DEFAULT_PART_BYTES = 64 * 1024**2
+MAX_PARTS = 10_000
+MAX_FILE_BYTES = 5 * 1024**4
+"""The largest object that S3 stores, hence DANDI: 5 TiB."""
+
+
+def part_bytes(size_bytes: int) -> int:
+    """Return the length of the parts of a file, in bytes; its last part may be shorter.
+
+    Parameters
+    ----------
+    size_bytes : int
+        Length of the file.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``invalid-input``, above 5 TiB: DANDI has no etag for such a file.
+
+    Notes
+    -----
+    Parts are 64 MiB as long as that makes fewer than 10,000 of them, else a ten-thousandth of
+    the file. The rule compares with ``>=``, so parts are slightly *shorter* than 64 MiB for
+    files just above 9,999 x 64 MiB; DANDI's stored etags depend on it.
+
+    References
+    ----------
+    ``dandischema.digests.dandietag.PartGenerator`` (dandischema).
+    """
+    if size_bytes > MAX_FILE_BYTES:
+        raise InvalidInputError(
+            f"a file of {size_bytes} bytes has no dandi-etag: DANDI takes at most 5 TiB.",
+            details={"size_bytes": size_bytes, "limit_bytes": MAX_FILE_BYTES},
+        )
+    if -(-size_bytes // DEFAULT_PART_BYTES) >= MAX_PARTS:
+        return -(-size_bytes // MAX_PARTS)
+    return DEFAULT_PART_BYTES
+
+
+class DandiEtag:
+    """Digest of bytes that arrive in order, in pieces of any length.
+
+    Parameters
+    ----------
+    size_bytes : int
+        Length of the whole file; the part length follows from it.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``invalid-input``, above 5 TiB.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._part_bytes = part_bytes(size_bytes)
+        self._part_digests: list[bytes] = []
+        self._part = hashlib.md5(usedforsecurity=False)
+        self._filled_bytes = 0
+
+    def update(self, data: memoryview) -> None:
+        """Take the next bytes of the file."""
+        while data:
+            piece = data[: self._part_bytes - self._filled_bytes]
+            self._part.update(piece)
+            self._filled_bytes += len(piece)
+            data = data[len(piece) :]
+            if self._filled_bytes == self._part_bytes:
+                self._end_part()
+
+    def text(self) -> str:
+        """Return ``<32 hex>-<number of parts>`` for all bytes taken; call it once, at the end."""
+        if self._filled_bytes:
+            self._end_part()
+        parts = hashlib.md5(b"".join(self._part_digests), usedforsecurity=False)
+        return f"{parts.hexdigest()}-{len(self._part_digests)}"
+
+    def _end_part(self) -> None:
+        self._part_digests.append(self._part.digest())
+        self._part = hashlib.md5(usedforsecurity=False)
+        self._filled_bytes = 0

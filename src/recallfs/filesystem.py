@@ -1,0 +1,427 @@
+"""`RecallFileSystem`: a store as an fsspec filesystem, ``recall://<store>/<path>``."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fsspec.spec import AbstractFileSystem
+
+from recallfs.atomic import make_folder
+from recallfs.catalog.store import Store
+from recallfs.errors import AccessError, InvalidInputError
+from recallfs.resolve import tree
+from recallfs.resolve.presence import has_bytes, observe
+from recallfs.resolve.recall import recall
+from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.resolve.writer import StagedFile
+from recallfs.values import (
+    BLOCK_BYTES,
+    CONTROL_FOLDER,
+    Entry,
+    RecallURL,
+    State,
+)
+
+
+class RecallFileSystem(AbstractFileSystem):
+    """Files of a store, here or not: opening one that was released brings it back.
+
+    Parameters
+    ----------
+    root : str, optional
+        Folder of a store that needs no configuration; it is called by its folder's name.
+        Without it, the stores are those of the configuration.
+
+    Notes
+    -----
+    A file that is here is opened as a native file. A file that is written appears under its name
+    only when it is closed whole. Instances hold no state of their own and can be pickled.
+
+    Examples
+    --------
+    >>> import fsspec
+    >>> with fsspec.open("recall://analysis/sub-1/lfp.nwb") as file:  # doctest: +SKIP
+    ...     file.read(8)
+    """
+
+    protocol = "recall"
+    root_marker = ""
+    local_file = True
+    async_impl = False
+    _extra_tokenize_attributes: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, root: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = None if root is None else Path(os.path.realpath(os.fspath(root)))
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(item) for item in path]
+        text = os.fspath(path)
+        for prefix in ("recall://", "recall::"):
+            text = text.removeprefix(prefix)
+        return text.strip("/")
+
+    def unstrip_protocol(self, name: str) -> str:
+        """Write a path of this filesystem as a URL."""
+        return f"recall://{self._strip_protocol(name)}"
+
+    @property
+    def stores(self) -> Stores:
+        """The stores that this filesystem shows."""
+        return stores_in_reach(self.root)
+
+    def _split(self, path: str) -> tuple[Store, str]:
+        url = RecallURL.parse(self._strip_protocol(path))
+        return self.stores.by_name(url.store), url.path
+
+    # -- looking ----------------------------------------------------------------------------
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        """Describe a file or folder; a file that is not here has its true size.
+
+        Returns
+        -------
+        dict
+            ``name``, ``size`` (bytes), ``type``, ``mtime``, ``created`` and, for an entry of the
+            catalog, ``state``, ``sha256``.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is nothing of that name, here or on record.
+        """
+        path = self._strip_protocol(path)
+        if not path:
+            return {"name": "", "size": 0, "type": "directory"}
+        store, relative = self._split(path)
+        if not relative:
+            return {"name": path, "size": 0, "type": "directory"}
+        entry = store.catalog.entry_at(relative)
+        try:
+            status = store.locate(relative).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            status = None
+        except PermissionError as error:
+            raise AccessError(f"you cannot look at recall://{path}: {error.strerror}.") from error
+        if entry is not None:
+            return _entry_info(store, entry, status)
+        if status is not None:
+            return _plain_info(store, relative, status)
+        entries, folders = store.catalog.children(relative)
+        if entries or folders:
+            return {"name": path, "size": 0, "type": "directory"}
+        raise FileNotFoundError(f"recall://{path}")
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        """List a folder: what is in the tree and what the catalog knows to belong there."""
+        path = self._strip_protocol(path)
+        if path:
+            store, relative = self._split(path)
+            listed = self._list(store, relative)
+            found = [self.info(path)] if listed is None else listed
+        else:
+            found = [{"name": n, "size": 0, "type": "directory"} for n in self.stores.names()]
+        found.sort(key=lambda item: str(item["name"]))
+        return found if detail else [item["name"] for item in found]
+
+    def _list(self, store: Store, folder: str) -> list[dict[str, Any]] | None:
+        """List a folder; None if it is a file; FileNotFoundError if it is nothing."""
+        entries, subfolders = store.catalog.children(folder)
+        found: dict[str, dict[str, Any]] = {}
+        place = store.locate(folder)
+        try:
+            with os.scandir(place) as scan:
+                for item in scan:
+                    relative = f"{folder}/{item.name}" if folder else item.name
+                    if relative == CONTROL_FOLDER or relative.endswith("\0"):
+                        continue
+                    try:
+                        found[relative] = _plain_info(store, relative, item.stat())
+                    except FileNotFoundError:
+                        continue  # a dangling symlink, or gone since it was listed
+            exists = True
+        except NotADirectoryError:
+            return None
+        except FileNotFoundError:
+            exists = False
+        for entry in entries:
+            status = None
+            if entry.path in found:
+                status = (store.root / entry.path).stat()
+            found[entry.path] = _entry_info(store, entry, status)
+        for name in subfolders:
+            relative = f"{folder}/{name}" if folder else name
+            found.setdefault(
+                relative, {"name": f"{store.name}/{relative}", "size": 0, "type": "directory"}
+            )
+        if not exists and not found:
+            if store.catalog.entry_at(folder) is not None:
+                return None
+            raise FileNotFoundError(store.url(folder))
+        return list(found.values())
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        """Tell whether there is something of that name, here or recallable.
+
+        Unlike fsspec's own, this does not take an outage or a missing right for 'no'.
+        """
+        try:
+            self.info(path, **kwargs)
+        except FileNotFoundError:
+            return False
+        except InvalidInputError as error:
+            if error.kind in ("unknown-store", "not-a-store", "invalid-path"):
+                return False
+            raise
+        return True
+
+    def created(self, path: str) -> datetime:
+        """Return when the file was recorded or, for a plain file, last changed."""
+        created = self.info(path).get("created")
+        if created is None:
+            raise IsADirectoryError(path)
+        return datetime.fromtimestamp(float(created), tz=timezone.utc)
+
+    def modified(self, path: str) -> datetime:
+        """Return when the file was last written; a recall does not count as writing."""
+        modified = self.info(path).get("mtime")
+        if modified is None:
+            raise IsADirectoryError(path)
+        return datetime.fromtimestamp(float(modified), tz=timezone.utc)
+
+    def ukey(self, path: str) -> str:
+        """Return a key that changes with the bytes: their sha256 where it is on record."""
+        info = self.info(path)
+        return str(info.get("sha256") or f"{info['size']}-{info.get('mtime')}-{info.get('ino')}")
+
+    def checksum(self, path: str) -> int:
+        """Return an integer that changes with the bytes."""
+        import hashlib
+
+        return int(hashlib.sha256(self.ukey(path).encode()).hexdigest()[:15], 16)
+
+    # -- opening ----------------------------------------------------------------------------
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        cache_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        store, relative = self._split(path)
+        if not relative:
+            raise IsADirectoryError(path)
+        if mode == "rb":
+            return self._available(store, relative).open("rb")
+        if mode in ("wb", "xb", "ab"):
+            return self._writer(store, relative, mode, autocommit=autocommit)
+        raise InvalidInputError(f"mode {mode!r} is not supported; use rb, wb, xb or ab.")
+
+    def _writer(self, store: Store, relative: str, mode: str, *, autocommit: bool) -> StagedFile:
+        start = None
+        if mode == "ab" and self.exists(f"{store.name}/{relative}"):
+            start = self._available(store, relative)
+        return StagedFile(store, relative, mode, start=start, autocommit=autocommit)
+
+    def _available(self, store: Store, relative: str) -> Path:
+        """Return the native path of a file, after bringing it back if need be."""
+        entry = store.catalog.entry_at(relative)
+        place = store.locate(relative)
+        if entry is None:
+            # Not managed: a plain file of the tree.
+            if place.is_dir():
+                raise IsADirectoryError(store.url(relative))
+            if not has_bytes(place):
+                raise FileNotFoundError(store.url(relative))
+            return place
+        if observe(store, entry) is State.RESIDENT:
+            return place
+        return recall(self.stores, store, relative).path
+
+    def open_local(self, path: str) -> str:
+        """Return the native path of a file, after bringing it back if need be."""
+        store, relative = self._split(path)
+        return str(self._available(store, relative))
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        """Read a file or a byte range of it."""
+        with self.open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            first = 0 if start is None else max(0, start + size if start < 0 else start)
+            last = size if end is None else max(0, end + size if end < 0 else end)
+            file.seek(first)
+            return bytes(file.read(max(0, last - first)))
+
+    def get_file(
+        self, rpath: str, lpath: Any, callback: Any = None, outfile: Any = None, **kwargs: Any
+    ) -> None:
+        """Copy a file out of the store; the callback also sees the progress of a recall."""
+        if outfile is None and self.isdir(rpath):
+            Path(lpath).mkdir(parents=True, exist_ok=True)
+            return
+        store, relative = self._split(rpath)
+        total = self.info(rpath)["size"]
+        if callback is not None:
+            callback.set_size(total)
+        source = self._available(store, relative)
+        target = outfile if outfile is not None else _open_for_get(lpath)
+        try:
+            with source.open("rb") as file:
+                while block := file.read(BLOCK_BYTES):
+                    target.write(block)
+                    if callback is not None:
+                        callback.relative_update(len(block))
+        finally:
+            if outfile is None:
+                target.close()
+
+    # -- changing ---------------------------------------------------------------------------
+
+    def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
+        """Make a folder."""
+        store, relative = self._split(path)
+        place = store.locate(relative)
+        if place.exists():
+            raise FileExistsError(path)
+        if create_parents:
+            make_folder(place)
+        else:
+            place.mkdir()
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Make a folder and its parents."""
+        store, relative = self._split(path)
+        place = store.locate(relative)
+        if place.exists() and not (exist_ok and place.is_dir()):
+            raise FileExistsError(path)
+        make_folder(place)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+        store, relative = self._split(path)
+        if not relative:
+            raise InvalidInputError("a store's root is not removed.", kind="invalid-path")
+        tree.remove_folder(store, relative)
+
+    def rm_file(self, path: str) -> None:
+        """Remove a file and forget its entry for good (to free its bytes only, release it).
+
+        Raises
+        ------
+        ConflictError
+            Kind ``pinned``, or ``relied-on`` if released files are made from it.
+        """
+        store, relative = self._split(path)
+        if store.catalog.entry_at(relative) is not None:
+            tree.forget(store, relative)
+            return
+        place = store.locate(relative)
+        if place.is_dir() and not place.is_symlink():
+            raise IsADirectoryError(store.url(relative))
+        place.unlink()
+
+    def _rm(self, path: str) -> None:
+        if self.isdir(path):
+            self.rmdir(path)
+        else:
+            self.rm_file(path)
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Remove files or folders; see `rm_file`."""
+        for item in reversed(self.expand_path(path, recursive=recursive, maxdepth=maxdepth)):
+            self._rm(item)
+
+    def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
+        """Copy a file within its store, bringing it back first if need be."""
+        if self.isdir(path1):
+            self.makedirs(path2, exist_ok=True)
+            return
+        source_store, source = self._split(path1)
+        store, target = self._split(path2)
+        place = self._available(source_store, source)
+        if source_store.id == store.id and source == target:
+            return
+        with self._writer(store, target, "wb", autocommit=True) as writer, place.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                writer.write(block)
+
+    def mv(
+        self, path1: Any, path2: Any, recursive: bool = False, maxdepth: Any = None, **kwargs: Any
+    ) -> None:
+        """Move files; a released file moves without being brought back, with all its evidence."""
+        if isinstance(path1, str) and isinstance(path2, str) and not recursive:
+            old_store, old = self._split(path1)
+            new_store, new = self._split(path2)
+            if path2.endswith("/") or self.isdir(path2):
+                new = f"{new}/{old.rpartition('/')[2]}".lstrip("/")
+            if old_store.id == new_store.id and not self.isdir(path1):
+                if (old_store.id, old) == (new_store.id, new):
+                    return
+                existing = new_store.catalog.entry_at(new)
+                if existing is not None:
+                    tree.forget(new_store, new)
+                elif has_bytes(new_store.locate(new)):
+                    new_store.locate(new).unlink()
+                tree.move(old_store, old, new)
+                return
+        super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **kwargs)
+
+    def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
+        """Make an empty file, or empty one."""
+        if self.exists(path) and not truncate:
+            raise InvalidInputError("the time of a recorded file is part of its record.")
+        with self._open(path, "wb"):
+            pass
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        """Do nothing: nothing is cached."""
+
+
+def _entry_info(store: Store, entry: Entry, status: os.stat_result | None) -> dict[str, Any]:
+    info = {
+        "name": f"{store.name}/{entry.path}",
+        "size": entry.size_bytes if status is None else status.st_size,
+        "type": "file",
+        "mtime": entry.metadata.mtime_ns / 1e9 if status is None else status.st_mtime,
+        "created": datetime.fromisoformat(entry.created_at).timestamp(),
+        "mode": stat.S_IFREG | entry.metadata.mode if status is None else status.st_mode,
+        "sha256": entry.sha256,
+    }
+    if status is not None:
+        info["ino"] = status.st_ino
+    state = observe(store, entry)
+    info["state"] = (entry.state if state is None else state).value
+    if state is None:
+        del info["sha256"]  # something was written there: the record does not describe it
+    return info
+
+
+def _plain_info(store: Store, relative: str, status: os.stat_result) -> dict[str, Any]:
+    is_folder = stat.S_ISDIR(status.st_mode)
+    return {
+        "name": f"{store.name}/{relative}",
+        "size": 0 if is_folder else status.st_size,
+        "type": "directory" if is_folder else "file",
+        "mtime": status.st_mtime,
+        "created": status.st_ctime,
+        "mode": status.st_mode,
+        "ino": status.st_ino,
+    }
+
+
+def _open_for_get(lpath: Any) -> Any:
+    target = Path(lpath)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.open("wb")

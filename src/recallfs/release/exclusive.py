@@ -1,0 +1,97 @@
+"""Making sure that nobody has a file open, by a kernel lease.
+
+A write lease (fcntl's F_SETLEASE) is granted only while no other descriptor is open on the inode,
+whatever locks its openers did or did not take; flock would not see an HDF5 writer whose locking is
+off. While it is held, anybody who opens the file waits until it is given back.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from recallfs.errors import AccessError, ConflictError, InvalidInputError
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A file that was opened for release.
+
+    Parameters
+    ----------
+    descriptor : int
+        Open for reading.
+    is_exclusive : bool
+        Whether the kernel confirmed that nobody else has it open, and holds newcomers off.
+    """
+
+    path: Path
+    descriptor: int
+    is_exclusive: bool
+
+    def check(self) -> None:
+        """Raise if somebody waits to open the file, or opened it.
+
+        Raises
+        ------
+        ConflictError
+            Kind ``in-use``.
+        """
+        if self.is_exclusive and fcntl.fcntl(self.descriptor, fcntl.F_GETLEASE) != fcntl.F_WRLCK:
+            raise _in_use(self.path)
+
+
+@contextmanager
+def watch(path: Path) -> Iterator[Watch]:
+    """Open a file and keep everybody else from opening it, where the system can.
+
+    Raises
+    ------
+    ConflictError
+        Kind ``in-use`` if another process has it open.
+    InvalidInputError
+        If it is not a regular file.
+    """
+    try:
+        # O_NONBLOCK: neither a FIFO nor somebody else's lease may make us wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.EWOULDBLOCK:
+            raise _in_use(path) from error
+        if error.errno == errno.ELOOP:
+            raise InvalidInputError(f"{path} is a symlink, not a file.") from error
+        if isinstance(error, PermissionError):
+            raise AccessError(f"you cannot read {path}: {error.strerror}.") from error
+        raise
+    try:
+        yield Watch(path, descriptor, _take_lease(path, descriptor))
+    finally:
+        os.close(descriptor)  # gives the lease back too
+
+
+def _take_lease(path: Path, descriptor: int) -> bool:
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        # The signal that tells of a waiter must be one that is ignored unless somebody handles it.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            raise _in_use(path) from error
+        return False  # not the owner, or a file system without leases
+    return True
+
+
+def _in_use(path: Path) -> ConflictError:
+    return ConflictError(
+        f"{path} is open in another process; it was left alone. Try again when it is closed.",
+        kind="in-use",
+        details={"path": str(path)},
+    )

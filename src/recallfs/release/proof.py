@@ -1,0 +1,179 @@
+"""Proofs: run the recipe again with the original out of its sight, and compare."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blake3 import blake3
+
+from recallfs.catalog import records
+from recallfs.catalog.holder import user_name
+from recallfs.catalog.sidecar import Record, SkeletonRef
+from recallfs.catalog.store import Store
+from recallfs.digest.stream import digest_file
+from recallfs.environment.capture import environment_id
+from recallfs.errors import ConflictError, IntegrityError, InvalidInputError, RecallError
+from recallfs.resolve.commit import keep_rejected
+from recallfs.resolve.presence import settle
+from recallfs.resolve.recall import Wish, obtain_input
+from recallfs.resolve.stores import Stores
+from recallfs.skeleton.build import build_skeleton
+from recallfs.skeleton.format import Skeleton
+from recallfs.skeleton.vault import keep_skeleton
+from recallfs.sources.mirror import local_folder
+from recallfs.sources.recompute import (
+    match_output,
+    output_name,
+    recorded_python,
+    run_derivation,
+)
+from recallfs.values import Entry, Level, Proof, State, after, now_utc
+
+
+@dataclass(frozen=True)
+class Proved:
+    """A proof that was just made."""
+
+    url: str
+    proof: Proof
+    size_bytes: int
+    kept_bytes: int
+
+
+def prove(stores: Stores, store: Store, entry: Entry, wish: Wish | None = None) -> Proved:
+    """Prove that an entry can be recomputed exactly. The original is only read.
+
+    Raises
+    ------
+    ConflictError
+        The original is not resident, or dirty; or no recipe is on record (kind ``unproved``).
+    IntegrityError
+        The recomputed file differs; the proof failed, and the audit trail says so.
+    RecomputeError
+        The recipe failed, or the original cannot be hidden (kind ``cannot-hide``).
+    """
+    try:
+        return _prove(stores, store, entry, wish)
+    except RecallError as error:
+        store.catalog.add_event("prove-failed", entry, user_name(), error.to_json())
+        raise
+
+
+def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish | None) -> Proved:
+    derivation = records.load(store, entry.id).derivation(now_utc())
+    if derivation is None:
+        raise ConflictError(
+            f"no recipe is on record for {store.url(entry.path)}; only files that `recall run` "
+            "made can be proved.",
+            kind="unproved",
+            details={"path": entry.path},
+        )
+    original = _checked_original(store, entry, wish)
+    record = _with_skeleton(store, entry, original)
+    inputs = {}
+    for item in derivation.inputs:
+        inputs[item.name] = obtain_input(stores, store, item, wish)
+        if digest_file(inputs[item.name]).sha256 != item.sha256:
+            raise IntegrityError(
+                f"the input {item.name}={store.url(item.path)} is no longer what it was.",
+                kind="input-changed",
+                details={"input": item.name, "path": item.path},
+            )
+    with store.staging() as scratch:
+        outputs, outcome = run_derivation(
+            derivation,
+            inputs,
+            scratch,
+            settings=stores.config.recipes,
+            python=recorded_python(store, record, derivation),
+            hide=_hidden_folders(stores, store),
+        )
+        result = outputs[output_name(derivation, entry.id)]
+        start = time.monotonic()
+        try:
+            progress = wish.progress if wish else None
+            matched = match_output(store, record, result, scratch, progress)
+        except IntegrityError as error:
+            error.details.pop("result", None)
+            error.details["kept"] = str(keep_rejected(store, entry.id, result))
+            raise
+        seconds = outcome.seconds + time.monotonic() - start
+    environment = dict(outcome.environment)
+    identifier = environment_id(environment)
+    records.save_environment(store, identifier, environment)
+    made_at = now_utc()
+    proof = Proof(
+        id=uuid.uuid4().hex,
+        entry_id=entry.id,
+        derivation_id=derivation.id,
+        environment_id=identifier,
+        level=Level.EXACT,
+        method=matched.method,
+        sha256=matched.digests.sha256,
+        made_by=user_name(),
+        made_at=made_at,
+        valid_until=after(made_at, stores.config.release.proof_validity),
+        seconds=seconds,
+    )
+    with records.edit(store, entry.id, "prove") as draft:
+        draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
+        kept = draft.record.skeleton.stored_bytes if draft.record.skeleton else 0
+    store.catalog.add_event("prove", entry, user_name(), {"proof": proof.id})
+    return Proved(store.url(entry.path), proof, entry.size_bytes, kept)
+
+
+def _checked_original(store: Store, entry: Entry, wish: Wish | None) -> Path:
+    """Make sure, by hashing, that the original is here and is the recorded one."""
+    state = settle(store, entry)
+    place = store.root / entry.path
+    if state is State.RESIDENT:
+        digests = digest_file(place, progress=wish.progress if wish else None)
+        if digests.sha256 in records.load(store, entry.id).accepted:
+            return place
+        state = State.DIRTY
+    raise ConflictError(
+        f"{store.url(entry.path)} is {state.value}; a proof needs the original as it was recorded.",
+        kind="dirty" if state is State.DIRTY else "conflict",
+        details={"path": entry.path, "state": state.value},
+    )
+
+
+def _with_skeleton(store: Store, entry: Entry, original: Path) -> Record:
+    """Make sure that an HDF5 original has its skeleton."""
+    record = records.load(store, entry.id)
+    if record.skeleton is not None and _is_whole(store, record.skeleton):
+        return record
+    try:
+        skeleton = build_skeleton(original, sha256=entry.sha256, size_bytes=entry.size_bytes)
+    except InvalidInputError as error:
+        if error.kind != "not-hdf5":
+            raise
+        return record  # not HDF5: it must be recomputed to the same bytes, or not be released
+    content = skeleton.to_bytes()
+    digest = blake3(content).hexdigest()
+    keep_skeleton(store, digest, content)
+    with records.edit(store, entry.id, "skeleton") as draft:
+        draft.record = replace(draft.record, skeleton=SkeletonRef(digest, len(content)))
+    return draft.record
+
+
+def _is_whole(store: Store, reference: SkeletonRef) -> bool:
+    try:
+        Skeleton.from_bytes(store.skeleton_path(reference.digest).read_bytes())
+    except (OSError, IntegrityError):
+        return False
+    return True
+
+
+def _hidden_folders(stores: Stores, store: Store) -> tuple[Path, ...]:
+    """Return where the original or a copy of it could be seen: the store, vault and mirrors."""
+    folders = [store.root, store.vault]
+    folders += [
+        folder
+        for folder in (local_folder(settings) for settings in stores.config.mirrors)
+        if folder is not None
+    ]
+    return tuple(folder for folder in folders if folder.is_dir())

@@ -1,0 +1,310 @@
+"""Releasing: evidence to the vault, the file to the trash, and only at purge are bytes dropped."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from recallfs.atomic import fault_point, rename_without_replacing, sync_folder
+from recallfs.catalog import records
+from recallfs.catalog.holder import user_name
+from recallfs.catalog.sidecar import Record, Release, encode
+from recallfs.catalog.store import Store
+from recallfs.digest.stream import digest_descriptor
+from recallfs.errors import ConflictError, NotRecallableError, RecallError
+from recallfs.release.copies import verified_copies
+from recallfs.release.exclusive import Watch, watch
+from recallfs.release.policy import Candidate, Decision, Wanted, decide
+from recallfs.resolve.lease import hold_lease
+from recallfs.resolve.presence import settle
+from recallfs.resolve.recall import Recalled, Wish, recall
+from recallfs.resolve.stores import Stores
+from recallfs.skeleton.vault import secure
+from recallfs.sources.base import Progress
+from recallfs.sources.mirror import disk_of
+from recallfs.values import Entry, State, after, now_utc
+
+
+@dataclass(frozen=True)
+class Released:
+    """A file that was released.
+
+    Parameters
+    ----------
+    freed_bytes : int
+        Bytes that the disk has back now; 0 while they are in the trash.
+    purge_after : str
+        ISO time from which the trash may be emptied of it.
+    """
+
+    url: str
+    size_bytes: int
+    freed_bytes: int
+    purge_after: str
+    inode_watched: bool
+
+
+def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decision:
+    """Gather the facts about a file and decide whether it may be released. Changes nothing."""
+    settings = stores.config.release
+    record = records.load(store, entry.id)
+    now = now_utc()
+    state = settle(store, entry)
+    quick = _candidate(store, entry, record, state, now)
+    decision = decide(quick, settings, wanted)
+    if decision.kind == "unproved" and stores.config.mirrors:
+        # Copies are read whole to count, so they are looked at only when they are needed.
+        copies = verified_copies(stores, store, record)
+        decision = decide(replace(quick, verified_copies=copies), settings, wanted)
+    return decision
+
+
+def release(
+    stores: Stores,
+    store: Store,
+    entry: Entry,
+    decision: Decision,
+    wanted: Wanted,
+    *,
+    progress: Progress | None = None,
+) -> Released:
+    """Release one file that `assess` found fit. Each condition is checked once more.
+
+    Raises
+    ------
+    ConflictError
+        The file is open somewhere, was changed, or got another name; nothing was changed then.
+    """
+    if decision.verdict != "release":
+        raise ConflictError(f"{decision.url} {decision.reason}.", kind=decision.kind or "conflict")
+    settings = stores.config.release
+    hold = settings.hold if wanted.hold is None else wanted.hold
+    with (
+        hold_lease(store.catalog, f"entry:{entry.id}", lambda: False),
+        records.edit(store, entry.id, "release") as draft,
+    ):
+        place = store.locate(entry.path)
+        now = now_utc()
+        with watch(place) as watched:
+            if not watched.is_exclusive:
+                hold = max(hold, settings.grace)
+            intended = Release(
+                stage="trashed",
+                at=now,
+                by=user_name(),
+                purge_after=after(now, hold),
+                evidence=decision.evidence,
+                inode_watched=watched.is_exclusive,
+            )
+            released = replace(
+                draft.record,
+                entry=replace(draft.record.entry, state=State.RELEASED, identity=None),
+                release=intended,
+            )
+            secure(store, released, encode(released))
+            fault_point("release.vaulted")
+            _check_inode(watched, draft.record, progress)
+            fault_point("release.intended")
+            trashed = store.trash_path(entry.id)
+            rename_without_replacing(place, trashed)
+            sync_folder(place.parent)
+            sync_folder(trashed.parent)
+            fault_point("release.trashed")
+            draft.record = released
+    fault_point("release.recorded")
+    store.catalog.add_event("release", entry, user_name(), {"evidence": decision.evidence})
+    freed = purge(store, entry.id) if hold <= timedelta(0) else 0
+    return Released(
+        decision.url, entry.size_bytes, freed, intended.purge_after, intended.inode_watched
+    )
+
+
+def purge(store: Store, entry_id: str) -> int:
+    """Drop the trashed bytes of one entry, after hashing that very inode again.
+
+    Returns
+    -------
+    int
+        Bytes freed; 0 if they were recalled or purged meanwhile.
+
+    Raises
+    ------
+    ConflictError
+        Kind ``dirty`` if somebody wrote to them; they are put back at their path.
+    """
+    with records.edit(store, entry_id, "purge") as draft:
+        trashed = store.trash_path(entry_id)
+        current = draft.record.release
+        if current is None or current.stage != "trashed" or not trashed.exists():
+            return 0
+        with watch(trashed) as watched:
+            size = os.fstat(watched.descriptor).st_size
+            digests = digest_descriptor(watched.descriptor)
+            fault_point("purge.hashed")
+            if digests.sha256 not in draft.record.accepted:
+                _put_back_changed(store, draft.record, trashed)
+            trashed.unlink()
+            sync_folder(trashed.parent)
+            fault_point("purge.unlinked")
+        draft.record = replace(draft.record, release=replace(current, stage="purged"))
+    store.catalog.add_event("purge", draft.record.entry, user_name(), {"size_bytes": size})
+    return size
+
+
+def purge_expired(store: Store) -> Iterator[tuple[str, int | RecallError]]:
+    """Purge what has been in the trash for its time; yield each entry's id and the bytes freed."""
+    for entry_id in store.catalog.trashed(before=now_utc()):
+        try:
+            yield entry_id, purge(store, entry_id)
+        except RecallError as error:
+            yield entry_id, error
+
+
+def undo(stores: Stores, store: Store, entry: Entry) -> Recalled:
+    """Take a release back while the bytes are in the trash.
+
+    Raises
+    ------
+    NotRecallableError
+        If they are purged.
+    """
+    record = records.load(store, entry.id)
+    if record.release is None:
+        raise ConflictError(f"{store.url(entry.path)} is not released.")
+    if record.release.stage != "trashed":
+        raise NotRecallableError(
+            f"{store.url(entry.path)} was purged; `recall get` brings it back from its sources."
+        )
+    return recall(stores, store, entry.path, Wish(only="trash"))
+
+
+def vault_warning(store: Store) -> str | None:
+    """Say so if the vault would be lost together with the store."""
+    if disk_of(store.vault) != disk_of(store.root):
+        return None
+    return (
+        f"the vault {store.vault} is on the same disk as the store; a lost disk takes both. "
+        f"Set `vault` for [stores.{store.name}] to a folder on another one."
+    )
+
+
+def _candidate(store: Store, entry: Entry, record: Record, state: State, now: str) -> Candidate:
+    status = None
+    if state in (State.RESIDENT, State.DIRTY):
+        status = (store.root / entry.path).lstat()
+    recalls = store.catalog.recalls(entry.id)
+    used = [datetime.fromtimestamp(entry.metadata.mtime_ns / 1e9, tz=timezone.utc)]
+    used += [datetime.fromisoformat(item["at"]) for item in recalls[:1]]
+    dependents = [
+        store.url(other.path)
+        for other in store.catalog.dependents(entry.id)
+        if other.state is State.RELEASED
+    ]
+    rests_on, lost = _ancestors(store, record, now)
+    return Candidate(
+        url=store.url(entry.path),
+        size_bytes=entry.size_bytes,
+        state=state,
+        is_pinned=record.is_pinned,
+        idle=datetime.now(timezone.utc) - max(used),
+        proofs=record.valid_proofs(now),
+        verified_copies=(),
+        kept_bytes=record.skeleton.stored_bytes if record.skeleton else 0,
+        links=status.st_nlink if status else 1,
+        resting=dependents,
+        rests_on=rests_on,
+        lost_inputs=lost,
+    )
+
+
+def _ancestors(store: Store, record: Record, now: str) -> tuple[list[str], list[str]]:
+    """Return the inputs that are not resident, and those that nothing can bring back."""
+    derivation = record.derivation(now)
+    elsewhere, lost = [], []
+    for item in derivation.inputs if derivation else ():
+        entry = store.catalog.entry(item.entry_id)
+        if entry is None or entry.sha256 != item.sha256:
+            same = store.catalog.entries_with_sha256(item.sha256)
+            entry = same[0] if same else None
+        if entry is None:
+            lost.append(store.url(item.path))
+        elif settle(store, entry) is not State.RESIDENT:
+            elsewhere.append(store.url(entry.path))
+            if not _is_recallable(store, entry, now, frozenset({record.entry.id})):
+                lost.append(store.url(entry.path))
+    return elsewhere, lost
+
+
+def _is_recallable(store: Store, entry: Entry, now: str, visiting: frozenset[str]) -> bool:
+    """Tell whether an entry that is not resident rests on evidence that goes down to the ground."""
+    if entry.id in visiting:
+        return False
+    record = records.load(store, entry.id)
+    if record.release is not None and record.release.evidence == "copies":
+        return True
+    derivation = record.derivation(now)
+    if derivation is None or not record.valid_proofs(now):
+        return False
+    for item in derivation.inputs:
+        below = store.catalog.entry(item.entry_id)
+        if below is None or below.sha256 != item.sha256:
+            return False
+        if settle(store, below) is State.RESIDENT:
+            continue
+        if not _is_recallable(store, below, now, visiting | {entry.id}):
+            return False
+    return True
+
+
+def _check_inode(watched: Watch, record: Record, progress: Progress | None) -> None:
+    """Look at the very inode that will be dropped: regular, one name, the recorded bytes."""
+    status = os.fstat(watched.descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ConflictError(f"{watched.path} is not a regular file.")
+    if status.st_nlink != 1:
+        raise ConflictError(
+            f"{watched.path} has {status.st_nlink} names (hard links); dropping one frees nothing.",
+            kind="hard-linked",
+        )
+    digests = digest_descriptor(watched.descriptor, progress=progress)
+    if digests.sha256 not in record.accepted:
+        raise ConflictError(
+            f"{watched.path} was changed since it was recorded; `recall add` accepts it as it is.",
+            kind="dirty",
+            details={"expected": record.entry.sha256, "actual": digests.sha256},
+        )
+    watched.check()
+    named = watched.path.lstat()
+    if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
+        raise ConflictError(f"{watched.path} was replaced meanwhile.", kind="in-use")
+
+
+def _put_back_changed(store: Store, record: Record, trashed: Path) -> None:
+    """Return trashed bytes that somebody wrote to: they are somebody's data."""
+    place = store.root / record.entry.path
+    try:
+        rename_without_replacing(trashed, place)
+    except ConflictError:
+        raise ConflictError(
+            f"{trashed} was written to after its release, and its path is taken; both are kept.",
+            kind="dirty",
+        ) from None
+    settled = replace(
+        record, entry=replace(record.entry, state=State.RESIDENT, identity=None), release=None
+    )
+    records.save(store, settled)
+    raise ConflictError(
+        f"{store.url(record.entry.path)} was written to after its release; it was put back.",
+        kind="dirty",
+        details={"path": record.entry.path},
+    )
+
+
+def totals(results: Sequence[Released]) -> tuple[int, int]:
+    """Return the bytes freed now, and those that wait in the trash."""
+    freed = sum(item.freed_bytes for item in results)
+    return freed, sum(item.size_bytes for item in results) - freed

@@ -1,0 +1,215 @@
+"""The only place where bytes get their name: verified, synced, never over something else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from recallfs.atomic import fault_point, make_folder, place, sync_file, sync_folder
+from recallfs.catalog import records
+from recallfs.catalog.sidecar import Incarnation, Record
+from recallfs.catalog.store import Store
+from recallfs.digest.stream import digest_file
+from recallfs.errors import ConflictError
+from recallfs.resolve.lease import Grant
+from recallfs.values import (
+    Derivation,
+    Digests,
+    Entry,
+    Identity,
+    Level,
+    Metadata,
+    State,
+    normalise_path,
+    now_utc,
+)
+
+_ADD_BATCH = 200
+
+
+def new_record(
+    store: Store,
+    path: str,
+    digests: Digests,
+    metadata: Metadata,
+    *,
+    derivations: tuple[Derivation, ...] = (),
+    entry_id: str | None = None,
+) -> Record:
+    """Make the first record of an entry."""
+    now = now_utc()
+    entry = Entry(
+        id=entry_id or uuid.uuid4().hex,
+        path=normalise_path(path),
+        size_bytes=digests.size_bytes,
+        sha256=digests.sha256,
+        sha1=digests.sha1,
+        metadata=metadata,
+        created_at=now,
+    )
+    original = Incarnation(digests.sha256, digests.size_bytes, Level.EXACT, now)
+    return Record(store.id, entry, digests.blocks, (original,), derivations=derivations)
+
+
+def add_existing(
+    store: Store, paths: Iterable[str], *, progress: Callable[[int], None] | None = None
+) -> list[Entry]:
+    """Catalog files that are in the tree already; their bytes are read once and not touched.
+
+    Returns
+    -------
+    list of Entry
+        Only of files that were not known, or whose bytes were changed since (a changed file
+        becomes a new entry; the old one's history stays).
+    """
+    added: list[Entry] = []
+    batch: list[Record] = []
+
+    def flush() -> None:
+        known = [store.catalog.entry_at(record.entry.path) for record in batch]
+        records.create(store, batch)
+        for entry in known:
+            if entry is not None:
+                records.retire(store, entry.id)
+        added.extend(record.entry for record in batch)
+        batch.clear()
+
+    for path in paths:
+        file = store.locate(path)
+        status = file.stat()
+        digests = digest_file(file, progress=progress)
+        batch.append(new_record(store, path, digests, Metadata.from_stat(status)))
+        if len(batch) == _ADD_BATCH:
+            flush()
+    if batch:
+        flush()
+    return added
+
+
+def commit_new(
+    store: Store,
+    path: str,
+    staged: Path,
+    digests: Digests,
+    *,
+    derivations: tuple[Derivation, ...] = (),
+    entry_id: str | None = None,
+    replaces: Entry | None = None,
+) -> Entry:
+    """Give a new file its name and its entry.
+
+    Parameters
+    ----------
+    staged : Path
+        Written whole, on the store's file system; gone afterwards.
+    digests : Digests
+        Of the staged bytes.
+    replaces : Entry, optional
+        Entry whose resident file gives way, as when a file is written over.
+
+    Raises
+    ------
+    ConflictError
+        If something else is at the path. Nothing is changed then.
+    """
+    target = store.locate(path)
+    fault_point("stage.written")
+    staged.chmod(_usual_mode())
+    sync_file(staged)
+    fault_point("stage.synced")
+    record = new_record(
+        store,
+        path,
+        digests,
+        Metadata.from_stat(staged.stat()),
+        derivations=derivations,
+        entry_id=entry_id,
+    )
+    if replaces is None:
+        records.create(store, [record], lambda: place(staged, target))
+    else:
+        records.create(store, [record], lambda: _replace(staged, target))
+        records.retire(store, replaces.id)
+    return record.entry
+
+
+def commit_recalled(
+    store: Store, entry_id: str, staged: Path, digests: Digests, grant: Grant
+) -> Entry:
+    """Put an entry's verified bytes back under its name, with its mode, owner and time.
+
+    Parameters
+    ----------
+    digests : Digests
+        Of the staged bytes; they are one of the entry's incarnations.
+    grant : Grant
+        Checked at the last moment: a process that was taken over commits nothing.
+
+    Raises
+    ------
+    ConflictError
+        If something else appeared at the path; the occupant stays as it is.
+    CatalogError
+        Kind ``lease-lost``.
+    """
+    with records.edit(store, entry_id, "recall") as draft:
+        entry = draft.record.entry
+        if digests.sha256 not in draft.record.accepted:
+            raise AssertionError("unverified bytes reached the commit")
+        target = store.locate(entry.path)
+        fault_point("stage.written")
+        _restore_metadata(staged, entry.metadata)
+        sync_file(staged)
+        fault_point("stage.synced")
+        grant.check()
+        place(staged, target)
+        identity = Identity.from_stat(target.lstat())
+        draft.record = replace(
+            draft.record,
+            entry=replace(entry, state=State.RESIDENT, identity=identity),
+            release=None,
+        )
+        store.trash_path(entry_id).unlink(missing_ok=True)
+    return draft.record.entry
+
+
+def keep_rejected(store: Store, entry_id: str, result: Path) -> Path:
+    """Keep a result that did not match, for `recall diff`; only the newest one an entry is kept."""
+    kept = store.control / "rejected" / entry_id
+    make_folder(kept.parent)
+    shutil.move(result, kept)
+    return kept
+
+
+def _replace(staged: Path, target: Path) -> None:
+    if target.is_dir():
+        raise ConflictError(f"{target} is a folder.", kind="is-a-folder")
+    make_folder(target.parent)
+    os.replace(staged, target)  # noqa: PTH105 - its name says that it replaces
+    fault_point("place.linked")
+    fault_point("place.unstaged")
+    sync_folder(target.parent)
+
+
+def _restore_metadata(staged: Path, metadata: Metadata) -> None:
+    status = staged.stat()
+    if (status.st_uid, status.st_gid) != (metadata.uid, metadata.gid):
+        for uid, gid in ((metadata.uid, metadata.gid), (-1, metadata.gid)):
+            try:
+                os.chown(staged, uid, gid)
+                break
+            except PermissionError:
+                continue  # only root may give files away; members may still set the group
+    staged.chmod(metadata.mode)
+    os.utime(staged, ns=(status.st_atime_ns, metadata.mtime_ns))
+
+
+def _usual_mode() -> int:
+    """Permission bits that a plain `open` would have given."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -1,0 +1,250 @@
+"""Running a recipe: inputs recalled, outputs committed with the derivation that made them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recallfs.catalog import records
+from recallfs.catalog.store import Store
+from recallfs.digest.stream import digest_file
+from recallfs.environment.capture import environment_id
+from recallfs.errors import ConflictError, InvalidInputError, RecomputeError
+from recallfs.recipes.model import Recipe, derivation_key, validate_parameters
+from recallfs.recipes.registry import find_recipe
+from recallfs.resolve.commit import commit_new
+from recallfs.resolve.lease import hold_lease
+from recallfs.resolve.presence import has_bytes
+from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.stores import Stores
+from recallfs.resolve.tree import forget
+from recallfs.sources.recompute import run_derivation
+from recallfs.values import Derivation, Entry, InputRef, OutputRef, State, now_utc
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What running a recipe gave.
+
+    Parameters
+    ----------
+    outputs : Mapping of str to str
+        Address of each output.
+    executed : bool
+        False if the same derivation had been run before and its outputs still stand.
+    seconds : float
+        Of the recipe, now or then.
+    """
+
+    outputs: Mapping[str, str]
+    executed: bool
+    key: str
+    seconds: float
+
+
+def derive(
+    stores: Stores,
+    recipe_name: str,
+    *,
+    outputs: Mapping[str, str],
+    inputs: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    wish: Wish | None = None,
+) -> Derived:
+    """Run a recipe, unless the same derivation was run before.
+
+    Parameters
+    ----------
+    outputs : Mapping of str to str
+        Address of each of the recipe's outputs; all in one store.
+    inputs : Mapping of str to str
+        Address of each input, in the same store; missing ones are recalled first.
+    parameters : Mapping
+        JSON values for the recipe's parameters.
+
+    Raises
+    ------
+    ConflictError
+        If something is at an output's path that this derivation did not make.
+    RecomputeError
+        The recipe failed, or an output would be made from itself (kind ``cycle``).
+    """
+    settings = stores.config.recipes
+    recipe = find_recipe(recipe_name, settings.modules, settings.paths)
+    checked = validate_parameters(recipe, parameters)
+    store, targets = _targets(stores, recipe, outputs)
+    bound = _bind_inputs(stores, store, inputs, wish)
+    _refuse_cycle(store, bound, targets)
+    digests = {item.name: item.sha256 for item in bound}
+    key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
+    with hold_lease(store.catalog, f"derivation:{store.id}:{key}", lambda: False) as grant:
+        earlier = _earlier(store, key)
+        if earlier is not None:
+            return earlier
+        for path in targets.values():
+            _refuse_occupied(store, path, key)
+        derivation = _new_derivation(recipe, key, checked, bound, settings.threads)
+        return _run(stores, store, derivation, targets, grant.lost if grant else None)
+
+
+def _run(
+    stores: Stores,
+    store: Store,
+    derivation: Derivation,
+    targets: Mapping[str, str],
+    cancelled: threading.Event | None,
+) -> Derived:
+    derivation = replace(
+        derivation,
+        outputs=tuple(OutputRef(name, uuid.uuid4().hex) for name in targets),
+    )
+    paths = {item.name: store.root / item.path for item in derivation.inputs}
+    with store.staging() as scratch:
+        start = time.monotonic()
+        files, outcome = run_derivation(
+            derivation, paths, scratch, settings=stores.config.recipes, cancelled=cancelled
+        )
+        environment = dict(outcome.environment)
+        identifier = environment_id(environment)
+        records.save_environment(store, identifier, environment)
+        derivation = replace(derivation, environment_id=identifier, seconds=outcome.seconds)
+        digests = {name: digest_file(file) for name, file in files.items()}
+        for output in derivation.outputs:
+            commit_new(
+                store,
+                targets[output.name],
+                files[output.name],
+                digests[output.name],
+                derivations=(derivation,),
+                entry_id=output.entry_id,
+            )
+    urls = {name: store.url(path) for name, path in targets.items()}
+    return Derived(urls, True, derivation.key, time.monotonic() - start)
+
+
+def _new_derivation(
+    recipe: Recipe,
+    key: str,
+    parameters: Mapping[str, Any],
+    inputs: tuple[InputRef, ...],
+    threads: int | None,
+) -> Derivation:
+    return Derivation(
+        id=uuid.uuid4().hex,
+        key=key,
+        recipe=recipe.name,
+        version=recipe.version,
+        source_digest=recipe.source_digest,
+        parameters=parameters,
+        inputs=inputs,
+        outputs=(),
+        # Fresh for every ordinary run, so that object ids stay unique; kept for runs to come.
+        seed=secrets.randbits(128) if recipe.seeded else None,
+        started_at=now_utc(),
+        threads=threads or os.cpu_count() or 1,
+        environment_id="",
+        seconds=0.0,
+        timeout_s=recipe.timeout_s,
+        memory_bytes=recipe.memory_bytes,
+    )
+
+
+def _targets(
+    stores: Stores, recipe: Recipe, outputs: Mapping[str, str]
+) -> tuple[Store, dict[str, str]]:
+    """Resolve the outputs' addresses; a single unnamed output is the recipe's only one."""
+    if len(recipe.outputs) == 1 and set(outputs) == {""}:
+        outputs = {recipe.outputs[0]: outputs[""]}
+    if set(outputs) != set(recipe.outputs):
+        raise InvalidInputError(
+            f"recipe {recipe.name!r} writes {', '.join(recipe.outputs)}; "
+            f"given were {', '.join(sorted(outputs)) or 'none'}.",
+            kind="invalid-parameters",
+        )
+    found = {name: stores.resolve(outputs[name]) for name in recipe.outputs}
+    store = next(iter(found.values()))[0]
+    paths = {name: path for name, (_, path) in found.items()}
+    if any(other.id != store.id for other, _ in found.values()):
+        raise InvalidInputError("all outputs of a derivation go to one store.")
+    if len(set(paths.values())) != len(paths) or "" in paths.values():
+        raise InvalidInputError("each output needs a path of its own.", kind="invalid-path")
+    return store, paths
+
+
+def _bind_inputs(
+    stores: Stores, store: Store, inputs: Mapping[str, str], wish: Wish | None
+) -> tuple[InputRef, ...]:
+    bound = []
+    for name, address in sorted(inputs.items()):
+        owner, path = stores.resolve(address)
+        if owner.id != store.id:
+            raise InvalidInputError(
+                f"the input {name}={address} is in the store {owner.name!r}, the output in "
+                f"{store.name!r}; a derivation stays within one store."
+            )
+        recall(stores, owner, path, wish)
+        entry = records.known_entry(owner, path)
+        bound.append(InputRef(name, entry.id, entry.path, entry.sha256))
+    return tuple(bound)
+
+
+def _refuse_cycle(store: Store, inputs: tuple[InputRef, ...], targets: Mapping[str, str]) -> None:
+    """Refuse an output that one of the inputs is made from."""
+    wanted = set(targets.values())
+
+    def visit(path: str, entry_id: str, chain: tuple[str, ...]) -> None:
+        chain = (*chain, store.url(path))
+        if path in wanted:
+            raise RecomputeError(
+                "this would make a file from itself: " + " ← ".join(chain),
+                kind="cycle",
+                details={"chain": list(chain)},
+            )
+        if store.url(path) in chain[:-1] or store.catalog.entry(entry_id) is None:
+            return
+        for derivation in records.load(store, entry_id).derivations:
+            for item in derivation.inputs:
+                visit(item.path, item.entry_id, chain)
+
+    for item in inputs:
+        visit(item.path, item.entry_id, ())
+
+
+def _earlier(store: Store, key: str) -> Derived | None:
+    """Find the outputs of the same derivation, if all of them still stand."""
+    entries: dict[str, Entry] = {}
+    outputs = store.catalog.outputs_for_key(key)
+    for name, entry_id in outputs.items():
+        entry = store.catalog.entry(entry_id)
+        if entry is None or entry.state not in (State.RESIDENT, State.RELEASED, State.MISSING):
+            return None
+        entries[name] = entry
+    if not entries:
+        return None
+    record = records.load(store, next(iter(entries.values())).id)
+    seconds = next((item.seconds for item in record.derivations if item.key == key), 0.0)
+    urls = {name: store.url(entry.path) for name, entry in entries.items()}
+    return Derived(urls, False, key, seconds)
+
+
+def _refuse_occupied(store: Store, path: str, key: str) -> None:
+    known = store.catalog.entry_at(path)
+    if known is not None and any(
+        derivation.key == key for derivation in records.load(store, known.id).derivations
+    ):
+        # One of several outputs of this very derivation, left by a run that was killed.
+        forget(store, path)
+        return
+    if known is not None or has_bytes(store.locate(path)):
+        what = f"is an entry already ({known.state.value})" if known else "is a file already"
+        raise ConflictError(
+            f"{store.url(path)} {what}, and this derivation did not make it; choose another path "
+            "or remove it first.",
+            details={"path": path},
+        )

@@ -1,0 +1,86 @@
+"""What is at an entry's path now: the file system has the last word, the record the first."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from recallfs.catalog import records
+from recallfs.catalog.store import Store
+from recallfs.digest.stream import digest_file
+from recallfs.errors import AccessError, ConflictError
+from recallfs.values import Entry, Identity, State
+
+
+def observe(store: Store, entry: Entry) -> State | None:
+    """Compare an entry with its path by one `lstat`.
+
+    Returns
+    -------
+    State or None
+        None if only hashing can tell: something is there that was not seen before.
+    """
+    try:
+        status = (store.root / entry.path).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return State.RELEASED if entry.state is State.RELEASED else State.MISSING
+    if not stat.S_ISREG(status.st_mode):
+        return State.CONFLICT
+    if entry.state is State.RESIDENT and entry.identity == Identity.from_stat(status):
+        return State.RESIDENT
+    return None
+
+
+def settle(store: Store, entry: Entry) -> State:
+    """Find out what is at an entry's path, hashing it if need be, and note the answer.
+
+    Returns
+    -------
+    State
+        ``DIRTY`` if the file at a resident entry's path holds other bytes, ``CONFLICT`` if
+        something else sits at a released path.
+
+    Notes
+    -----
+    A file that turns out to hold the recorded bytes ends a release: the entry is resident again.
+    """
+    state = observe(store, entry)
+    if state is not None:
+        return state
+    place = store.root / entry.path
+    other = State.CONFLICT if entry.state is State.RELEASED else State.DIRTY
+    record = records.load(store, entry.id)
+    sizes = {incarnation.size_bytes for incarnation in record.incarnations}
+    if place.lstat().st_size not in sizes:
+        return other
+    before = Identity.from_stat(place.lstat())
+    try:
+        digests = digest_file(place)
+    except ConflictError:
+        return other  # somebody is writing to it right now
+    if digests.sha256 not in record.accepted:
+        return other
+    try:
+        if entry.state is State.RELEASED or record.release is not None:
+            end_release(store, entry.id, before)
+        else:
+            store.catalog.see(entry.id, State.RESIDENT, before)
+    except AccessError:
+        pass  # a reader without write rights: the answer is right, it just is not remembered
+    return State.RESIDENT
+
+
+def end_release(store: Store, entry_id: str, identity: Identity) -> None:
+    """Record that an entry's bytes are back at its path; what the trash held is dropped."""
+    from dataclasses import replace
+
+    with records.edit(store, entry_id, "recall") as draft:
+        entry = replace(draft.record.entry, state=State.RESIDENT, identity=identity)
+        draft.record = replace(draft.record, entry=entry, release=None)
+        store.trash_path(entry_id).unlink(missing_ok=True)
+
+
+def has_bytes(place: Path) -> bool:
+    """Tell whether anything is at a path, symlinks not followed."""
+    return os.path.lexists(place)

@@ -1,0 +1,342 @@
+"""Bringing a file back: take the lease, ask the sources in order, verify, commit, record."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from recallfs.atomic import fault_point
+from recallfs.catalog import records
+from recallfs.catalog.holder import user_name
+from recallfs.catalog.store import Store
+from recallfs.digest.stream import digest_file
+from recallfs.errors import (
+    AccessError,
+    ConflictError,
+    IntegrityError,
+    NotRecallableError,
+    RecallError,
+    RecomputeError,
+    SourceError,
+)
+from recallfs.resolve.commit import commit_recalled, keep_rejected
+from recallfs.resolve.lease import Grant, hold_lease
+from recallfs.resolve.plan import Facts, Plan, make_plan
+from recallfs.resolve.presence import has_bytes, settle
+from recallfs.resolve.stores import Stores
+from recallfs.sources.base import Progress, Request, Source
+from recallfs.sources.recompute import RecomputeSource
+from recallfs.sources.trash import TrashSource
+from recallfs.values import Entry, InputRef, Level, State
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """How a file came to be at its path.
+
+    Parameters
+    ----------
+    source : str
+        ``resident`` if it was there, ``another process`` if somebody else brought it while we
+        waited, else the name of the source.
+    """
+
+    url: str
+    path: Path
+    size_bytes: int
+    sha256: str
+    source: str
+    method: str
+    seconds: float
+    level: str = Level.EXACT.value
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a caller wants beside the file itself.
+
+    Parameters
+    ----------
+    only : str, optional
+        Ask only this source (its kind or name).
+    progress : callable, optional
+    announce : callable, optional
+        Told in one sentence what is about to be done, each time something is.
+    chain : tuple of str
+        Addresses whose recall asked for this one, outermost first.
+    """
+
+    only: str | None = None
+    progress: Progress | None = None
+    announce: Callable[[str], None] | None = None
+    chain: tuple[str, ...] = ()
+
+
+def plan_for(stores: Stores, store: Store, entry: Entry, *, only: str | None = None) -> Plan:
+    """Gather the facts about an entry and decide what opening it would do."""
+    return _planned(stores, store, entry, settle(store, entry), only)[0]
+
+
+def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) -> Recalled:
+    """Make sure that a file is at its path, bringing it back if need be.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``unknown-entry``.
+    ConflictError
+        Dirty, or occupied by something else.
+    NotRecallableError, SourceError, IntegrityError, RecomputeError
+        No source gave the bytes; ``details['answers']`` holds what each one said.
+    """
+    wish = wish or Wish()
+    entry = records.known_entry(store, path)
+    state = settle(store, entry)
+    if state is State.RESIDENT:
+        return _result(store, entry, "resident", "", 0.0)
+    _refuse_unusable(stores, store, entry, state, wish)
+    if store.url(path) in wish.chain:
+        raise RecomputeError(
+            "these files would be made from themselves: "
+            + " → ".join([*wish.chain, store.url(path)]),
+            kind="cycle",
+            details={"chain": [*wish.chain, store.url(path)]},
+        )
+    start = time.monotonic()
+    with _first_in_process(f"{store.id}:{entry.id}") as is_first:
+        if not is_first:
+            return recall(stores, store, path, wish)
+        target = store.root / entry.path
+        with hold_lease(store.catalog, f"entry:{entry.id}", lambda: has_bytes(target)) as grant:
+            if grant is None:
+                state = settle(store, records.known_entry(store, path))
+                if state is not State.RESIDENT:
+                    raise _conflict(store, entry, state)
+                return _result(store, entry, "another process", "", time.monotonic() - start)
+            return _bring_back(stores, store, entry, wish, grant)
+
+
+def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: Grant) -> Recalled:
+    """Ask the sources in the plan's order; the first verified bytes are committed."""
+    start = time.monotonic()
+    plan, sources = _planned(stores, store, entry, settle(store, entry), wish.only)
+    record = records.load(store, entry.id)
+    answers: dict[str, RecallError] = {}
+
+    def obtain(reference: InputRef) -> Path:
+        chain = (*wish.chain, store.url(entry.path))
+        return obtain_input(stores, store, reference, replace(wish, only=None, chain=chain))
+
+    for step in plan.steps:
+        if wish.announce is not None:
+            wish.announce(f"{store.url(entry.path)}: {step.source}, {step.what}")
+        with store.staging() as scratch:
+            fault_point("stage.created")
+            request = Request(store, record, scratch, obtain, wish.progress, grant.lost)
+            try:
+                fetched = sources[step.source].fetch(request)
+                digests = fetched.digests or digest_file(fetched.path, progress=wish.progress)
+                if digests.sha256 not in record.accepted:
+                    raise IntegrityError(
+                        f"{step.source} gave other bytes: sha256 {digests.sha256}, on record is "
+                        f"{entry.sha256}.",
+                        details={"expected": entry.sha256, "actual": digests.sha256},
+                    )
+            except IntegrityError as error:
+                _keep_aside(store, entry, error)
+                answers[step.source] = error
+                continue
+            except (NotRecallableError, SourceError, RecomputeError, AccessError) as error:
+                if grant.lost.is_set():
+                    grant.check()
+                answers[step.source] = error
+                continue
+            committed = commit_recalled(store, entry.id, fetched.path, digests, grant)
+        seconds = time.monotonic() - start
+        store.catalog.add_recall(
+            committed,
+            who=user_name(),
+            source=step.source,
+            seconds=seconds,
+            level=Level.EXACT.value,
+        )
+        return _result(store, committed, step.source, fetched.method, seconds)
+    raise _all_failed(store, entry, answers)
+
+
+def obtain_input(
+    stores: Stores,
+    store: Store,
+    reference: InputRef,
+    wish: Wish | None = None,
+) -> Path:
+    """Return the local path of a derivation's input, recalling it first if it is not here.
+
+    Raises
+    ------
+    IntegrityError
+        Kind ``input-changed`` if no entry has the recorded bytes any more.
+    """
+    entry = store.catalog.entry(reference.entry_id)
+    if entry is None or entry.sha256 != reference.sha256:
+        same = store.catalog.entries_with_sha256(reference.sha256)
+        if not same:
+            raise IntegrityError(
+                f"the input {reference.name}={store.url(reference.path)} is no longer what it was "
+                f"(sha256 {reference.sha256[:16]}… is in the store under no name); "
+                "put the original back or adopt a new derivation.",
+                kind="input-changed",
+                details={"input": reference.name, "path": reference.path},
+            )
+        entry = same[0]
+    try:
+        return recall(stores, store, entry.path, wish).path
+    except ConflictError as error:
+        raise IntegrityError(
+            f"the input {reference.name}={store.url(entry.path)} was changed since: {error}",
+            kind="input-changed",
+            details={"input": reference.name, "path": entry.path},
+        ) from error
+
+
+def _planned(
+    stores: Stores, store: Store, entry: Entry, state: State, only: str | None
+) -> tuple[Plan, dict[str, Source]]:
+    absent = state in (State.RELEASED, State.MISSING)
+    sources: list[Source] = [
+        TrashSource(),
+        *stores.mirrors(),
+        RecomputeSource(stores.config.recipes),
+    ]
+    offers = []
+    if absent:
+        record = records.load(store, entry.id)
+        for source in sources:
+            offer = source.offer(store, record)
+            if offer is not None and only in (None, source.kind, source.name):
+                offers.append((source.kind, offer))
+    facts = Facts(
+        url=store.url(entry.path),
+        state=state,
+        size_bytes=entry.size_bytes,
+        recall_missing=store.settings.recall_missing,
+        offers=offers,
+        order=store.settings.order,
+    )
+    return make_plan(facts), {source.name: source for source in sources}
+
+
+def _refuse_unusable(stores: Stores, store: Store, entry: Entry, state: State, wish: Wish) -> None:
+    """Raise what a plan that recalls nothing means."""
+    if state in (State.DIRTY, State.CONFLICT):
+        raise _conflict(store, entry, state)
+    plan, _ = _planned(stores, store, entry, state, wish.only)
+    if plan.action == "refuse":
+        raise NotRecallableError(
+            f"{plan.url}: {plan.reason}", details={"path": entry.path, "state": state.value}
+        )
+
+
+def _conflict(store: Store, entry: Entry, state: State) -> RecallError:
+    url = store.url(entry.path)
+    if state is State.DIRTY:
+        return ConflictError(
+            f"{url} was changed since it was recorded; `recall add` accepts it as it is now.",
+            kind="dirty",
+            details={"path": entry.path},
+        )
+    return ConflictError(
+        f"something else sits at the path of {url}; it was left alone. Move it away, then the "
+        "original can come back.",
+        details={"path": entry.path},
+    )
+
+
+def _keep_aside(store: Store, entry: Entry, error: IntegrityError) -> None:
+    result = Path(str(error.details.pop("result", "")))
+    if result.is_file():
+        kept = keep_rejected(store, entry.id, result)
+        error.details["kept"] = str(kept)
+
+
+def _all_failed(store: Store, entry: Entry, answers: dict[str, RecallError]) -> RecallError:
+    """Make one error of all answers: the class is that of the gravest, the text lists each."""
+    details = {
+        "path": entry.path,
+        "answers": {source: error.to_json() for source, error in answers.items()},
+    }
+    said = "; ".join(f"{source}: {error.message}" for source, error in answers.items())
+    gravest: RecallError | None = None
+    for kind in (IntegrityError, RecomputeError, AccessError, SourceError):
+        gravest = gravest or next((e for e in answers.values() if isinstance(e, kind)), None)
+    message = f"{store.url(entry.path)} could not be recalled. {said}"
+    if gravest is None:
+        return NotRecallableError(message, details=details)
+    return type(gravest)(message, kind=gravest.kind, details={**gravest.details, **details})
+
+
+def _result(store: Store, entry: Entry, source: str, method: str, seconds: float) -> Recalled:
+    return Recalled(
+        url=store.url(entry.path),
+        path=store.root / entry.path,
+        size_bytes=entry.size_bytes,
+        sha256=entry.sha256,
+        source=source,
+        method=method,
+        seconds=seconds,
+    )
+
+
+@dataclass
+class _Running:
+    """A recall that a thread of this process is busy with."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    failure: RecallError | None = None
+
+
+_running: dict[str, _Running] = {}
+_running_lock = threading.Lock()
+
+
+def _forget_parent_threads() -> None:
+    """After a fork, what the parent's threads were doing is not being done here."""
+    global _running_lock  # noqa: PLW0603 - the parent's lock may have been held at the fork
+    _running.clear()
+    _running_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_parent_threads)
+
+
+@contextmanager
+def _first_in_process(key: str) -> Iterator[bool]:
+    """Let one thread of this process through; the others wait for it, then get False.
+
+    The catalog's lease alone would be enough, but hundreds of threads would poll it.
+    """
+    with _running_lock:
+        theirs = _running.get(key)
+        mine = _Running()
+        if theirs is None:
+            _running[key] = mine
+    if theirs is not None:
+        theirs.done.wait()
+        if theirs.failure is not None:
+            raise RecallError.from_json(theirs.failure.to_json())
+        yield False
+        return
+    try:
+        yield True
+    except RecallError as error:
+        mine.failure = error
+        raise
+    finally:
+        with _running_lock:
+            _running.pop(key, None)
+        mine.done.set()

@@ -1,0 +1,121 @@
+"""Ending what a killed process had begun: each change is finished or undone, never left half."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from recallfs.atomic import place
+from recallfs.catalog import records
+from recallfs.catalog.database import Intent
+from recallfs.catalog.holder import Holder
+from recallfs.catalog.sidecar import Record
+from recallfs.catalog.store import Store
+from recallfs.digest.stream import digest_file
+from recallfs.errors import AccessError, IntegrityError, RecallError
+from recallfs.values import State
+
+
+def recover(store: Store) -> int:
+    """Clean up after dead processes of this host; costs two small reads when all is well.
+
+    Returns
+    -------
+    int
+        How many changes were ended.
+    """
+    ended = 0
+    try:
+        store.sweep_staging()
+        for intent in store.catalog.intents():
+            if Holder.parse(intent.holder).is_known_dead():
+                with store.lock(intent.entry_id):
+                    _end(store, intent)
+                ended += 1
+    except (AccessError, PermissionError):
+        return ended  # a reader without write rights leaves it to somebody who has them
+    return ended
+
+
+def _end(store: Store, intent: Intent) -> None:
+    try:
+        record = records.load(store, intent.entry_id)
+    except IntegrityError:
+        # The sidecar was never written, or was dropped as the last step of forgetting.
+        store.catalog.drop(intent.entry_id)
+        return
+    if intent.action == "create":
+        _end_create(store, record)
+    elif intent.action == "move":
+        _end_move(store, record, intent)
+    elif intent.action == "forget":
+        _end_forget(store, record)
+    else:
+        store.catalog.put([reconciled(store, record)])
+
+
+def _end_create(store: Store, record: Record) -> None:
+    """Keep a new entry if its bytes got their name; else nothing ever happened."""
+    if _holds(store, record):
+        known = store.catalog.entry_at(record.entry.path)
+        store.catalog.put([records.with_identity(store, record)])
+        if known is not None and known.id != record.entry.id:
+            records.retire(store, known.id)
+    else:
+        records.discard(store, record.entry.id)
+
+
+def _end_move(store: Store, record: Record, intent: Intent) -> None:
+    old, new = str(intent.details["old"]), str(intent.details["new"])
+    moved = replace(record, entry=replace(record.entry, path=new))
+    stayed = replace(record, entry=replace(record.entry, path=old))
+    old_is_there = (store.root / old).exists()
+    if old_is_there and _holds(store, moved) and _holds(store, stayed):
+        (store.root / old).unlink()  # both names stand for one inode or one content
+        old_is_there = False
+    final = stayed if old_is_there else moved
+    records.save(store, reconciled(store, final))
+
+
+def _end_forget(store: Store, record: Record) -> None:
+    if (store.root / record.entry.path).exists():
+        store.catalog.put([reconciled(store, record)])
+    else:
+        store.trash_path(record.entry.id).unlink(missing_ok=True)
+        records.discard(store, record.entry.id)
+
+
+def reconciled(store: Store, record: Record) -> Record:
+    """Bring a record in line with where its bytes are: at the path, in the trash, or nowhere.
+
+    Notes
+    -----
+    The sidecar is written again if it has to change.
+    """
+    entry = record.entry
+    trashed = store.trash_path(entry.id)
+    if _holds(store, record):
+        trashed.unlink(missing_ok=True)
+        settled = replace(record, entry=replace(entry, state=State.RESIDENT), release=None)
+        if settled != record:
+            records.save(store, settled)
+        return records.with_identity(store, settled)
+    if record.release is None and trashed.exists():
+        # Killed on the way into the trash: putting the file back is always safe.
+        place(trashed, store.root / entry.path)
+        return records.with_identity(store, record)
+    if record.release is not None:
+        stage = "trashed" if trashed.exists() else "purged"
+        release = replace(record.release, stage=stage)
+        settled = replace(record, entry=replace(entry, state=State.RELEASED), release=release)
+        if settled != record:
+            records.save(store, settled)
+        return settled
+    return record
+
+
+def _holds(store: Store, record: Record) -> bool:
+    """Tell by hashing whether an entry's path holds one of its accepted byte forms."""
+    try:
+        return digest_file(store.root / record.entry.path).sha256 in record.accepted
+    except (RecallError, OSError):
+        return False

@@ -1,0 +1,83 @@
+"""Selections: which entries a command is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from recallfs.catalog.store import Store
+from recallfs.errors import InvalidInputError
+from recallfs.resolve.stores import Stores
+from recallfs.values import Entry
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def select(stores: Stores, addresses: Sequence[str]) -> list[tuple[Store, Entry]]:
+    """Return the entries that addresses name, each once.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+        ``recall://`` URLs or plain paths: of a file, of a folder (all below it), or with ``*``,
+        ``?``, ``[…]`` (within one folder) and ``**`` (any depth). Released files match too.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``unknown-entry`` for an address that names nothing.
+    """
+    found: dict[str, tuple[Store, Entry]] = {}
+    for address in addresses:
+        matches = _matching(stores, address)
+        if not matches:
+            raise InvalidInputError(
+                f"{address} names no entry of the catalog; `recall add` catalogs existing files.",
+                kind="unknown-entry",
+                details={"address": address},
+            )
+        found.update({entry.id: (store, entry) for store, entry in matches})
+    return list(found.values())
+
+
+def _matching(stores: Stores, address: str) -> list[tuple[Store, Entry]]:
+    literal = _MAGIC.split(address, maxsplit=1)[0]
+    if literal == address:
+        store, path = stores.resolve(address)
+        return [(store, entry) for entry in store.catalog.entries_below(path)]
+    # A file whose very name holds such a character is named by that name.
+    store, path = stores.resolve(address)
+    exact = store.catalog.entry_at(path)
+    if exact is not None:
+        return [(store, exact)]
+    pattern = glob_pattern(path)
+    folder = _MAGIC.split(path, maxsplit=1)[0].rpartition("/")[0]
+    return [
+        (store, entry)
+        for entry in store.catalog.entries_below(folder)
+        if pattern.fullmatch(entry.path)
+    ]
+
+
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """Translate a glob: ``*`` and ``?`` stay within one folder, ``**`` crosses folders."""
+    pattern = ""
+    index = 0
+    while index < len(glob):
+        rest = glob[index:]
+        group = re.match(r"\[(!?)([^\]]+)\]", rest)
+        if rest.startswith("**/"):
+            pattern, index = pattern + "(?:.*/)?", index + 3
+        elif rest.startswith("**"):
+            pattern, index = pattern + ".*", index + 2
+        elif rest[0] == "*":
+            pattern, index = pattern + "[^/]*", index + 1
+        elif rest[0] == "?":
+            pattern, index = pattern + "[^/]", index + 1
+        elif group is not None:
+            negated = "^" if group[1] else ""
+            inner = group[2].replace("\\", "\\\\").replace("^", "\\^")
+            pattern, index = pattern + f"[{negated}{inner}]", index + group.end()
+        else:
+            pattern, index = pattern + re.escape(rest[0]), index + 1
+    return re.compile(pattern, re.DOTALL)

@@ -1,0 +1,144 @@
+"""The stores in reach: by name from the configuration, or by the folder that a path is in."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from recallfs.catalog.store import Store, create_store, find_root, open_store
+from recallfs.config import Config, StoreSettings, config_path, load_config
+from recallfs.errors import InvalidInputError
+from recallfs.resolve.recovery import recover
+from recallfs.sources.base import Source
+from recallfs.sources.mirror import MirrorSource
+from recallfs.values import RecallURL
+
+
+class Stores:
+    """Opens stores once a process, and cleans up after killed processes when it does.
+
+    Parameters
+    ----------
+    config : Config
+    root : Path, optional
+        A store that needs no configuration; it is called by its folder's name.
+    """
+
+    def __init__(self, config: Config, *, root: Path | None = None) -> None:
+        self.config = config
+        self._own_root = None if root is None else Path(os.path.realpath(root))
+        self._open: dict[Path, Store] = {}
+        self._lock = threading.RLock()
+
+    def names(self) -> list[str]:
+        """Return the names of all stores, sorted."""
+        own = [self._own_root.name] if self._own_root else []
+        return sorted({*self.config.stores, *own})
+
+    def by_name(self, name: str) -> Store:
+        """Open a store by its name.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``unknown-store`` or ``not-a-store``.
+        """
+        if self._own_root is not None and name == self._own_root.name:
+            return self._opened(self._own_root, name, self._settings_for(self._own_root))
+        if self._own_root is not None and name not in self.config.stores:
+            raise InvalidInputError(
+                f"no store is named {name!r}; this filesystem's is {self._own_root.name!r}.",
+                kind="unknown-store",
+            )
+        settings = self.config.store_settings(name)
+        return self._opened(Path(os.path.realpath(settings.root)), name, settings)
+
+    def containing(self, place: Path) -> tuple[Store, str] | None:
+        """Return the store that an absolute path lies in and its path there, or None."""
+        parent = Path(os.path.realpath(place.parent))
+        for candidate in dict.fromkeys((Path(os.path.normpath(place)), parent / place.name)):
+            root = find_root(candidate)
+            if root is not None and root != candidate:
+                name, settings = self._registered(root)
+                store = self._opened(root, name, settings)
+                path = store.relative(candidate)
+                if path is not None:
+                    return store, path
+        return None
+
+    def resolve(self, address: str) -> tuple[Store, str]:
+        """Return store and path of a ``recall://`` URL or of a plain path inside a store.
+
+        Raises
+        ------
+        InvalidInputError
+            Unknown store, malformed path, or a plain path that is in no store.
+        """
+        if address.startswith("recall://"):
+            url = RecallURL.parse(address)
+            return self.by_name(url.store), url.path
+        place = Path(os.path.abspath(Path(address).expanduser()))  # noqa: PTH100 - keeps symlinks
+        found = self.containing(place)
+        if found is not None:
+            return found
+        root = find_root(place)
+        if root is not None:
+            name, settings = self._registered(root)
+            return self._opened(root, name, settings), ""
+        raise InvalidInputError(
+            f"{address} is in no store; `recall init DIR --name NAME` makes a folder one.",
+            kind="not-a-store",
+            details={"path": address},
+        )
+
+    def all(self) -> Iterator[Store]:
+        """Open all stores, one after the other."""
+        for name in self.names():
+            yield self.by_name(name)
+
+    def mirrors(self) -> list[Source]:
+        """Return the configured mirrors, in order."""
+        return [MirrorSource(settings) for settings in self.config.mirrors]
+
+    def _registered(self, root: Path) -> tuple[str | None, StoreSettings]:
+        for name, settings in self.config.stores.items():
+            if Path(os.path.realpath(settings.root)) == root:
+                return name, settings
+        if root == self._own_root:
+            return root.name, StoreSettings(root=root)
+        return None, StoreSettings(root=root)
+
+    def _settings_for(self, root: Path) -> StoreSettings:
+        return self._registered(root)[1]
+
+    def _opened(self, root: Path, name: str | None, settings: StoreSettings) -> Store:
+        with self._lock:
+            store = self._open.get(root)
+            if store is None:
+                if root == self._own_root and find_root(root) != root:
+                    store = create_store(root, root.name, settings=settings)
+                else:
+                    store = open_store(root, name=name, settings=settings)
+                recover(store)
+                self._open[root] = store
+            return store
+
+
+_in_reach: dict[tuple[object, ...], Stores] = {}
+
+
+def stores_in_reach(root: Path | None = None) -> Stores:
+    """Return this process's stores; made anew when configuration or variables change."""
+    path = config_path()
+    try:
+        status = path.stat()
+        stamp: tuple[object, ...] = (status.st_mtime_ns, status.st_ino, status.st_size)
+    except OSError:
+        stamp = ()
+    variables = tuple(sorted(i for i in os.environ.items() if i[0].startswith("RECALLFS_")))
+    key = (root, path, stamp, variables)
+    if key not in _in_reach:
+        _in_reach[key] = Stores(load_config(), root=root)
+    return _in_reach[key]

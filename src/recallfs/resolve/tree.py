@@ -1,0 +1,173 @@
+"""Changing the managed tree: add, move, copy, forget."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+
+from recallfs.atomic import make_folder, rename_without_replacing, sync_folder
+from recallfs.catalog import records
+from recallfs.catalog.database import Intent
+from recallfs.catalog.holder import Holder, user_name
+from recallfs.catalog.store import Store
+from recallfs.digest.stream import StreamDigester
+from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.resolve.commit import commit_new
+from recallfs.resolve.presence import has_bytes, observe, settle
+from recallfs.resolve.recall import recall
+from recallfs.resolve.stores import Stores
+from recallfs.values import BLOCK_BYTES, CONTROL_FOLDER, Entry, State
+
+
+def files_below(store: Store, path: str) -> Iterator[str]:
+    """Iterate over the regular files at or below a path, in order; symlinks are not followed."""
+    place = store.locate(path)
+    if place.is_symlink():
+        return
+    if not place.is_dir():
+        if stat.S_ISREG(place.lstat().st_mode):
+            yield path
+        return
+    for item in sorted(os.scandir(place), key=lambda found: found.name):
+        if item.name == CONTROL_FOLDER and not path:
+            continue
+        child = f"{path}/{item.name}" if path else item.name
+        if item.is_dir(follow_symlinks=False):
+            yield from files_below(store, child)
+        elif item.is_file(follow_symlinks=False):
+            yield child
+
+
+def needs_adding(store: Store, path: str) -> bool:
+    """Tell whether a file is not in the catalog, or was changed since it was."""
+    entry = store.catalog.entry_at(path)
+    return entry is None or (
+        observe(store, entry) is not State.RESIDENT and settle(store, entry) is not State.RESIDENT
+    )
+
+
+def move(store: Store, old: str, new: str) -> None:
+    """Rename a file; its entry, with all evidence, goes along. Never replaces anything.
+
+    Raises
+    ------
+    ConflictError
+        If something is at the new path.
+    """
+    entry = store.catalog.entry_at(old)
+    source, target = store.locate(old), store.locate(new)
+    if has_bytes(target) or store.catalog.entry_at(new) is not None:
+        raise ConflictError(f"{store.url(new)} exists; it was left as it is.")
+    if entry is None:
+        if source.is_dir():
+            raise InvalidInputError(f"{store.url(old)} is a folder.", kind="is-a-folder")
+        make_folder(target.parent)
+        rename_without_replacing(source, target)
+        return
+    with records.edit(store, entry.id, "move", {"old": old, "new": new}) as draft:
+        draft.record = replace(draft.record, entry=replace(draft.record.entry, path=new))
+        if has_bytes(source):
+            make_folder(target.parent)
+            rename_without_replacing(source, target)
+            sync_folder(source.parent)
+            if entry.state is State.RESIDENT:
+                draft.record = records.with_identity(store, draft.record)
+
+
+def copy(stores: Stores, store: Store, old: str, new: str) -> Entry:
+    """Copy a file, recalling it first if need be; the copy can be recomputed as the original can.
+
+    Raises
+    ------
+    ConflictError
+        If something is at the new path.
+    """
+    entry = store.catalog.entry_at(old)
+    place = store.locate(old)
+    if entry is not None:
+        place = recall(stores, store, old).path
+    with store.staging() as scratch, StreamDigester() as digester:
+        staged = scratch / "data"
+        with place.open("rb") as source, staged.open("wb") as target:
+            while block := source.read(BLOCK_BYTES):
+                target.write(block)
+                digester.update(block)
+        return commit_new(store, new, staged, digester.finish())
+
+
+def refuse_if_needed(store: Store, entry: Entry) -> None:
+    """Refuse to drop or replace an entry that is pinned or that released files are made from.
+
+    Raises
+    ------
+    ConflictError
+        Kind ``pinned`` or ``relied-on``.
+    """
+    record = records.load(store, entry.id)
+    if record.is_pinned:
+        raise ConflictError(
+            f"{store.url(entry.path)} is pinned ({record.pins[-1].reason or 'no reason given'}); "
+            "`recall unpin` ends that.",
+            kind="pinned",
+        )
+    resting = [other for other in store.catalog.dependents(entry.id) if not _is_here(store, other)]
+    if resting:
+        raise ConflictError(
+            f"{store.url(entry.path)} is needed to make {store.url(resting[0].path)}"
+            + (f" and {len(resting) - 1} more released files" if len(resting) > 1 else "")
+            + "; recall or forget those first.",
+            kind="relied-on",
+            details={"dependents": [store.url(other.path) for other in resting]},
+        )
+
+
+def forget(store: Store, path: str, *, check: bool = True) -> Entry:
+    """Drop a file and its entry for good.
+
+    Parameters
+    ----------
+    check : bool
+        Refuse what `refuse_if_needed` refuses.
+    """
+    entry = records.known_entry(store, path)
+    if check:
+        refuse_if_needed(store, entry)
+    place = store.root / entry.path
+    if place.is_dir() and not place.is_symlink():
+        raise InvalidInputError(f"{store.url(path)} is a folder.", kind="is-a-folder")
+    with store.lock(entry.id):
+        intent = Intent(entry.id, "forget", entry.path, {}, str(Holder.current()))
+        store.catalog.intend([intent])
+        if entry.state is not State.RELEASED:
+            # At a released path there is only what somebody else put there: it is not ours.
+            place.unlink(missing_ok=True)
+        store.trash_path(entry.id).unlink(missing_ok=True)
+        store.catalog.add_event("forget", entry, user_name(), {"sha256": entry.sha256})
+        records.discard(store, entry.id)
+    return entry
+
+
+def remove_folder(store: Store, path: str) -> None:
+    """Remove a folder that holds no entries and no files.
+
+    Raises
+    ------
+    ConflictError
+        If it is not empty.
+    """
+    if next(iter(store.catalog.entries_below(path)), None) is not None:
+        raise ConflictError(f"{store.url(path)} still holds entries.")
+    place = store.locate(path)
+    try:
+        place.rmdir()
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise ConflictError(f"{store.url(path)} is not empty.") from error
+        raise
+
+
+def _is_here(store: Store, entry: Entry) -> bool:
+    return observe(store, entry) not in (State.RELEASED, State.MISSING)

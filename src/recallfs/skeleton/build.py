@@ -1,0 +1,337 @@
+"""Making the skeleton of an HDF5 file, in one pass over its bulk data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+from h5py import h5o
+
+from recallfs.errors import AccessError, ConflictError, IntegrityError
+from recallfs.skeleton.access import (
+    HDF5_ERRORS,
+    hdf5_errors,
+    open_hdf5,
+    read_elements,
+    require_filters,
+)
+from recallfs.skeleton.encoders import ChunkEncoder, Encoder, hdf5_version
+from recallfs.skeleton.extents import MINIMUM_DATASET_BYTES, BulkDataset, list_bulk, stored_chunk
+from recallfs.skeleton.format import EXTENT, PIECE, Skeleton, SkeletonDataset
+from recallfs.values import Identity, format_size
+
+MAXIMUM_RETAINED_BYTES = 1024**3
+"""What is retained is held in memory; above this a file has no skeleton."""
+
+Progress = Callable[[int], None]
+"""Called now and then with the number of bytes done since the last call."""
+
+
+def build_skeleton(
+    path: Path,
+    *,
+    sha256: str,
+    size_bytes: int,
+    max_retained_bytes: int = MAXIMUM_RETAINED_BYTES,
+    minimum_bytes: int = MINIMUM_DATASET_BYTES,
+    progress: Progress | None = None,
+) -> Skeleton:
+    """Make the skeleton of an HDF5 file.
+
+    Parameters
+    ----------
+    path : Path
+        The original. Opened without locks and never written to.
+    sha256 : str
+        Of the whole file, lower-case hexadecimal; taken as given.
+    size_bytes : int
+        Of the file when `sha256` was taken.
+    max_retained_bytes : int
+        Refuse if more must be retained; checked from the chunk index before data is read, and
+        again when all pieces were verified.
+    minimum_bytes : int
+        Datasets that store less are retained.
+    progress : callable, optional
+        Called with increments, in bytes; they add up to `size_bytes`, or to a
+        little more where pieces turn out to be unfit.
+
+    Returns
+    -------
+    Skeleton
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``not-hdf5`` if the file is not HDF5 or is damaged; kind ``invalid-input`` if a filter
+        is not available here.
+    ConflictError
+        Kind ``skeleton-too-large``.
+    IntegrityError
+        Kind ``digest-mismatch`` if the file is not of that size, or changed meanwhile.
+    AccessError
+        If the file may not be read.
+
+    Notes
+    -----
+    Reads and decodes all bulk data once (edge chunks twice), a chunk at a time; a few chunks are
+    held in memory. A piece is left out only if its bytes were found in the file where HDF5 says
+    they are, and if it can be decoded; an edge chunk moreover only if HDF5's own padding is in it.
+    """
+    report = progress or (lambda _size: None)
+    with open_hdf5(path) as file:
+        descriptor = _open(path)
+        try:
+            identity = Identity.from_stat(os.fstat(descriptor))
+            _check_size(path, size_bytes, identity)
+            with hdf5_errors(path):
+                candidates = list(list_bulk(file, minimum_bytes=minimum_bytes))
+                _check_filters(file, candidates)
+            claimed = sum(one.stored_bytes for one in candidates)
+            _check_retained(path, size_bytes - claimed, max_retained_bytes)
+            original = _Original(path, descriptor, size_bytes, file)
+            surveys = _without_overlaps(original.survey(one, report) for one in candidates)
+            extents = _complement(surveys, size_bytes)
+            _check_retained(path, int(extents["size"].sum()), max_retained_bytes)
+            retained = original.read_retained(extents, report)
+            if identity != Identity.from_stat(path.stat()):
+                raise _changed(path, "it changed while it was read")
+        finally:
+            os.close(descriptor)
+    return _assemble(sha256, size_bytes, surveys, extents, retained)
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What was found of a dataset: the pieces that may be left out."""
+
+    bulk: BulkDataset
+    kept: npt.NDArray[np.int64]  # numbers of the pieces in bulk, shape (n_kept,)
+    pieces: npt.NDArray[Any]  # of PIECE, shape (n_kept,)
+    encoder: Encoder | None
+
+
+@dataclass(frozen=True)
+class _Original:
+    """The file, open both as HDF5 and as bytes."""
+
+    path: Path
+    descriptor: int
+    size_bytes: int
+    file: h5py.File
+
+    def survey(self, bulk: BulkDataset, report: Progress) -> _Survey:
+        """Digest the pieces of a dataset; those that cannot be relied on are not in the result."""
+        with hdf5_errors(self.path):
+            dataset = h5o.open(self.file.id, bulk.path.encode())
+            user_block = self.file.id.get_create_plist().get_userblock()
+        pieces = np.zeros(len(bulk.sizes), dtype=PIECE)
+        pieces["filter_mask"] = bulk.filter_masks
+        pieces["size"] = bulk.sizes
+        # Some HDF5 versions leave the user block out of the offsets, so both are tried.
+        shifts = {0, user_block}
+        kept = []
+        encoder = ChunkEncoder(dataset) if bulk.chunk_shape is not None else None
+        try:
+            for number in range(len(pieces)):
+                stored = self._digest_piece(dataset, bulk, encoder, pieces[number], number)
+                if stored is not None:
+                    kept.append(number)
+                    offset = int(bulk.offsets[number])
+                    shifts = {s for s in shifts if self._is_at(offset + s, stored)}
+                if not shifts:
+                    break
+                report(int(bulk.sizes[number]) if stored is not None else 0)
+            fingerprint = _encoder_of(encoder, bulk.item_bytes)
+        finally:
+            if encoder is not None:
+                encoder.close()
+        chosen = np.array(kept if shifts else [], dtype=np.int64)
+        pieces["offset"] = bulk.offsets + (min(shifts) if shifts else 0)
+        return _Survey(bulk, chosen, pieces[chosen], fingerprint)
+
+    def _digest_piece(
+        self,
+        dataset: Any,
+        bulk: BulkDataset,
+        encoder: ChunkEncoder | None,
+        piece: Any,
+        number: int,
+    ) -> Any:
+        """Fill in the digests of a piece; return its stored bytes, or None to retain it."""
+        start, count = tuple(bulk.starts[number].tolist()), tuple(bulk.counts[number].tolist())
+        try:
+            values = read_elements(dataset, dataset.get_type(), start, count)
+        except HDF5_ERRORS:
+            return None  # a damaged chunk: its bytes stay as they are
+        stored: Any = values
+        if encoder is not None:
+            found = stored_chunk(dataset, start)
+            if found is None or found[0] != bulk.filter_masks[number]:
+                return None
+            stored = found[1]
+            is_edge = count != bulk.chunk_shape
+            if is_edge and not encoder.has_usual_padding(stored, count, found[0]):
+                return None
+        piece["raw"] = _digest(stored)
+        piece["decoded"] = piece["raw"] if stored is values else _digest(values)
+        return stored
+
+    def _is_at(self, offset: int, stored: Any) -> bool:
+        """Tell whether the file holds these bytes at that offset."""
+        if offset < 0 or offset + len(stored) > self.size_bytes:
+            return False
+        found = _read_exactly(self.descriptor, offset, len(stored))
+        # Through NumPy: Python compares a memoryview element by element.
+        return found is not None and bool(
+            np.array_equal(np.frombuffer(found, np.uint8), np.frombuffer(stored, np.uint8))
+        )
+
+    def read_retained(self, extents: npt.NDArray[Any], report: Progress) -> bytes:
+        """Read the bytes of all extents."""
+        parts = []
+        for offset, size in extents.tolist():
+            part = _read_exactly(self.descriptor, offset, size)
+            if part is None:
+                raise _changed(self.path, "it became shorter while it was read")
+            parts.append(part)
+            report(size)
+        return b"".join(parts)
+
+
+def _digest(data: Any) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(blake3(data).digest(), dtype=np.uint8)
+
+
+def _read_exactly(descriptor: int, offset: int, size: int) -> bytes | None:
+    """Read a range of a file; None if the file ends before."""
+    parts = []
+    while size:
+        part = os.pread(descriptor, min(size, 1 << 30), offset)
+        if not part:
+            return None
+        parts.append(part)
+        offset += len(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except PermissionError as error:
+        raise AccessError(f"{path} may not be read: {error}.") from error
+
+
+def _changed(path: Path, what: str) -> IntegrityError:
+    return IntegrityError(
+        f"{path} is not the file that was digested: {what}.", details={"path": str(path)}
+    )
+
+
+def _check_size(path: Path, size_bytes: int, identity: Identity) -> None:
+    if identity.size_bytes != size_bytes:
+        raise IntegrityError(
+            f"{path} has {identity.size_bytes} bytes, but had {size_bytes} when it was digested.",
+            details={"path": str(path), "expected": size_bytes, "actual": identity.size_bytes},
+        )
+
+
+def _check_filters(file: h5py.File, candidates: Iterable[BulkDataset]) -> None:
+    for one in candidates:
+        dataset = h5o.open(file.id, one.path.encode())
+        require_filters(dataset.get_create_plist(), path=one.path)
+
+
+def _check_retained(path: Path, retained_bytes: int, limit_bytes: int) -> None:
+    if retained_bytes > limit_bytes:
+        raise ConflictError(
+            f"{path} has {format_size(retained_bytes)} that are not bulk data; at most "
+            f"{format_size(limit_bytes)} may be kept in a skeleton.",
+            kind="skeleton-too-large",
+            details={"path": str(path), "retained_bytes": retained_bytes, "limit": limit_bytes},
+        )
+
+
+def _encoder_of(encoder: ChunkEncoder | None, item_bytes: int) -> Encoder | None:
+    if encoder is None or not encoder.steps:
+        return None
+    return Encoder(encoder.steps, item_bytes, encoder.fingerprint())
+
+
+def _without_overlaps(surveys: Iterable[_Survey]) -> list[_Survey]:
+    """Leave out datasets of which a piece shares bytes with another: one of the two is wrong."""
+    found = [one for one in surveys if len(one.kept)]
+    while found:
+        pieces = np.concatenate([one.pieces for one in found])
+        owners = np.repeat(np.arange(len(found)), [len(one.kept) for one in found])
+        order = np.argsort(pieces["offset"], kind="stable")
+        ends = np.maximum.accumulate((pieces["offset"] + pieces["size"])[order])
+        clash = pieces["offset"][order][1:] < ends[:-1]
+        if not clash.any():
+            break
+        suspects = {*owners[order][1:][clash].tolist(), *owners[order][:-1][clash].tolist()}
+        found = [one for number, one in enumerate(found) if number not in suspects]
+    return found
+
+
+def _complement(surveys: list[_Survey], size_bytes: int) -> npt.NDArray[Any]:
+    """Return the extents of the file that no piece covers."""
+    pieces = np.concatenate([np.zeros(0, dtype=PIECE), *(one.pieces for one in surveys)])
+    order = np.argsort(pieces["offset"], kind="stable")
+    starts = pieces["offset"][order]
+    ends = starts + pieces["size"][order]
+    gap_starts = np.concatenate((np.zeros(1, dtype=np.uint64), ends))
+    gap_ends = np.concatenate((starts, np.array([size_bytes], dtype=np.uint64)))
+    gaps = gap_ends > gap_starts
+    extents = np.zeros(int(gaps.sum()), dtype=EXTENT)
+    extents["offset"] = gap_starts[gaps]
+    extents["size"] = (gap_ends - gap_starts)[gaps]
+    return extents
+
+
+def _assemble(
+    sha256: str,
+    size_bytes: int,
+    surveys: list[_Survey],
+    extents: npt.NDArray[Any],
+    retained: bytes,
+) -> Skeleton:
+    encoders: dict[Encoder, int] = {}
+    datasets, coordinates = [], [np.zeros(0, dtype=np.uint64)]
+    for number, one in enumerate(surveys):
+        one.pieces["dataset"] = number
+        encoder = None
+        if one.encoder is not None:
+            encoder = encoders.setdefault(one.encoder, len(encoders))
+        datasets.append(
+            SkeletonDataset(
+                path=one.bulk.path,
+                shape=one.bulk.shape,
+                chunk_shape=one.bulk.chunk_shape,
+                item_bytes=one.bulk.item_bytes,
+                n_pieces=len(one.kept),
+                encoder=encoder,
+            )
+        )
+        for table in (one.bulk.starts, one.bulk.counts):
+            coordinates.append(table[one.kept].astype(np.uint64).ravel())
+    skeleton = Skeleton(
+        size_bytes=size_bytes,
+        sha256=sha256,
+        extents=extents,
+        retained=retained,
+        datasets=tuple(datasets),
+        pieces=np.concatenate([np.zeros(0, dtype=PIECE), *(one.pieces for one in surveys)]),
+        coordinates=np.concatenate(coordinates),
+        encoders=tuple(encoders),
+        written_with={"hdf5": hdf5_version(), "h5py": str(h5py.version.version)},
+    )
+    skeleton.check()
+    return skeleton

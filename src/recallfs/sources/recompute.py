@@ -1,0 +1,212 @@
+"""Recomputing: run an entry's derivation again and make the result the original file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recallfs.catalog.sidecar import Record
+from recallfs.catalog.store import Store
+from recallfs.config import RecipeSettings
+from recallfs.digest.stream import digest_file
+from recallfs.errors import IntegrityError, InvalidInputError, NotRecallableError
+from recallfs.recipes.executors import Job, Outcome, ProcessExecutor
+from recallfs.skeleton.graft import graft
+from recallfs.skeleton.vault import load_skeleton
+from recallfs.sources.base import Fetched, Offer, Progress, Request, Source
+from recallfs.values import Derivation, Digests, now_utc
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A recomputed file that equals its original."""
+
+    path: Path
+    digests: Digests
+    method: str
+
+
+class RecomputeSource(Source):
+    """The recipe that made the file.
+
+    Parameters
+    ----------
+    settings : RecipeSettings
+        Where recipes may come from, and limits.
+    """
+
+    kind = "recompute"
+    name = "recompute"
+
+    def __init__(self, settings: RecipeSettings) -> None:
+        self.settings = settings
+
+    def offer(self, store: Store, record: Record) -> Offer | None:
+        """Offer to run the derivation of the newest valid proof, else the last one."""
+        derivation = record.derivation(now_utc())
+        if derivation is None:
+            return None
+        inputs = ", ".join(f"{item.name}={store.url(item.path)}" for item in derivation.inputs)
+        what = f"run {derivation.recipe} {derivation.version} on {inputs or 'no inputs'}"
+        return Offer(self.name, what, derivation.seconds)
+
+    def fetch(self, request: Request) -> Fetched:
+        """Run the recipe in a child process and match its output with what is on record."""
+        store, record = request.store, request.record
+        derivation = record.derivation(now_utc())
+        if derivation is None:
+            raise NotRecallableError("no recipe is on record for it.")
+        inputs = {item.name: request.obtain(item) for item in derivation.inputs}
+        outputs, _ = run_derivation(
+            derivation,
+            inputs,
+            request.scratch,
+            settings=self.settings,
+            python=recorded_python(store, record, derivation),
+            cancelled=request.cancelled,
+        )
+        output = outputs[output_name(derivation, record.entry.id)]
+        matched = match_output(store, record, output, request.scratch, request.progress)
+        return Fetched(matched.path, matched.digests, matched.method)
+
+
+def run_derivation(
+    derivation: Derivation,
+    inputs: Mapping[str, Path],
+    scratch: Path,
+    *,
+    settings: RecipeSettings,
+    python: Path | None = None,
+    hide: tuple[Path, ...] = (),
+    cancelled: threading.Event | None = None,
+) -> tuple[dict[str, Path], Outcome]:
+    """Run a derivation's recipe.
+
+    Parameters
+    ----------
+    scratch : Path
+        Private folder; the run gets a folder of its own in it.
+    python : Path, optional
+        Interpreter to run it with; by default the caller's.
+    hide : tuple of Path
+        Folders to be put out of the recipe's sight; inputs and scratch stay in sight.
+
+    Returns
+    -------
+    outputs : dict of str to Path
+        Where each output was written.
+    outcome : Outcome
+    """
+    folder = scratch / "run"
+    folder.mkdir(mode=0o700)
+    outputs = {
+        item.name: folder / f"output-{number}" for number, item in enumerate(derivation.outputs)
+    }
+    job = Job(
+        recipe=derivation.recipe,
+        modules=settings.modules,
+        paths=settings.paths,
+        inputs=dict(inputs),
+        outputs=outputs,
+        parameters=dict(derivation.parameters),
+        seed=derivation.seed,
+        started_at=derivation.started_at,
+        threads=derivation.threads,
+        timeout_s=_least(derivation.timeout_s, settings.timeout_s),
+        memory_bytes=_least(derivation.memory_bytes, settings.memory_bytes),
+        scratch=folder,
+        python=str(python or sys.executable),
+        hide=hide,
+        expose=tuple(inputs.values()),
+    )
+    outcome = ProcessExecutor().execute(job, cancelled=cancelled)
+    return outputs, outcome
+
+
+def match_output(
+    store: Store,
+    record: Record,
+    output: Path,
+    scratch: Path,
+    progress: Progress | None = None,
+) -> Matched:
+    """Make a recomputed file the original: as it is, or its bulk data grafted into the skeleton.
+
+    Returns
+    -------
+    Matched
+        With method ``direct`` or ``graft``.
+
+    Raises
+    ------
+    IntegrityError
+        If neither gives the recorded sha256; ``details['objects']`` names what differs, and
+        ``details['result']`` is where the recomputed file lies.
+    """
+    digests = digest_file(output, progress=progress)
+    if digests.sha256 in record.accepted:
+        return Matched(output, digests, "direct")
+    expected, details = record.entry.sha256, {"result": str(output), "actual": digests.sha256}
+    skeleton = load_skeleton(store, record)
+    if skeleton is None:
+        raise IntegrityError(
+            f"{store.url(record.entry.path)} was recomputed to other bytes "
+            f"(sha256 {digests.sha256[:16]}…, on record {expected[:16]}…), and no skeleton is kept "
+            "from which the original could be built.",
+            details={"expected": expected, **details},
+        )
+    grafted = scratch / "grafted"
+    try:
+        graft(skeleton, output, grafted, progress=progress)
+    except (IntegrityError, InvalidInputError) as error:
+        raise IntegrityError(
+            f"{store.url(record.entry.path)} was recomputed, but differs from the original: "
+            f"{error.message}",
+            details={"expected": expected, **error.details, **details},
+        ) from error
+    digests = digest_file(grafted, progress=progress)
+    if digests.sha256 not in record.accepted:
+        raise IntegrityError(
+            f"{store.url(record.entry.path)} was recomputed and grafted, but has the sha256 "
+            f"{digests.sha256[:16]}…; on record is {expected[:16]}….",
+            details={"expected": expected, **details, "actual": digests.sha256},
+        )
+    return Matched(grafted, digests, "graft")
+
+
+def output_name(derivation: Derivation, entry_id: str) -> str:
+    """Return which output of a derivation an entry is."""
+    for output in derivation.outputs:
+        if output.entry_id == entry_id:
+            return output.name
+    raise IntegrityError(
+        f"the derivation {derivation.id} does not name the entry {entry_id} among its outputs.",
+        kind="damaged-record",
+    )
+
+
+def recorded_python(store: Store, record: Record, derivation: Derivation) -> Path | None:
+    """Return the interpreter of the newest valid proof, else of the first run, if it is there."""
+    proofs = [p for p in record.valid_proofs(now_utc()) if p.derivation_id == derivation.id]
+    identifier = proofs[0].environment_id if proofs else derivation.environment_id
+    environment = _environment(store, identifier)
+    executable = Path(str(environment.get("executable", "")))
+    return executable if os.access(executable, os.X_OK) and executable.is_absolute() else None
+
+
+def _environment(store: Store, identifier: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(store.environment_path(identifier).read_bytes()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _least(*limits: Any) -> Any:
+    given = [limit for limit in limits if limit is not None]
+    return min(given) if given else None

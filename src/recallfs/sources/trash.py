@@ -1,0 +1,33 @@
+"""Released bytes that are still in the trash: the nearest source of all."""
+
+from __future__ import annotations
+
+import os
+
+from recallfs.catalog.sidecar import Record
+from recallfs.catalog.store import Store
+from recallfs.errors import NotRecallableError
+from recallfs.sources.base import Fetched, Offer, Request, Source
+
+
+class TrashSource(Source):
+    """The store's own trash."""
+
+    name = "trash"
+    kind = "trash"
+
+    def offer(self, store: Store, record: Record) -> Offer | None:
+        """Offer the trashed bytes while they are there."""
+        if record.release is None or record.release.stage != "trashed":
+            return None
+        return Offer(self.name, "put back from the trash", 0.0)
+
+    def fetch(self, request: Request) -> Fetched:
+        """Give the trashed inode a second name in scratch; the trash keeps its own until commit."""
+        staged = request.scratch / "data"
+        trashed = request.store.trash_path(request.record.entry.id)
+        try:
+            os.link(trashed, staged, follow_symlinks=False)
+        except FileNotFoundError:
+            raise NotRecallableError("the trash no longer has it.") from None
+        return Fetched(staged, None, "from the trash")
