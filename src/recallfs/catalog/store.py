@@ -9,6 +9,7 @@
     <root>/.recall/skeletons/        kept parts of HDF5 files
     <root>/.recall/staging/          bytes on their way in, one private folder each
     <root>/.recall/trash/            released bytes that are not yet purged
+    <root>/.recall/aside/            originals that are out of a proof's sight, where need be
     <root>/.recall/rejected/         results that did not match, for `recall diff`
     <root>/.recall/superseded/       sidecars of files that were written over
     <root>/.recall/locks/            one writer of evidence at a time
@@ -42,6 +43,7 @@ _FOLDERS = (
     "skeletons",
     "staging",
     "trash",
+    "aside",
     "rejected",
     "superseded",
     "locks",
@@ -137,6 +139,10 @@ class Store:
     def trash_path(self, entry_id: str) -> Path:
         """Return where an entry's released bytes wait."""
         return self.control / "trash" / entry_id
+
+    def aside_path(self, entry_id: str) -> Path:
+        """Return where this process may put an original out of a recipe's sight."""
+        return self.control / "aside" / f"{Holder.current().token()}-{entry_id}"
 
     @contextmanager
     def staging(self) -> Iterator[Path]:

@@ -43,8 +43,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        package = "recallfs.cli" if cmd_name == "demo" else "recallfs.cli.commands"
-        module = importlib.import_module(f"{package}.{cmd_name}")
+        place = "demo.command" if cmd_name == "demo" else f"commands.{cmd_name}"
+        module = importlib.import_module(f"recallfs.cli.{place}")
         command = module.command
         assert isinstance(command, click.Command)  # noqa: S101 - each module defines one
         return command

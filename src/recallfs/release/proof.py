@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
 from recallfs.errors import ConflictError, IntegrityError, InvalidInputError, RecallError
+from recallfs.recipes.sandbox import can_hide
+from recallfs.release.aside import set_aside
 from recallfs.resolve.commit import keep_rejected
 from recallfs.resolve.presence import settle
 from recallfs.resolve.recall import Wish, obtain_input
@@ -43,8 +46,27 @@ class Proved:
     kept_bytes: int
 
 
-def prove(stores: Stores, store: Store, entry: Entry, wish: Wish | None = None) -> Proved:
+HIDING = ("namespace", "aside", "auto")
+"""How an original can be put out of a recipe's sight; see `prove`."""
+
+
+def prove(
+    stores: Stores,
+    store: Store,
+    entry: Entry,
+    wish: Wish | None = None,
+    *,
+    hiding: str = "namespace",
+) -> Proved:
     """Prove that an entry can be recomputed exactly. The original is only read.
+
+    Parameters
+    ----------
+    hiding : {"namespace", "aside", "auto"}
+        *namespace*: the recipe runs where store, vault and local mirrors are covered by empty
+        folders; nobody else notices. *aside*: the original is renamed away while the recipe runs;
+        readers that go through recallfs wait, others miss it. *auto*: the first where the kernel
+        allows it, else the second.
 
     Raises
     ------
@@ -56,13 +78,17 @@ def prove(stores: Stores, store: Store, entry: Entry, wish: Wish | None = None) 
         The recipe failed, or the original cannot be hidden (kind ``cannot-hide``).
     """
     try:
-        return _prove(stores, store, entry, wish)
+        if hiding == "auto":
+            hiding = "namespace" if can_hide() else "aside"
+        return _prove(stores, store, entry, wish, hiding == "aside")
     except RecallError as error:
         store.catalog.add_event("prove-failed", entry, user_name(), error.to_json())
         raise
 
 
-def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish | None) -> Proved:
+def _prove(
+    stores: Stores, store: Store, entry: Entry, wish: Wish | None, move_aside: bool
+) -> Proved:
     derivation = records.load(store, entry.id).derivation(now_utc())
     if derivation is None:
         raise ConflictError(
@@ -83,14 +109,15 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish | None) -> Pro
                 details={"input": item.name, "path": item.path},
             )
     with store.staging() as scratch:
-        outputs, outcome = run_derivation(
-            derivation,
-            inputs,
-            scratch,
-            settings=stores.config.recipes,
-            python=recorded_python(store, record, derivation),
-            hide=_hidden_folders(stores, store),
-        )
+        with set_aside(store, entry) if move_aside else contextlib.nullcontext():
+            outputs, outcome = run_derivation(
+                derivation,
+                inputs,
+                scratch,
+                settings=stores.config.recipes,
+                python=recorded_python(store, record, derivation),
+                hide=() if move_aside else _hidden_folders(stores, store),
+            )
         result = outputs[output_name(derivation, entry.id)]
         start = time.monotonic()
         try:

@@ -56,6 +56,11 @@ class Plan:
     reason: str
     steps: tuple[Offer, ...] = ()
 
+    @property
+    def gone(self) -> str:
+        """How the file went, for a sentence."""
+        return "was released" if self.state is State.RELEASED else "vanished without a release"
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan as a JSON-able mapping."""
         return {**asdict(self), "state": self.state.value, "steps": [asdict(s) for s in self.steps]}
@@ -91,7 +96,7 @@ def make_plan(facts: Facts) -> Plan:
         for kind, offer in facts.offers
         if wanted in (kind, offer.source)
     )
-    gone = "was released" if facts.state is State.RELEASED else "vanished without a release"
+    gone = planned("", "").gone
     if not steps:
         return planned(
             "refuse",

@@ -134,7 +134,8 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
 
     for step in plan.steps:
         if wish.announce is not None:
-            wish.announce(f"{store.url(entry.path)}: {step.source}, {step.what}")
+            last = "" if step.expected_s is None else f" (took {step.expected_s:.1f} s last time)"
+            wish.announce(f"{store.url(entry.path)} {plan.gone}: {step.what}{last}")
         with store.staging() as scratch:
             fault_point("stage.created")
             request = Request(store, record, scratch, obtain, wish.progress, grant.lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from recallfs.atomic import place
@@ -11,7 +12,7 @@ from recallfs.catalog.holder import Holder
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
-from recallfs.errors import AccessError, IntegrityError, RecallError
+from recallfs.errors import AccessError, ConflictError, IntegrityError, RecallError
 from recallfs.values import State
 
 
@@ -26,6 +27,7 @@ def recover(store: Store) -> int:
     ended = 0
     try:
         store.sweep_staging()
+        ended = _end_asides(store)
         for intent in store.catalog.intents():
             if Holder.parse(intent.holder).is_known_dead():
                 with store.lock(intent.entry_id):
@@ -33,6 +35,20 @@ def recover(store: Store) -> int:
                 ended += 1
     except (AccessError, PermissionError):
         return ended  # a reader without write rights leaves it to somebody who has them
+    return ended
+
+
+def _end_asides(store: Store) -> int:
+    """Put originals back that a killed proof had set aside; an occupied path keeps both."""
+    ended = 0
+    for aside in list((store.control / "aside").iterdir()):
+        holder = Holder.from_token(aside.name)
+        entry = store.catalog.entry(aside.name.rpartition("-")[2])
+        if holder is None or not holder.is_known_dead() or entry is None:
+            continue
+        with contextlib.suppress(ConflictError, FileNotFoundError):
+            place(aside, store.root / entry.path)
+            ended += 1
     return ended
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5s, h5z
 
-from recallfs.errors import AccessError, InvalidInputError, RecallError
+from recallfs.errors import AccessError, ConflictError, InvalidInputError, RecallError
 
 Bytes = npt.NDArray[np.uint8]
 """A flat buffer, shape (n_bytes,)."""
@@ -32,6 +32,8 @@ def hdf5_errors(path: Path) -> Iterator[None]:
     ------
     InvalidInputError
         Kind ``not-hdf5``.
+    ConflictError
+        Kind ``in-use`` if HDF5 finds a writer's mark in it.
     AccessError
         If permission is missing.
     """
@@ -44,6 +46,12 @@ def hdf5_errors(path: Path) -> Iterator[None]:
             error
         )
     except HDF5_ERRORS as error:
+        if "already open" in str(error):
+            raise ConflictError(
+                f"{path} is open for writing, or its last writer was killed: {error}",
+                kind="in-use",
+                details={"path": str(path)},
+            ) from error
         raise InvalidInputError(
             f"{path} is not an HDF5 file, or is damaged: {error}",
             kind="not-hdf5",
@@ -64,6 +72,8 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     ------
     InvalidInputError
         Kind ``not-hdf5`` if it is not there, truncated, damaged, or something else.
+    ConflictError
+        Kind ``in-use`` if HDF5 finds a writer's mark in it.
     AccessError
         If permission is missing.
 
@@ -79,11 +89,22 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             details={"path": str(path)},
         )
     with hdf5_errors(path):
-        file = h5py.File(path, "r", locking=False)
+        file = _open_unlocked(path)
     try:
         yield file
     finally:
         file.close()
+
+
+def _open_unlocked(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+    # HDF5 shares one handle among all who have a file open in this process, and they must agree
+    # about locks. The other opened it first, so ours takes no lock of its own.
+    return h5py.File(path, "r")
 
 
 def read_elements(dataset: Any, datatype: Any, start: Sequence[int], count: Sequence[int]) -> Bytes:

@@ -22,7 +22,7 @@ from recallfs.skeleton.access import (
     read_elements,
     require_filters,
 )
-from recallfs.skeleton.encoders import ChunkEncoder, Encoder, hdf5_version
+from recallfs.skeleton.encoders import ChunkEncoder, Encoder, hdf5_version, is_own
 from recallfs.skeleton.extents import MINIMUM_DATASET_BYTES, BulkDataset, list_bulk, stored_chunk
 from recallfs.skeleton.format import EXTENT, PIECE, Skeleton, SkeletonDataset
 from recallfs.values import Identity, format_size
@@ -82,7 +82,8 @@ def build_skeleton(
     -----
     Reads and decodes all bulk data once (edge chunks twice), a chunk at a time; a few chunks are
     held in memory. A piece is left out only if its bytes were found in the file where HDF5 says
-    they are, and if it can be decoded; an edge chunk moreover only if HDF5's own padding is in it.
+    they are, and if it can be decoded; an edge chunk moreover only if HDF5's own padding is in it,
+    and a chunk of a filter that is not HDF5's own only if encoding it again gives the same bytes.
     """
     report = progress or (lambda _size: None)
     with open_hdf5(path) as file:
@@ -176,8 +177,7 @@ class _Original:
             if found is None or found[0] != bulk.filter_masks[number]:
                 return None
             stored = found[1]
-            is_edge = count != bulk.chunk_shape
-            if is_edge and not encoder.has_usual_padding(stored, count, found[0]):
+            if not _can_be_encoded(encoder, values, found, count, bulk):
                 return None
         piece["raw"] = _digest(stored)
         piece["decoded"] = piece["raw"] if stored is values else _digest(values)
@@ -203,6 +203,20 @@ class _Original:
             parts.append(part)
             report(size)
         return b"".join(parts)
+
+
+def _can_be_encoded(
+    encoder: ChunkEncoder,
+    values: Any,
+    found: tuple[int, bytes],
+    count: tuple[int, ...],
+    bulk: BulkDataset,
+) -> bool:
+    """Tell whether a chunk is what its encoder makes of its values, as far as that is in doubt."""
+    mask, stored = found
+    if not is_own(encoder.steps):
+        return encoder.encode(values, count, mask) == stored
+    return count == bulk.chunk_shape or encoder.has_usual_padding(stored, count, mask)
 
 
 def _digest(data: Any) -> npt.NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from h5py import h5d, h5o, h5s
 
 from recallfs.skeleton.access import HDF5_ERRORS
 from recallfs.skeleton.datatypes import is_fixed_size
+from recallfs.skeleton.encoders import is_repeatable, read_steps
 
 CONTIGUOUS_PIECE_BYTES = 4 * 1024 * 1024
 """Contiguous data is cut into pieces of at most this many bytes."""
@@ -83,7 +84,8 @@ def list_bulk(
     ------
     BulkDataset
         Each dataset once, however many hard links it has. Only chunked and contiguous datasets
-        of fixed-size types, stored in this very file.
+        of fixed-size types, stored in this very file, through filters that give the same bytes
+        each time.
 
     Raises
     ------
@@ -98,6 +100,8 @@ def list_bulk(
         except TypeError:
             continue  # a class that this h5py does not know
         if not is_fixed_size(datatype) or properties.get_external_count():
+            continue
+        if not is_repeatable(read_steps(properties)):
             continue
         if dataset.get_space().get_simple_extent_type() != h5s.SIMPLE:
             continue

@@ -6,7 +6,7 @@ import click
 
 from recallfs.cli.batch import for_each, print_failures
 from recallfs.cli.output import byte_bar, print_json, print_table
-from recallfs.release.proof import prove
+from recallfs.release.proof import HIDING, prove
 from recallfs.resolve.recall import Wish
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
@@ -15,9 +15,21 @@ from recallfs.values import format_size
 
 @click.command(name="prove")
 @click.argument("selection", nargs=-1, required=True)
+@click.option(
+    "--hide",
+    "hiding",
+    type=click.Choice(HIDING),
+    default="namespace",
+    show_default=True,
+    help="How the original is put out of the recipe's sight.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(selection: tuple[str, ...], as_json: bool) -> int:
+def command(selection: tuple[str, ...], hiding: str, as_json: bool) -> int:
     """Run recipes again with the originals out of their sight, and compare byte for byte.
+
+    By default store, vault and local mirrors are covered by empty folders that only the recipe's
+    process sees. Where the kernel forbids that, `--hide aside` renames the original away while the
+    recipe runs: reading through recallfs waits that long, other programs miss the file.
 
     Example: recall prove 'recall://analysis/sub-1/*_lfp.nwb'
     """
@@ -25,7 +37,9 @@ def command(selection: tuple[str, ...], as_json: bool) -> int:
     found = select(stores, selection)
     with byte_bar("proving", sum(e.size_bytes for _, e in found) * 2, quiet=as_json) as progress:
         wish = Wish(progress=progress)
-        proved, failed = for_each(found, lambda store, entry: prove(stores, store, entry, wish))
+        proved, failed = for_each(
+            found, lambda store, entry: prove(stores, store, entry, wish, hiding=hiding)
+        )
     if as_json:
         rows = [
             {

@@ -1,0 +1,64 @@
+# 'make' alone lists the targets. Each sets up .venv by itself when it is missing or out of date.
+# PYTHON=/path/to/python3 names the Python that .venv is made with.
+BIN := .venv/bin
+READY := .venv/.installed
+SCRIPTS := scripts/changelog scripts/gen-error-docs scripts/test-services
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+$(READY): requirements.lock pyproject.toml scripts/bootstrap
+	scripts/bootstrap .venv
+
+install: $(READY) ## set up .venv with everything that development needs
+
+demo: $(READY) ## release files of a small made-up store, open them again, end to end
+	$(BIN)/recall demo
+
+test: $(READY) ## the tests that need nothing but Python packages
+	$(BIN)/python -m pytest -m "not services" -n 2 $(ARGS)
+
+test-services: $(READY) ## the tests that need mounts, other users, servers
+	$(BIN)/python scripts/test-services $(ARGS)
+
+test-lowest: $(READY) ## the quick tests with the lowest versions pyproject.toml allows
+	scripts/test-lowest $(ARGS)
+
+lint: lint-rules lint-format lint-types lint-layers lint-docs ## everything below
+
+lint-rules: $(READY) ## ruff: rules
+	$(BIN)/ruff check . $(SCRIPTS)
+
+lint-format: $(READY) ## ruff: format
+	$(BIN)/ruff format --check . $(SCRIPTS)
+
+lint-types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+	$(BIN)/mypy --scripts-are-modules $(SCRIPTS)
+
+lint-layers: $(READY) ## import-linter: imports point down
+	$(BIN)/lint-imports
+
+lint-docs: $(READY) ## generated pages are up to date
+	$(BIN)/python scripts/gen-error-docs --check
+
+bench: $(READY) ## every script of benchmarks/, one after the other
+	@for script in benchmarks/[!_]*.py; do \
+	    [ -e "$$script" ] || { echo "benchmarks/ has no script"; exit 1; }; \
+	    echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
+	done
+
+docs: $(READY) ## the documentation, to site/
+	$(BIN)/python scripts/gen-error-docs
+	$(BIN)/mkdocs build --strict
+
+lock: $(READY) ## remake requirements.lock with today's versions
+	scripts/lock
+
+clean: ## drop everything that the other targets made
+	rm -rf .venv .venv-lowest build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	    .import_linter_cache
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: help install demo test test-services test-lowest lint lint-rules lint-format lint-types \
+    lint-layers lint-docs bench docs lock clean
