@@ -322,7 +322,7 @@ from pathlib import Path
 from recallfs.recipes.sandbox import _separate, cover
 # The interpreter may lie in a home folder that others cannot enter: show it to them.
 private = [Path(folder) for folder in sys.argv[2].split(":") if folder]
-_separate(with_processes=False)
+_separate(with_processes=False, with_users=False)
 cover(private, [Path(sys.prefix), Path(sys.base_prefix), *map(Path, sys.path)])
 os.setgroups([])
 os.setgid(int(sys.argv[1]))

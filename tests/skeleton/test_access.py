@@ -63,13 +63,14 @@ def test_a_lock_of_another_process_does_not_matter(writing: Writing, tmp_path: P
             assert file["x"][3] == 3
 
 
-def test_a_file_that_is_being_written_is_in_use(writing: Writing, tmp_path: Path) -> None:
-    """A writer's mark is told apart from damage."""
-    with writing("a.h5") as file:
+def test_a_killed_writers_file_is_in_use(writing: Writing, tmp_path: Path) -> None:
+    """A writer's mark that was left behind is told apart from damage."""
+    with writing("a.h5", libver="latest") as file:
         file["x"] = np.arange(5)
         file.flush()
-        with pytest.raises(ConflictError) as caught, open_hdf5(tmp_path / "a.h5"):
-            pass
+        (tmp_path / "left.h5").write_bytes((tmp_path / "a.h5").read_bytes())
+    with pytest.raises(ConflictError) as caught, open_hdf5(tmp_path / "left.h5"):
+        pass
     assert caught.value.kind == "in-use"
 
 

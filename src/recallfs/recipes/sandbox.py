@@ -6,10 +6,13 @@ leads into a hidden folder (links, other mounts of the same disk, ``/proc/<pid>/
 is absent, not merely forbidden.
 
 This keeps honest recipes honest: code that finds the file it should make, and returns it. It is no
-prison for hostile code run as root, which can unmount what covers a folder. For root, process ids
-are private as well, with a ``/proc`` of its own, since root may look through another process's
-root folder. Where the kernel refuses that ``/proc``, recipes run without it: a user who is not root
-is kept from other processes' root folders by the user namespace.
+prison for hostile code run as root, which can unmount what covers a folder.
+
+A process may look through another's root folder (``/proc/<pid>/root``) if both are in one user
+namespace and it is root. So the recipe gets process ids and a ``/proc`` of its own; where the
+kernel refuses those, and for users who are not root, it gets a user namespace of its own, which
+alone is enough. In the rare case of root without a ``/proc`` of its own, files of other users can
+then be read only as far as their permission bits let everyone.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ class _Binding(NamedTuple):
 
 
 def separate_mounts() -> bool:
-    """Give this process mounts of its own, and user ids if it is not root.
+    """Give this process mounts of its own, and user ids of its own if need be.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def separate_mounts() -> bool:
         _refuse("hiding files needs Linux")
     with_processes = _succeeds(_try_processes)
     try:
-        _separate(with_processes=with_processes)
+        _separate(with_processes=with_processes, with_users=os.geteuid() != 0 or not with_processes)
     except OSError as error:
         _refuse(f"the kernel refused a private view of the file system ({error})", error)
     return with_processes
@@ -178,15 +181,16 @@ def _refuse(problem: str, cause: BaseException | None = None) -> NoReturn:
     ) from cause
 
 
-def _separate(*, with_processes: bool) -> None:
+def _separate(*, with_processes: bool, with_users: bool) -> None:
     uid, gid = os.geteuid(), os.getegid()
-    processes = _CLONE_NEWPID if with_processes else 0
-    try:
-        if uid != 0:
-            raise PermissionError
-        _unshare(_CLONE_NEWNS | processes)
-    except PermissionError:  # not root, or a root without CAP_SYS_ADMIN, as in containers
-        _unshare(_CLONE_NEWUSER | _CLONE_NEWNS | processes)
+    flags = _CLONE_NEWNS | (_CLONE_NEWPID if with_processes else 0)
+    if not with_users:
+        try:
+            _unshare(flags)
+        except PermissionError:  # a root without CAP_SYS_ADMIN, as in containers
+            with_users = True
+    if with_users:
+        _unshare(flags | _CLONE_NEWUSER)
         # Without this the kernel lets nobody but real root map groups.
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
@@ -196,7 +200,7 @@ def _separate(*, with_processes: bool) -> None:
 
 
 def _try_processes() -> None:
-    _separate(with_processes=True)
+    _separate(with_processes=True, with_users=os.geteuid() != 0)
     if not _succeeds(mount_proc):
         raise OSError(errno.EPERM, "no /proc")
 

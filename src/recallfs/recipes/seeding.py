@@ -15,11 +15,14 @@ import random
 import sys
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from recallfs.errors import EnvironmentMismatchError
 
 
 class SeededEntropy:
@@ -69,6 +72,11 @@ def apply_seed(seed: int, started_at: str) -> None:
         128 bits, from the derivation.
     started_at : str
         ISO time that stays 'now' from here on, to the microsecond.
+
+    Raises
+    ------
+    EnvironmentMismatchError
+        If time-machine is not installed where it could be.
 
     Notes
     -----
@@ -168,15 +176,28 @@ def _import_time_machine() -> Any:
     It takes pytest's fixtures and dateutil's parser along where they are installed; neither is of
     use here. Returns None where it has no build (PyPy): 'now' then goes on.
     """
-    optional = ("pytest", "dateutil.parser")
-    held_back = [name for name in optional if name not in sys.modules]
+    # Before its version 3 it cannot do without dateutil.
+    for companions in (("pytest", "dateutil.parser"), ("pytest",)):
+        with _held_back(companions), suppress(ModuleNotFoundError):
+            import time_machine
+
+            return time_machine
+    if sys.implementation.name == "cpython":
+        raise EnvironmentMismatchError(
+            f"time-machine is not installed for {sys.executable}, so 'now' cannot be fixed; "
+            "install it there."
+        )
+    return None
+
+
+@contextmanager
+def _held_back(names: Sequence[str]) -> Iterator[None]:
+    """Make imports of modules that are not loaded yet fail as if they were not installed."""
+    held_back = [name for name in names if name not in sys.modules]
     for name in held_back:
         sys.modules[name] = None  # type: ignore[assignment] # Python's own way to refuse an import
     try:
-        import time_machine
-    except ModuleNotFoundError:
-        return None
+        yield
     finally:
         for name in held_back:
             del sys.modules[name]
-    return time_machine

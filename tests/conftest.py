@@ -1,0 +1,149 @@
+"""Fixtures: a scrubbed environment and a small lab to work in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processes import Finished, run_cli
+from recallfs.catalog.store import Store
+from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.values import Entry
+
+TESTS = Path(__file__).parent
+
+
+def sha256(path: Path) -> str:
+    """Digest a file the plain way, with nothing of ours involved."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass
+class Lab:
+    """A configuration, a store called ``lab`` and a folder of recipes, all below one folder."""
+
+    base: Path
+    extra: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return self.base / "lab"
+
+    @property
+    def config(self) -> Path:
+        return self.base / "config.toml"
+
+    @property
+    def stores(self) -> Stores:
+        return stores_in_reach()
+
+    @property
+    def store(self) -> Store:
+        return self.stores.by_name("lab")
+
+    def entry(self, path: str) -> Entry:
+        """Return the entry at a path of the store."""
+        entry = self.store.catalog.entry_at(path)
+        assert entry is not None, f"{path} is not in the catalog"
+        return entry
+
+    def write_config(self, extra: str = "") -> None:
+        """Write the configuration, with more tables at its end."""
+        self.config.write_text(
+            f'[stores.lab]\nroot = "{self.root}"\n\n'
+            f'[recipes]\nmodules = ["lab_recipes"]\npaths = ["{TESTS}"]\n\n{extra}'
+        )
+
+    def cli(self, *arguments: str, check: bool = True, kill_at: str = "") -> Finished:
+        """Run the command line in a process of its own."""
+        done = run_cli(arguments, {**os.environ, **self.environment}, kill_at=kill_at)
+        if check:
+            assert done.returncode == 0, f"{arguments}: {done}"
+        return done
+
+    def cli_json(self, *arguments: str, check: bool = True) -> Any:
+        """Run the command line with ``--json`` and read what it prints."""
+        return json.loads(self.cli(*arguments, "--json", check=check).stdout)
+
+    def write_raw(self, path: str = "raw.h5", *, seed: int = 0, rows: int = 2000) -> Path:
+        """Write an HDF5 file of numbers into the store, and catalog it."""
+        import h5py
+        import numpy as np
+
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(place, "w") as file:
+            file["data"] = np.random.default_rng(seed).normal(size=(rows, 32))
+        from recallfs.resolve.commit import add_existing
+
+        add_existing(self.store, [path])
+        return place
+
+    def derive(self, path: str = "derived.h5", recipe: str = "double", **parameters: Any) -> Path:
+        """Run a recipe on ``raw.h5``, made if need be."""
+        from recallfs.resolve.derive import derive
+
+        if not (self.root / "raw.h5").exists() and self.store.catalog.entry_at("raw.h5") is None:
+            self.write_raw()
+        derive(
+            self.stores,
+            recipe,
+            outputs={"": f"recall://lab/{path}"},
+            inputs={"raw": "recall://lab/raw.h5"},
+            parameters=parameters,
+        )
+        return self.root / path
+
+    def prove(self, path: str = "derived.h5") -> None:
+        """Prove a derived file."""
+        from recallfs.release.proof import prove
+
+        prove(self.stores, self.store, self.entry(path), hiding="auto")
+
+    def release(self, path: str = "derived.h5", *, hold: str = "0s") -> None:
+        """Release a proved file; at once by default, so that the trash cannot bring it back."""
+        from recallfs.release.policy import Wanted
+        from recallfs.release.release import assess, release
+        from recallfs.values import parse_span
+
+        wanted = Wanted(hold=parse_span(hold), max_skeleton=1.0)
+        decision = assess(self.stores, self.store, self.entry(path), wanted)
+        release(self.stores, self.store, self.entry(path), decision, wanted)
+        assert not (self.root / path).exists()
+
+    def released(self, path: str = "derived.h5") -> str:
+        """Make, prove and release a file, and return its sha256 from before."""
+        digest = sha256(self.derive(path))
+        self.prove(path)
+        self.release(path)
+        return digest
+
+
+@pytest.fixture(autouse=True)
+def _scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the caller's configuration, and none leaves its own behind."""
+    for variable in list(os.environ):
+        if variable.startswith(("RECALLFS_", "FSSPEC_")):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("RECALLFS_CONFIG", str(tmp_path / "no-config.toml"))
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """Give a store called ``lab`` with recipes."""
+    from recallfs.catalog.store import create_store
+
+    lab = Lab(tmp_path)
+    lab.write_config()
+    monkeypatch.setenv("RECALLFS_CONFIG", str(lab.config))
+    create_store(lab.root, "lab", vault=tmp_path / "vault")
+    yield lab
+    lab.store.catalog.close()

@@ -1,0 +1,83 @@
+"""Recipes of the tests: small, and unseeded unless they say otherwise."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+import recallfs
+
+
+@recallfs.recipe(name="double", version="1", seeded=False)
+def double(
+    inputs: Mapping[str, Path], output: Path, *, factor: float = 2.0, rows: int = 2000
+) -> None:
+    """Multiply a dataset; ids are fresh each time, as in any NWB file."""
+    with h5py.File(inputs["raw"], "r") as source:
+        data = source["data"][:]
+    with h5py.File(output, "w") as target:
+        target.attrs["object_id"] = str(uuid.uuid4())
+        target.attrs["created"] = str(time.time_ns())
+        target.create_dataset("data", data=data * factor, chunks=(rows // 4, 16), compression=4)
+
+
+@recallfs.recipe(name="counted", version="1", seeded=False)
+def counted(
+    inputs: Mapping[str, Path], output: Path, *, count_file: str, seconds: float = 0.3
+) -> None:
+    """Write a line for each execution, then do what `double` does."""
+    with Path(count_file).open("a") as count:
+        count.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    double(inputs, output)
+
+
+@recallfs.recipe(name="text", version="1")
+def text(inputs: Mapping[str, Path], output: Path, *, words: str = "hello") -> None:
+    """Write a file that is not HDF5."""
+    output.write_text(words * 5000)
+
+
+@recallfs.recipe(name="pair", version="1", outputs=("left", "right"))
+def pair(inputs: Mapping[str, Path], output: Mapping[str, Path]) -> None:
+    """Write two files."""
+    output["left"].write_text("left" * 5000)
+    output["right"].write_text("right" * 5000)
+
+
+@recallfs.recipe(name="drifting", version="1", seeded=False)
+def drifting(inputs: Mapping[str, Path], output: Path, *, drift_file: str) -> None:
+    """Write other values each time."""
+    number = Path(drift_file).stat().st_size if Path(drift_file).exists() else 0
+    with Path(drift_file).open("a") as file:
+        file.write("x")
+    with h5py.File(output, "w") as target:
+        data = np.arange(64000, dtype="f8").reshape(2000, 32)
+        data[1234, 5] = np.nextafter(data[1234, 5], np.inf) if number else data[1234, 5]
+        target.create_dataset("deep/data", data=data, chunks=(500, 32), compression=1)
+
+
+@recallfs.recipe(name="failing", version="1")
+def failing(inputs: Mapping[str, Path], output: Path, *, how: str = "raise") -> None:
+    """Fail in one of several ways."""
+    if how == "raise":
+        print("about to fail")
+        raise RuntimeError("the probe was unplugged")
+    if how == "truncated":
+        with h5py.File(output, "w") as target:
+            target.create_dataset("data", data=np.arange(100000))
+        os.truncate(output, 3000)
+    if how == "sleep":
+        output.write_text("x")
+        time.sleep(600)
+    if how == "memory":
+        hoard = [bytearray(50_000_000) for _ in range(200)]
+        output.write_text(str(len(hoard)))
+    if how == "kill":
+        os.kill(os.getpid(), 9)

@@ -1,0 +1,84 @@
+"""Processes for tests: forked from a server that has everything imported, so they start at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["h5py", "recallfs.cli.app", "recallfs.filesystem", "recallfs.release.release", "conftest"]
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a process left behind; a negative code is the signal that ended it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def start(
+    function: Callable[..., Any],
+    *arguments: Any,
+    environment: Mapping[str, str] | None = None,
+    output: Path | None = None,
+) -> BaseProcess:
+    """Start a process that calls a function with this environment; it is not waited for."""
+    environment = dict(os.environ if environment is None else environment)
+    process = _context.Process(
+        target=_call, args=(function, arguments, environment, os.fspath(output or ""))
+    )
+    process.start()
+    return process
+
+
+def run_cli(
+    arguments: Sequence[str], environment: Mapping[str, str], *, kill_at: str = ""
+) -> Finished:
+    """Run the command line in a process, which may be killed at a fault point."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        process = start(_main, tuple(arguments), kill_at, environment=environment, output=output)
+        process.join(120)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f"{arguments} did not end")
+        stdout, stderr = (output.with_suffix(suffix).read_text() for suffix in (".out", ".err"))
+        return Finished(process.exitcode, stdout, stderr)
+
+
+def _main(arguments: Sequence[str], kill_at: str) -> None:
+    from recallfs.atomic import set_fault_hook
+    from recallfs.cli.app import main
+    from recallfs.testing.faults import kill_at as killer
+
+    if kill_at:
+        set_fault_hook(killer(kill_at))
+    sys.exit(main(list(arguments)))
+
+
+def _call(
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    environment: Mapping[str, str],
+    output: str,
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    if output:
+        for suffix, descriptor in ((".out", 1), (".err", 2)):
+            file = os.open(output + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(file, descriptor)
+            os.close(file)
+    function(*arguments)
+    sys.stdout.flush()
