@@ -67,7 +67,7 @@ def drifting(inputs: Mapping[str, Path], output: Path, *, drift_file: str) -> No
 def failing(inputs: Mapping[str, Path], output: Path, *, how: str = "raise") -> None:
     """Fail in one of several ways."""
     if how == "raise":
-        print("about to fail")
+        os.write(1, b"about to fail\n")
         raise RuntimeError("the probe was unplugged")
     if how == "truncated":
         with h5py.File(output, "w") as target:
@@ -81,3 +81,21 @@ def failing(inputs: Mapping[str, Path], output: Path, *, how: str = "raise") -> 
         output.write_text(str(len(hoard)))
     if how == "kill":
         os.kill(os.getpid(), 9)
+
+
+@recallfs.recipe(name="copycat", version="1", seeded=False)
+def copycat(inputs: Mapping[str, Path], output: Path, *, original: str) -> None:
+    """Copy the original if it can be seen, as code that returns early does; else write garbage."""
+    if Path(original).exists():
+        output.write_bytes(Path(original).read_bytes())
+    else:
+        output.write_bytes(os.urandom(100_000))
+
+
+@recallfs.recipe(name="waits", version="1", seeded=False)
+def waits(inputs: Mapping[str, Path], output: Path, *, gate: str) -> None:
+    """Say that it runs, and wait until a file is there."""
+    Path(f"{gate}.started").write_text(str(os.getpid()))
+    while not Path(gate).exists():
+        time.sleep(0.02)
+    double(inputs, output)

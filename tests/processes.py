@@ -14,7 +14,14 @@ from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["h5py", "recallfs.cli.app", "recallfs.filesystem", "recallfs.release.release", "conftest"]
+    [
+        "h5py",
+        "recallfs.cli.app",
+        "recallfs.filesystem",
+        "recallfs.release.release",
+        "actors",
+        "conftest",
+    ]
 )
 
 

@@ -9,7 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fsspec.core import has_magic
 from fsspec.spec import AbstractFileSystem
+from fsspec.utils import isfilelike, other_paths
 
 from recallfs.atomic import make_folder
 from recallfs.catalog.store import Store
@@ -18,7 +20,7 @@ from recallfs.resolve import tree
 from recallfs.resolve.presence import has_bytes, observe
 from recallfs.resolve.recall import recall
 from recallfs.resolve.stores import Stores, stores_in_reach
-from recallfs.resolve.writer import StagedFile
+from recallfs.resolve.writer import StagedFile, StagedText
 from recallfs.values import (
     BLOCK_BYTES,
     CONTROL_FOLDER,
@@ -135,27 +137,30 @@ class RecallFileSystem(AbstractFileSystem):
         """List a folder; None if it is a file; FileNotFoundError if it is nothing."""
         entries, subfolders = store.catalog.children(folder)
         found: dict[str, dict[str, Any]] = {}
+        statuses: dict[str, os.stat_result] = {}
         place = store.locate(folder)
         try:
             with os.scandir(place) as scan:
                 for item in scan:
                     relative = f"{folder}/{item.name}" if folder else item.name
-                    if relative == CONTROL_FOLDER or relative.endswith("\0"):
+                    if relative == CONTROL_FOLDER:
                         continue
                     try:
-                        found[relative] = _plain_info(store, relative, item.stat())
+                        if item.is_symlink():
+                            store.locate(relative)
+                        statuses[relative] = item.stat()
                     except FileNotFoundError:
                         continue  # a dangling symlink, or gone since it was listed
+                    except InvalidInputError:
+                        continue  # a symlink out of the store: not managed
+                    found[relative] = _plain_info(store, relative, statuses[relative])
             exists = True
         except NotADirectoryError:
             return None
         except FileNotFoundError:
             exists = False
         for entry in entries:
-            status = None
-            if entry.path in found:
-                status = (store.root / entry.path).stat()
-            found[entry.path] = _entry_info(store, entry, status)
+            found[entry.path] = _entry_info(store, entry, statuses.get(entry.path))
         for name in subfolders:
             relative = f"{folder}/{name}" if folder else name
             found.setdefault(
@@ -208,6 +213,24 @@ class RecallFileSystem(AbstractFileSystem):
         return int(hashlib.sha256(self.ukey(path).encode()).hexdigest()[:15], 16)
 
     # -- opening ----------------------------------------------------------------------------
+
+    def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        """Open a file; see `fsspec.spec.AbstractFileSystem.open`.
+
+        Raises
+        ------
+        InvalidInputError
+            Also for writing with ``compression``: a compressor that is closed leaves the file
+            below it open. `fsspec.open` closes both.
+        """
+        if "r" not in mode and kwargs.get("compression") is not None:
+            raise InvalidInputError(
+                "a compressed file is written by fsspec.open(url, mode, compression=...)."
+            )
+        if "r" in mode or "b" in mode:
+            return super().open(path, mode, **kwargs)
+        text = {k: kwargs.pop(k) for k in ("encoding", "errors", "newline") if k in kwargs}
+        return StagedText(super().open(path, mode.replace("t", "") + "b", **kwargs), **text)
 
     def _open(
         self,
@@ -267,7 +290,9 @@ class RecallFileSystem(AbstractFileSystem):
     def get_file(
         self, rpath: str, lpath: Any, callback: Any = None, outfile: Any = None, **kwargs: Any
     ) -> None:
-        """Copy a file out of the store; the callback also sees the progress of a recall."""
+        """Copy a file out of the store, bringing it back first if need be."""
+        if outfile is None and isfilelike(lpath):
+            outfile = lpath
         if outfile is None and self.isdir(rpath):
             Path(lpath).mkdir(parents=True, exist_ok=True)
             return
@@ -332,16 +357,16 @@ class RecallFileSystem(AbstractFileSystem):
             raise IsADirectoryError(store.url(relative))
         place.unlink()
 
-    def _rm(self, path: str) -> None:
-        if self.isdir(path):
-            self.rmdir(path)
-        else:
-            self.rm_file(path)
-
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove files or folders; see `rm_file`."""
-        for item in reversed(self.expand_path(path, recursive=recursive, maxdepth=maxdepth)):
-            self._rm(item)
+        expanded = self.expand_path(path, recursive=recursive, maxdepth=maxdepth)
+        # Asked before anything is removed: a folder of released files need not exist on the disk.
+        folders = {item for item in expanded if self.isdir(item)}
+        for item in reversed(expanded):
+            if item not in folders:
+                self.rm_file(item)
+            elif self.exists(item):
+                self.rmdir(item)
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         """Copy a file within its store, bringing it back first if need be."""
@@ -360,23 +385,44 @@ class RecallFileSystem(AbstractFileSystem):
     def mv(
         self, path1: Any, path2: Any, recursive: bool = False, maxdepth: Any = None, **kwargs: Any
     ) -> None:
-        """Move files; a released file moves without being brought back, with all its evidence."""
-        if isinstance(path1, str) and isinstance(path2, str) and not recursive:
-            old_store, old = self._split(path1)
-            new_store, new = self._split(path2)
-            if path2.endswith("/") or self.isdir(path2):
-                new = f"{new}/{old.rpartition('/')[2]}".lstrip("/")
-            if old_store.id == new_store.id and not self.isdir(path1):
-                if (old_store.id, old) == (new_store.id, new):
-                    return
-                existing = new_store.catalog.entry_at(new)
-                if existing is not None:
-                    tree.forget(new_store, new)
-                elif has_bytes(new_store.locate(new)):
-                    new_store.locate(new).unlink()
-                tree.move(old_store, old, new)
-                return
-        super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **kwargs)
+        """Move files; a released file moves without being brought back, with all its evidence.
+
+        From one store to another, files are copied and the old ones forgotten.
+        """
+        if not (isinstance(path1, str) and isinstance(path2, str)) or has_magic(path1):
+            super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **kwargs)
+            return
+        old_store, _ = self._split(path1)
+        new_store, _ = self._split(path2)
+        is_folder = self.info(path1)["type"] == "directory"
+        if old_store.id != new_store.id or (is_folder and not recursive) or maxdepth is not None:
+            super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **kwargs)
+            return
+        into = path2.endswith("/") or self.isdir(path2)
+        sources = self.expand_path(path1, recursive=is_folder)
+        targets = other_paths(sources, self._strip_protocol(path2), exists=into)
+        folders = []
+        for source, target in zip(sources, targets, strict=True):
+            if self.isdir(source):
+                self.makedirs(target, exist_ok=True)
+                folders.append(source)
+            else:
+                self._move_file(source, target)
+        for folder in reversed(folders):
+            if self.exists(folder):
+                self.rmdir(folder)
+
+    def _move_file(self, path1: str, path2: str) -> None:
+        """Move a file that exists within its store, over whatever file is there."""
+        store, old = self._split(path1)
+        _, new = self._split(path2)
+        if old == new:
+            return
+        if store.catalog.entry_at(new) is not None:
+            tree.forget(store, new)
+        elif has_bytes(store.locate(new)):
+            store.locate(new).unlink()
+        tree.move(store, old, new)
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         """Make an empty file, or empty one."""

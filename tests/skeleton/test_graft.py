@@ -203,7 +203,7 @@ def test_what_is_not_bulk_comes_from_the_skeleton(
         file["bulk"] = WALK
     released.restore(tmp_path / "again.h5")
     with h5py.File(tmp_path / "restored.h5") as file:
-        assert file["refs"][5] == file["bulk"].ref
+        assert file[file["refs"][5]].name == "/bulk"
         assert file["text"].asstr()[899] == "word 899"
 
 
@@ -539,7 +539,7 @@ def test_an_nwb_file_written_again_becomes_the_original(
     assert "/acquisition/e/data" in released.bulk_paths
     assert "/units/spike_times" in released.bulk_paths
     report = released.restore(tmp_path / "again.nwb")
-    assert report.pieces_copied == (7 if level == 4 else 0)
+    assert report.pieces_encoded == (0 if level == 4 else 7)
     with h5py.File(tmp_path / "restored.h5") as file:
         assert file.attrs["object_id"] == object_id
 

@@ -20,7 +20,7 @@ from recallfs.recipes.model import Recipe, derivation_key, validate_parameters
 from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.commit import commit_new
 from recallfs.resolve.lease import hold_lease
-from recallfs.resolve.presence import has_bytes
+from recallfs.resolve.presence import has_bytes, observe
 from recallfs.resolve.recall import Wish, recall
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.tree import forget
@@ -88,7 +88,7 @@ def derive(
         if earlier is not None:
             return earlier
         for path in targets.values():
-            _refuse_occupied(store, path, key)
+            _make_room(store, path, key)
         derivation = _new_derivation(recipe, key, checked, bound, settings.threads)
         return _run(stores, store, derivation, targets, grant.lost if grant else None)
 
@@ -233,12 +233,10 @@ def _earlier(store: Store, key: str) -> Derived | None:
     return Derived(urls, False, key, seconds)
 
 
-def _refuse_occupied(store: Store, path: str, key: str) -> None:
+def _make_room(store: Store, path: str, key: str) -> None:
+    """Refuse a path that is taken, unless by what a killed run of this derivation left."""
     known = store.catalog.entry_at(path)
-    if known is not None and any(
-        derivation.key == key for derivation in records.load(store, known.id).derivations
-    ):
-        # One of several outputs of this very derivation, left by a run that was killed.
+    if known is not None and _is_leftover(store, known, key):
         forget(store, path)
         return
     if known is not None or has_bytes(store.locate(path)):
@@ -248,3 +246,17 @@ def _refuse_occupied(store: Store, path: str, key: str) -> None:
             "or remove it first.",
             details={"path": path},
         )
+
+
+def _is_leftover(store: Store, entry: Entry, key: str) -> bool:
+    """Tell whether an entry is one of several outputs of a derivation, and nothing rests on it.
+
+    Its bytes must be as they were made: what somebody changed, proved or released is theirs.
+    """
+    record = records.load(store, entry.id)
+    return (
+        any(derivation.key == key for derivation in record.derivations)
+        and observe(store, entry) is State.RESIDENT
+        and not record.proofs
+        and not store.catalog.dependents(entry.id)
+    )

@@ -42,11 +42,25 @@ def files_below(store: Store, path: str) -> Iterator[str]:
 
 
 def needs_adding(store: Store, path: str) -> bool:
-    """Tell whether a file is not in the catalog, or was changed since it was."""
+    """Tell whether a file is not in the catalog, or was changed since it was.
+
+    Raises
+    ------
+    ConflictError
+        If the entry is released and this is another file at its path: to catalog it would give
+        up the released one.
+    """
     entry = store.catalog.entry_at(path)
-    return entry is None or (
-        observe(store, entry) is not State.RESIDENT and settle(store, entry) is not State.RESIDENT
-    )
+    if entry is None:
+        return True
+    state = settle(store, entry)
+    if state is State.CONFLICT:
+        raise ConflictError(
+            f"{store.url(path)} is released, and the file at its path is another one; move that "
+            "away, or `recall forget` the released one first.",
+            details={"path": path},
+        )
+    return state is not State.RESIDENT
 
 
 def move(store: Store, old: str, new: str) -> None:

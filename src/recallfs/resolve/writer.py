@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +54,12 @@ class StagedFile(io.RawIOBase):
         self._relative = normalise_path(path)
         self._autocommit = autocommit
         self._is_done = True  # nothing to discard yet, should the checks below refuse
+        self._known_error = sys.exc_info()[1]  # we may be opened while one is being handled
         self._size = 0
         target = store.locate(path)
         if target.is_dir():
             raise IsADirectoryError(store.url(path))
-        self._replaces = self._replaced()
+        self._replaced()
         self._scratch = store.staging()
         self._staged = self._scratch.__enter__() / "data"
         self._digester = StreamDigester()
@@ -116,7 +119,9 @@ class StagedFile(io.RawIOBase):
         if self.closed:
             return
         try:
-            if self._autocommit and not self._is_done:
+            if _is_unwinding(self._known_error):
+                self.discard()
+            elif self._autocommit and not self._is_done:
                 self.commit()
         finally:
             super().close()
@@ -134,10 +139,13 @@ class StagedFile(io.RawIOBase):
             self._file.close()
             digests = self._digester.finish()
             target = self._store.locate(self._relative)
-            replaces = self._replaces
+            # Looked at again: others may have pinned or written it while we wrote.
+            replaces = self._replaced()
             if replaces is None and self.mode != "xb" and has_bytes(target):
                 target.unlink()  # a plain file of the tree is written over like any other
             commit_new(self._store, self._relative, self._staged, digests, replaces=replaces)
+            if replaces is not None:
+                self._store.trash_path(replaces.id).unlink(missing_ok=True)
         except OSError as error:
             if is_full(error):
                 raise no_space(error, self._store.root) from error
@@ -159,3 +167,42 @@ class StagedFile(io.RawIOBase):
         # An abandoned writer must not appear as a file: close() would commit it.
         if not self._is_done:
             self.discard()
+
+
+class StagedText(io.TextIOWrapper):
+    """Text on top of a `StagedFile`; it, too, is there only when closed whole."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            self._drop()
+        super().__exit__(kind, error, trace)
+
+    def __del__(self) -> None:
+        # The one of the base class closes, and closing commits.
+        if not self.closed:
+            self._drop()
+
+    def _drop(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.flush()  # else closing would try to, into a file that takes no more
+        staged = self.buffer
+        assert isinstance(staged, StagedFile)  # noqa: S101 - nothing else is given to it
+        staged.discard()
+
+
+def _is_unwinding(known: BaseException | None) -> bool:
+    """Tell whether a ``with`` block around us is being left because of an error.
+
+    fsspec's `OpenFile` closes its file on the way out and does not say why.
+    """
+    error = sys.exc_info()[1]
+    if error is None or error is known:
+        return False
+    frame = sys._getframe(1)
+    for _ in range(6):
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+        if frame.f_code.co_name == "__exit__":
+            return True
+    return False

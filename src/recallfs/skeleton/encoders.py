@@ -148,8 +148,7 @@ class ChunkEncoder:
 
     def __init__(self, dataset: Any) -> None:
         self._properties = dataset.get_create_plist()
-        # A copy, because a type that is committed in one file cannot be used in another.
-        self._datatype = dataset.get_type().copy()
+        self._datatype = dataset.get_type()
         self._chunk_shape = tuple(self._properties.get_chunk())
         self.steps = read_steps(self._properties)
         self._file = _memory_file()

@@ -1,0 +1,37 @@
+"""Files that were released because a mirror holds a copy: quicker to make than proved ones."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from conftest import Lab
+from recallfs.resolve.commit import add_existing
+
+CONTENT = b"a recording " * 4000
+
+
+def configure_mirror(lab: Lab, url: str | None = None) -> Path:
+    """Give the lab a mirror, by default a folder that counts as another disk."""
+    folder = lab.base / "mirror"
+    folder.mkdir(exist_ok=True)
+    lab.write_config(
+        f'[[sources.mirror]]\nname = "copies"\nurl = "{url or folder.as_uri()}"\n'
+        'layout = "sha256"\nfailure_domain = "elsewhere"\n\n[release]\ncopies = 1\n'
+    )
+    return folder
+
+
+def released_file(lab: Lab, path: str, content: bytes = CONTENT, *, hold: str = "0s") -> str:
+    """Write, catalog, mirror and release a file; return its sha256."""
+    folder = configure_mirror(lab)
+    place = lab.root / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    add_existing(lab.store, [path])
+    digest = hashlib.sha256(content).hexdigest()
+    copy = folder / "sha256" / digest[:2] / digest[2:4] / digest
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(content)
+    lab.release(path, hold=hold)
+    return digest

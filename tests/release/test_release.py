@@ -1,0 +1,333 @@
+"""Release: only what can come back, only what nobody uses, and bytes are dropped last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from actors import wait_for, write_without_locking
+from conftest import Lab, sha256
+from processes import start
+from recallfs.catalog import records
+from recallfs.errors import ConflictError, NotRecallableError
+from recallfs.release.pins import set_pin
+from recallfs.release.policy import Decision, Wanted
+from recallfs.release.release import assess, purge, purge_expired, release, undo
+from recallfs.values import State, parse_span
+
+NOW = Wanted(hold=parse_span("0s"), max_skeleton=1.0)
+HELD = Wanted(hold=parse_span("7d"), max_skeleton=1.0)
+
+
+def judged(lab: Lab, path: str = "derived.h5", wanted: Wanted = NOW) -> Decision:
+    """Assess a file."""
+    return assess(lab.stores, lab.store, lab.entry(path), wanted)
+
+
+def try_release(lab: Lab, path: str = "derived.h5", wanted: Wanted = NOW) -> None:
+    """Assess a file and release it."""
+    release(lab.stores, lab.store, lab.entry(path), judged(lab, path, wanted), wanted)
+
+
+def test_released_file_comes_back_exact_by_recompute(lab: Lab) -> None:
+    """An unseeded file is dropped, computed again and has the same sha256, mode and time."""
+    place = lab.derive()
+    place.chmod(0o640)
+    os.utime(place, ns=(1, 1_700_000_000_123_456_789))
+    from recallfs.resolve.commit import add_existing
+
+    before = sha256(place)
+    shutil.copy2(place, lab.base / "copy")
+    assert records.load(lab.store, lab.entry("derived.h5").id).derivations
+    lab.prove()
+    try_release(lab)
+    assert not place.exists()
+    lab.cli("get", "--source", "recompute", "recall://lab/derived.h5")
+    assert sha256(place) == before
+    assert add_existing(lab.store, []) == []
+
+
+def test_unproved_file_is_refused(lab: Lab) -> None:
+    """A file with neither proof nor copies stays."""
+    place = lab.derive()
+    assert judged(lab).kind == "unproved"
+    with pytest.raises(ConflictError):
+        try_release(lab)
+    assert place.exists()
+
+
+def test_file_open_for_writing_without_locks_is_refused(lab: Lab) -> None:
+    """A writer that took no lock is noticed all the same, and nothing is dropped."""
+    place = lab.derive()
+    lab.prove()
+    ready = lab.base / "ready"
+    writer = start(write_without_locking, str(place), str(ready))
+    wait_for(ready, writer)
+    decision = Decision(lab.store.url("derived.h5"), "release", "", "", "proof:x", 0)
+    with pytest.raises(ConflictError, match="open in another process") as caught:
+        release(lab.stores, lab.store, lab.entry("derived.h5"), decision, NOW)
+    writer.kill()
+    writer.join()
+    assert caught.value.kind == "in-use"
+    assert place.exists()
+    assert not lab.store.catalog.intents()
+
+
+def test_file_open_for_reading_is_refused(lab: Lab) -> None:
+    """A file that somebody reads is left alone."""
+    place = lab.derive()
+    lab.prove()
+    with place.open("rb"), pytest.raises(ConflictError, match="open in another process"):
+        try_release(lab)
+    assert place.exists()
+
+
+def test_hard_linked_file_is_refused(lab: Lab) -> None:
+    """Dropping one of two names frees nothing and is refused."""
+    place = lab.derive()
+    lab.prove()
+    os.link(place, lab.base / "second name")
+    assert judged(lab).kind == "hard-linked"
+    with pytest.raises(ConflictError):
+        try_release(lab)
+    assert place.exists()
+
+
+def test_dirty_file_is_refused(lab: Lab) -> None:
+    """A file that was changed after its proof stays, though size and time look the same."""
+    place = lab.derive()
+    lab.prove()
+    status = place.stat()
+    content = bytearray(place.read_bytes())
+    content[-1] ^= 1
+    place.write_bytes(content)
+    os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert judged(lab).kind == "dirty"
+    decision = Decision(lab.store.url("derived.h5"), "release", "", "", "proof:x", 0)
+    with pytest.raises(ConflictError, match="was changed"):
+        release(lab.stores, lab.store, lab.entry("derived.h5"), decision, NOW)
+    assert place.read_bytes() == bytes(content)
+
+
+def test_pinned_file_is_refused_until_unpinned(lab: Lab) -> None:
+    """A pin keeps a file, and its end lets it go."""
+    lab.derive()
+    lab.prove()
+    set_pin(lab.store, lab.entry("derived.h5"), True, "poster")
+    assert judged(lab).kind == "pinned"
+    set_pin(lab.store, lab.entry("derived.h5"), False)
+    try_release(lab)
+
+
+def test_large_skeleton_is_refused_unless_asked(lab: Lab) -> None:
+    """A file of which too much would have to be kept is refused, with the way to ask for it."""
+    lab.derive(rows=40)
+    lab.prove()
+    decision = judged(lab, wanted=Wanted(max_skeleton=0.000001))
+    assert decision.kind == "skeleton-too-large"
+    assert "--max-skeleton" in decision.reason
+
+
+def test_input_of_a_released_file_is_refused(lab: Lab) -> None:
+    """What a released file is made from is not released, unless a chain is asked for."""
+    lab.released("first.h5")
+    lab.cli("get", "recall://lab/first.h5")
+    from recallfs.resolve.derive import derive
+
+    derive(
+        lab.stores,
+        "double",
+        outputs={"": "recall://lab/second.h5"},
+        inputs={"raw": "recall://lab/first.h5"},
+        parameters={},
+    )
+    second = sha256(lab.root / "second.h5")
+    first = sha256(lab.root / "first.h5")
+    lab.prove("second.h5")
+    try_release(lab, "second.h5")
+    assert judged(lab, "first.h5").kind == "relied-on"
+    chained = Wanted(hold=parse_span("0s"), max_skeleton=1.0, allow_chain=True)
+    try_release(lab, "first.h5", chained)
+    assert not (lab.root / "first.h5").exists()
+    lab.cli("get", "recall://lab/second.h5")
+    assert sha256(lab.root / "second.h5") == second
+    assert sha256(lab.root / "first.h5") == first
+
+
+def test_filters_leave_files_alone(lab: Lab) -> None:
+    """Age and size filters skip, they do not refuse."""
+    lab.derive()
+    lab.prove()
+    assert judged(lab, wanted=Wanted(older_than=parse_span("1d"))).verdict == "skip"
+    assert judged(lab, wanted=Wanted(min_size_bytes=10**9)).verdict == "skip"
+
+
+def test_trash_is_held_and_undone(lab: Lab) -> None:
+    """Held bytes are not freed, come back by undo as the same inode, and count as trash."""
+    place = lab.derive()
+    inode = place.stat().st_ino
+    lab.prove()
+    try_release(lab, wanted=HELD)
+    assert not place.exists()
+    assert len(lab.store.catalog.trashed()) == 1
+    assert list(purge_expired(lab.store)) == []
+    undo(lab.stores, lab.store, lab.entry("derived.h5"))
+    assert place.stat().st_ino == inode
+    assert lab.store.catalog.trashed() == []
+    assert list((lab.store.control / "trash").iterdir()) == []
+
+
+def test_undo_after_purge_says_where_to_turn(lab: Lab) -> None:
+    """Once the trash is emptied, undo says so and names the other way."""
+    lab.released()
+    with pytest.raises(NotRecallableError, match="recall get"):
+        undo(lab.stores, lab.store, lab.entry("derived.h5"))
+
+
+def test_trashed_bytes_that_were_written_to_are_put_back(lab: Lab) -> None:
+    """A writer that still had the file open loses nothing: its bytes return to the path."""
+    place = lab.derive()
+    lab.prove()
+    try_release(lab, wanted=HELD)
+    entry = lab.entry("derived.h5")
+    trashed = lab.store.trash_path(entry.id)
+    with trashed.open("r+b") as file:
+        file.write(b"changed")
+    with pytest.raises(ConflictError, match="written to after its release"):
+        purge(lab.store, entry.id)
+    assert place.read_bytes().startswith(b"changed")
+    assert records.load(lab.store, entry.id).release is None
+    assert judged(lab).kind == "dirty"
+
+
+def test_vault_holds_the_evidence_before_anything_is_dropped(lab: Lab) -> None:
+    """Sidecar, skeleton and environments are in the vault, and read as in the store."""
+    lab.released()
+    entry = lab.entry("derived.h5")
+    vault = lab.store.vault / lab.store.id
+    record = records.load(lab.store, entry.id)
+    assert record.skeleton is not None
+    kept = vault / "entries" / entry.id[:2] / f"{entry.id}.rsc1"
+    from recallfs.catalog.sidecar import decode
+
+    in_vault = decode(kept.read_bytes())
+    assert (in_vault.proofs, in_vault.derivations) == (record.proofs, record.derivations)
+    digest = record.skeleton.digest
+    assert (vault / "skeletons" / digest[:2] / f"{digest}.rsk1").exists()
+    assert list((vault / "environments").iterdir())
+
+
+def test_unwritable_vault_stops_the_release(lab: Lab) -> None:
+    """Without a vault nothing is dropped."""
+    place = lab.derive()
+    lab.prove()
+    (lab.base / "vault").write_text("a file, not a folder")
+    with pytest.raises((ConflictError, OSError)):
+        try_release(lab)
+    assert place.exists()
+    assert lab.entry("derived.h5").state is State.RESIDENT
+
+
+def _mirror_tables(lab: Lab, *domains: str) -> str:
+    tables = ""
+    for number, domain in enumerate(domains):
+        folder = lab.base / f"mirror{number}"
+        tables += f'[[sources.mirror]]\nname = "m{number}"\nurl = "file://{folder}"\n'
+        tables += f'failure_domain = "{domain}"\n' if domain else ""
+    return tables
+
+
+def _put_copy(lab: Lab, number: int, place: Path) -> Path:
+    digest = sha256(place)
+    copy = lab.base / f"mirror{number}" / "sha256" / digest[:2] / digest[2:4] / digest
+    copy.parent.mkdir(parents=True)
+    shutil.copyfile(place, copy)
+    return copy
+
+
+def test_two_copies_elsewhere_replace_a_proof(lab: Lab) -> None:
+    """Copies by digest in two other failure domains are read whole, and then are enough."""
+    lab.write_config(_mirror_tables(lab, "tape", "cloud"))
+    place = lab.write_raw()
+    before = sha256(place)
+    _put_copy(lab, 0, place)
+    assert judged(lab, "raw.h5").kind == "unproved"
+    second = _put_copy(lab, 1, place)
+    second.write_bytes(second.read_bytes()[:-1] + b"?")
+    assert judged(lab, "raw.h5").kind == "unproved"
+    shutil.copyfile(place, second)
+    try_release(lab, "raw.h5")
+    assert not place.exists()
+    lab.cli("get", "recall://lab/raw.h5")
+    assert sha256(place) == before
+
+
+def test_copies_on_the_same_disk_or_in_disguise_do_not_count(lab: Lab) -> None:
+    """A mirror on the store's disk, a hard link and a mirror inside the root are no copies."""
+    place = lab.write_raw()
+    lab.write_config(_mirror_tables(lab, "", ""))
+    _put_copy(lab, 0, place)
+    _put_copy(lab, 1, place)
+    assert judged(lab, "raw.h5").kind == "unproved"
+    lab.write_config(_mirror_tables(lab, "tape", "cloud"))
+    for number in (0, 1):
+        digest = sha256(place)
+        copy = lab.base / f"mirror{number}/sha256/{digest[:2]}/{digest[2:4]}/{digest}"
+        copy.unlink()
+        copy.symlink_to(place)
+    assert judged(lab, "raw.h5").kind == "unproved"
+    inside = f'[[sources.mirror]]\nname = "in"\nurl = "file://{lab.root}"\nfailure_domain = "x"\n'
+    lab.write_config(inside + "[release]\ncopies = 1\n")
+    assert judged(lab, "raw.h5").kind == "unproved"
+
+
+def test_copies_by_path_do_not_count(lab: Lab) -> None:
+    """A copy that is found by its path can be changed, and so is not counted."""
+    lab.write_config(_mirror_tables(lab, "tape") + "[release]\ncopies = 1\n")
+    place = lab.write_raw()
+    (lab.base / "mirror0").mkdir()
+    shutil.copyfile(place, lab.base / "mirror0" / "raw.h5")
+    assert judged(lab, "raw.h5").kind == "unproved"
+
+
+def test_symlink_at_the_path_is_not_released(lab: Lab) -> None:
+    """A symlink that took the file's place is not followed and not dropped."""
+    place = lab.derive()
+    lab.prove()
+    moved = lab.base / "moved.h5"
+    place.rename(moved)
+    place.symlink_to(moved)
+    decision = Decision(lab.store.url("derived.h5"), "release", "", "", "proof:x", 0)
+    with pytest.raises((ConflictError, ValueError)):
+        release(lab.stores, lab.store, lab.entry("derived.h5"), decision, NOW)
+    assert place.is_symlink()
+    assert moved.exists()
+
+
+def test_occupied_path_is_a_conflict_and_both_are_kept(lab: Lab) -> None:
+    """A file that somebody made at a released path stays, and the entry stays recallable."""
+    before = lab.released()
+    place = lab.root / "derived.h5"
+    place.write_text("mine")
+    done = lab.cli("get", "recall://lab/derived.h5", check=False)
+    assert done.returncode == 70
+    assert place.read_text() == "mine"
+    place.rename(lab.root / "mine.txt")
+    lab.cli("get", "recall://lab/derived.h5")
+    assert sha256(place) == before
+
+
+def test_right_bytes_put_back_by_hand_end_the_release(lab: Lab) -> None:
+    """Somebody who restores the file from a backup of their own is believed, after hashing."""
+    place = lab.derive()
+    shutil.copy2(place, lab.base / "backup")
+    lab.prove()
+    lab.release()
+    shutil.copy2(lab.base / "backup", place)
+    shown = lab.cli_json("explain", "recall://lab/derived.h5")
+    assert shown["action"] == "open"
+    assert lab.entry("derived.h5").state is State.RESIDENT
+    assert records.load(lab.store, lab.entry("derived.h5").id).release is None
