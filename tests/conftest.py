@@ -35,18 +35,22 @@ class Lab:
 
     @property
     def root(self) -> Path:
+        """Folder of the store."""
         return self.base / "lab"
 
     @property
     def config(self) -> Path:
+        """Configuration file."""
         return self.base / "config.toml"
 
     @property
     def stores(self) -> Stores:
+        """Stores of the configuration as it is now."""
         return stores_in_reach()
 
     @property
     def store(self) -> Store:
+        """The store, opened by this process."""
         return self.stores.by_name("lab")
 
     def entry(self, path: str) -> Entry:

@@ -87,6 +87,11 @@ def write_record(path: Path, content: bytes, *, mode: int = 0o664) -> None:
         Replaced if it exists. Its folder is made if need be.
     mode : int
         Permission bits before the umask.
+
+    Raises
+    ------
+    SourceError
+        Kind ``no-space`` if the disk is full; what was there before still is.
     """
     make_folder(path.parent)
     temporary = path.with_name(new_name(".new-"))
@@ -98,8 +103,10 @@ def write_record(path: Path, content: bytes, *, mode: int = 0o664) -> None:
             os.fsync(file.fileno())
         fault_point("record.written")
         temporary.rename(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and is_full(error):
+            raise no_space(error, path.parent) from error
         raise
     sync_folder(path.parent)
 
@@ -111,7 +118,11 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     try:
         folder.mkdir()
-    except FileExistsError:
+    except OSError as error:
+        if is_full(error):
+            raise no_space(error, folder.parent) from error
+        if not isinstance(error, FileExistsError):
+            raise
         if not folder.is_dir():
             raise ConflictError(
                 f"{folder} is a file where a folder is needed; move it away first."
@@ -181,6 +192,8 @@ def _rename_noreplace(source: Path, target: Path) -> None:
         raise ConflictError(
             f"{target} exists; it was left as it is.", details={"path": str(target)}
         )
+    if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(code, os.strerror(code), os.fspath(source), None, os.fspath(target))
     raise CatalogError(
         f"the file system of {target.parent} has neither hard links nor RENAME_NOREPLACE "
         f"({os.strerror(code)}); put the store on one that has.",
@@ -189,8 +202,9 @@ def _rename_noreplace(source: Path, target: Path) -> None:
 
 def no_space(error: OSError, folder: Path) -> SourceError:
     """Turn 'disk full' into the error that says which disk."""
+    disk = next((place for place in (folder, *folder.parents) if place.is_mount()), folder)
     return SourceError(
-        f"no space left on the disk of {folder} ({os.strerror(error.errno or 0)}); "
+        f"no space left on the disk at {disk} ({os.strerror(error.errno or 0)}); "
         "nothing was changed. Free some space and try again.",
         kind="no-space",
         details={"folder": str(folder)},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import fcntl
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from recallfs.atomic import make_folder, write_record
-from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.errors import AccessError, ConflictError, InvalidInputError
 from recallfs.values import parse_size, parse_span
 
 SOURCE_KINDS = ("mirror", "recompute")
@@ -175,12 +176,13 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
     ------
     InvalidInputError
         Kind ``invalid-config``: not TOML, an unknown key (the nearest known one is named), or a
-        value of the wrong type.
+        value of the wrong type. The message says which file or variable.
+    AccessError
+        If the file may not be read.
     """
     path = path or config_path()
     document = _read_toml(path)
-    _override(document, os.environ if environment is None else environment)
-    check = _Checker(path)
+    check = _Checker(path, _override(document, os.environ if environment is None else environment))
     check.known(document, "", ("stores", "recipes", "sources", "release"))
     stores = {
         check.store_name(name): check.store(table, f"stores.{name}")
@@ -222,7 +224,8 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
     """
     import tomlkit
 
-    path = path or config_path()
+    # A configuration kept elsewhere is often a symlink; the file behind it is the one to write.
+    path = Path(os.path.realpath(path or config_path()))
     if not _STORE_NAME.fullmatch(name):
         raise InvalidInputError(
             f"{name!r} cannot name a store; use letters, digits, '.', '_' and '-'.",
@@ -234,20 +237,25 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
         fcntl.flock(lock, fcntl.LOCK_EX)
         known = load_config(path, {}).stores.get(name)
         if known is not None:
-            if known.root == root:
+            if os.path.realpath(known.root) == os.path.realpath(root):
                 return False
             raise ConflictError(
                 f"the name {name!r} belongs to the store at {known.root} (in {path}); "
                 "choose another name.",
                 details={"store": name, "root": str(known.root)},
             )
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        try:
+            text, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o666
+        except FileNotFoundError:
+            text, mode = "", 0o600
         document = tomlkit.parse(text)
         stores = document.setdefault("stores", tomlkit.table(is_super_table=True))
-        table = tomlkit.table()
+        # `stores = {…}` on one line can hold only tables of that sort.
+        is_inline = isinstance(stores, tomlkit.items.InlineTable)
+        table = tomlkit.inline_table() if is_inline else tomlkit.table()
         table["root"] = str(root)
         stores[name] = table
-        write_record(path, tomlkit.dumps(document).encode("utf-8"), mode=0o600)
+        write_record(path, tomlkit.dumps(document).encode("utf-8"), mode=mode)
     return True
 
 
@@ -260,26 +268,34 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return dict(tomlkit.parse(text).unwrap())
     except FileNotFoundError:
         return {}
-    except (TOMLKitError, UnicodeDecodeError, IsADirectoryError) as error:
+    except PermissionError as error:
+        raise AccessError(f"you cannot read {path}: {error.strerror}.") from error
+    except (TOMLKitError, UnicodeDecodeError, OSError) as error:
         raise InvalidInputError(
             f"{path} is not a readable TOML file: {error}.", kind="invalid-config"
         ) from error
 
 
-def _override(document: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """Lay ``RECALLFS_A__B`` variables over the document."""
+def _override(document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Lay ``RECALLFS_A__B`` variables over the document; return which key each one set."""
+    origins = {}
     for variable, text in sorted(environment.items()):
         if not variable.startswith("RECALLFS_") or variable in _NOT_SETTINGS:
             continue
         keys = variable.removeprefix("RECALLFS_").lower().split("__")
         table = document
+        full = []
         for key in keys[:-1]:
-            table = table.setdefault(_same_key(table, key), {})
+            full.append(_same_key(table, key))
+            table = table.setdefault(full[-1], {})
             if not isinstance(table, dict):
                 raise InvalidInputError(
                     f"the variable {variable} names no setting.", kind="invalid-config"
                 )
-        table[_same_key(table, keys[-1])] = text
+        full.append(_same_key(table, keys[-1]))
+        table[full[-1]] = text
+        origins[".".join(full)] = variable
+    return origins
 
 
 def _same_key(table: Mapping[str, Any], key: str) -> str:
@@ -298,12 +314,20 @@ def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 class _Checker:
     """Turn TOML tables into settings, with errors that name the file and the key."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, origins: Mapping[str, str]) -> None:
         self.path = path
+        self.origins = origins
+
+    def origin(self, where: str) -> str:
+        """Name the variable that set a key (or first made its table), else the file."""
+        for key, variable in self.origins.items():
+            if key == where or key.startswith(f"{where}."):
+                return f"the variable {variable}"
+        return str(self.path)
 
     def error(self, where: str, expected: str) -> InvalidInputError:
         return InvalidInputError(
-            f"{self.path}: {where} must be {expected}.",
+            f"{self.origin(where)}: {where} must be {expected}.",
             kind="invalid-config",
             details={"key": where},
         )
@@ -313,7 +337,7 @@ class _Checker:
             if key not in keys:
                 full = f"{where}.{key}" if where else key
                 raise InvalidInputError(
-                    f"{self.path}: unknown key {full!r}{_nearest(key, keys)}"
+                    f"{self.origin(full)}: unknown key {full!r}{_nearest(key, keys)}"
                     f" (known here: {', '.join(keys)}).",
                     kind="invalid-config",
                     details={"key": full, "known": list(keys)},
@@ -337,8 +361,9 @@ class _Checker:
             try:
                 result[key] = readers[key](value)
             except (ValueError, TypeError) as error:
+                why = str(error).removesuffix(".")
                 raise InvalidInputError(
-                    f"{self.path}: {where}.{key} cannot be {value!r}: {error}.",
+                    f"{self.origin(f'{where}.{key}')}: {where}.{key} cannot be {value!r}: {why}.",
                     kind="invalid-config",
                     details={"key": f"{where}.{key}"},
                 ) from error
@@ -447,16 +472,18 @@ def _positive(kind: type[int] | type[float]) -> Callable[[Any], Any]:
     def read(value: Any) -> int | float:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise TypeError("a number is needed")
-        number = kind(value)
-        if not number > 0:
+        number = kind(value) if isinstance(value, str) else value
+        if not 0 < number < math.inf:
             raise ValueError("a number above 0 is needed")
-        return number
+        if kind is int and int(number) != number:
+            raise ValueError("a whole number is needed")
+        return kind(number)
 
     return read
 
 
 def _size(value: Any) -> int:
-    return int(_positive(int)(value)) if not isinstance(value, str) else parse_size(value)
+    return int(_positive(int)(parse_size(value) if isinstance(value, str) else value))
 
 
 def _span(value: Any) -> timedelta:

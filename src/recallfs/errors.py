@@ -119,11 +119,11 @@ class RecallError(Exception):
         """Rebuild an error that `to_json` wrote, in this or another process."""
         classes = {cls.__name__: cls for cls in _subclasses(RecallError)}
         cls = classes.get(str(data.get("error")), RecallError)
-        kind = data.get("kind")
+        kind, details = data.get("kind"), data.get("details")
         return cls(
             str(data.get("message", "unknown error")),
-            kind=kind if kind in KINDS else None,
-            details=data.get("details") or {},
+            kind=kind if isinstance(kind, str) and kind in KINDS else None,
+            details=details if isinstance(details, Mapping) else None,
         )
 
 

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from enum import Enum
 from pathlib import PurePosixPath
 from typing import Any
@@ -227,7 +228,7 @@ class RecallURL:
         """
         rest = url.removeprefix("recall://").strip("/")
         store, _, path = rest.partition("/")
-        if not store:
+        if not store or url.startswith("recall:///"):
             raise InvalidInputError(
                 f"{url!r} names no store; write recall://<store>/<path>.", kind="invalid-path"
             )
@@ -240,8 +241,8 @@ def normalise_path(path: str) -> str:
     Raises
     ------
     InvalidInputError
-        Kind ``invalid-path`` for ``..``, a NUL character, a component above 255 bytes, or a
-        path into the control folder.
+        Kind ``invalid-path`` for ``..``, a NUL character, a component above 255 bytes, a name
+        that is not UTF-8, or a path into the control folder.
     """
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -255,7 +256,14 @@ def normalise_path(path: str) -> str:
             kind="invalid-path",
         )
     for part in parts:
-        if "\0" in part or len(os.fsencode(part)) > 255:
+        try:
+            is_name = "\0" not in part and len(part.encode("utf-8")) <= 255
+        except UnicodeEncodeError:
+            raise InvalidInputError(
+                f"{path!r} is not valid UTF-8; recallfs cannot record such a name.",
+                kind="invalid-path",
+            ) from None
+        if not is_name:
             raise InvalidInputError(
                 f"{path!r} has a name that no file can have.", kind="invalid-path"
             )
@@ -274,8 +282,11 @@ def now_utc() -> str:
 
 
 def after(moment: str, span: timedelta) -> str:
-    """Return the ISO time that lies `span` after `moment`."""
-    later = datetime.fromisoformat(moment) + span
+    """Return the ISO time that lies `span` after `moment`, or the last one that can be written."""
+    try:
+        later = datetime.fromisoformat(moment) + span
+    except OverflowError:
+        later = datetime.max.replace(tzinfo=timezone.utc)
     return later.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 
@@ -314,7 +325,8 @@ def parse_size(text: str) -> int:
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2].lower() not in _SIZE_UNITS:
         raise InvalidInputError(f"{text!r} is not a size; write for example 500MB, 1GB or 4MiB.")
-    return int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+    # Not float: it would round sizes above 2**53.
+    return int(Decimal(match[1]) * _SIZE_UNITS[match[2].lower()])
 
 
 def parse_span(text: str) -> timedelta:
@@ -324,7 +336,10 @@ def parse_span(text: str) -> timedelta:
         raise InvalidInputError(
             f"{text!r} is not a length of time; write for example 90s, 12h, 7d or 1y."
         )
-    return timedelta(seconds=float(match[1]) * _SPAN_UNITS[match[2].lower()])
+    try:
+        return timedelta(seconds=float(match[1]) * _SPAN_UNITS[match[2].lower()])
+    except OverflowError:
+        raise InvalidInputError(f"{text!r} is longer than any time can be.") from None
 
 
 def format_size(size_bytes: float) -> str:

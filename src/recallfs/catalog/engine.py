@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from recallfs.catalog import schema
 from recallfs.errors import (
@@ -19,6 +19,7 @@ from recallfs.errors import (
     LockedError,
     RecallError,
     SchemaVersionError,
+    SourceError,
 )
 
 _BUSY_TIMEOUT_MS = 30_000
@@ -92,7 +93,9 @@ class Database:
                 found = connection.execute(sa.text("SELECT version_num FROM schema_version"))
                 version = found.scalar()
         except CatalogError as error:
-            if not isinstance(error.__cause__, OperationalError) or isinstance(error, LockedError):
+            # No such table: SQLite calls that an operational error, servers a programming error.
+            missing = isinstance(error.__cause__, (OperationalError, ProgrammingError))
+            if not missing or isinstance(error, LockedError):
                 raise
             version = None
         if version != schema.REVISION:
@@ -124,6 +127,12 @@ class Database:
                 raise LockedError(
                     f"the catalog at {self._shown_url()} stayed busy for "
                     f"{_BUSY_TIMEOUT_MS // 1000} s; try again."
+                ) from error
+            if "disk is full" in text:
+                raise SourceError(
+                    f"no space left for the catalog at {self._shown_url()}; nothing was changed "
+                    "in it. Free some space and try again.",
+                    kind="no-space",
                 ) from error
             if "readonly" in text or "read-only" in text:
                 raise AccessError(
@@ -163,8 +172,9 @@ def _make_engine(url: str) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
-        # A write that began as a read cannot wait for another writer: it fails at once.
-        writes = connection.get_execution_options().get("recallfs_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        # A write that began as a read cannot wait for another writer: it fails at once. A read
+        # needs no transaction: each query sees one state of the database by itself.
+        if connection.get_execution_options().get("recallfs_write", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine

@@ -19,7 +19,8 @@ class Holder:
     Parameters
     ----------
     host : str
-        Host name and boot, so that a reboot makes all earlier holders dead.
+        Host name and boot, so that a reboot makes all earlier holders dead. In a container or a
+        sandbox, the PID namespace too: from elsewhere its process ids say nothing.
     pid : int
     started : str
         The process's start time as the kernel counts it; guards against reused process ids.
@@ -40,7 +41,7 @@ class Holder:
         """Read what `str` wrote; nonsense gives a holder that is never known to be dead."""
         host, _, rest = text.partition("|")
         pid, _, started = rest.partition("|")
-        return cls(host, int(pid) if pid.isdigit() else 0, started.partition("|")[0])
+        return cls(host, int(pid) if pid.isdecimal() else 0, started.partition("|")[0])
 
     def __str__(self) -> str:
         return f"{self.host}|{self.pid}|{self.started}"
@@ -55,7 +56,7 @@ class Holder:
         """Read the start of a file name made with `token`; None for another host's or no token."""
         parts = token.split("-")
         own_name, _, own_boot = _host().partition("/")
-        if len(parts) < 4 or parts[0] != _short(own_name) or not parts[2].isdigit():
+        if len(parts) < 4 or parts[0] != _short(own_name) or not parts[2].isdecimal():
             return None
         boot = own_boot if parts[1] == _short(own_boot) else "an earlier boot"
         return cls(f"{own_name}/{boot}", int(parts[2]), parts[3])
@@ -68,6 +69,8 @@ class Holder:
             return False
         if boot != own_boot:
             return True
+        if not _sees_processes():
+            return False
         return _start_time(self.pid) != self.started
 
 
@@ -75,19 +78,37 @@ def _short(text: str) -> str:
     return blake3(text.encode()).hexdigest()[:12]
 
 
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # the kernel's PROC_PID_INIT_INO, the same at every boot
+
+
 @functools.cache
 def _host() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
-        boot = "?"
-    return f"{socket.gethostname()}/{boot}"
+        boot, namespace = "?", _FIRST_PID_NAMESPACE
+    inside = "" if namespace == _FIRST_PID_NAMESPACE else f":{namespace}"
+    return f"{socket.gethostname()}{inside}/{boot}"
+
+
+# A fork may be in a PID namespace of its own.
+os.register_at_fork(after_in_child=_host.cache_clear)
+
+
+def _sees_processes() -> bool:
+    """Tell whether /proc shows this process's namespace; an enclosing one's has other ids."""
+    try:
+        return Path("/proc/self").readlink() == Path(str(os.getpid()))
+    except OSError:
+        return True  # no /proc: signals are asked instead
 
 
 def _start_time(pid: int) -> str | None:
     """Start time of a process in clock ticks since boot; None if there is no such process."""
+    name = "self" if pid == os.getpid() else pid
     try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        status = Path(f"/proc/{name}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return _start_time_without_proc(pid)
     # The command name, in parentheses, may itself hold spaces and parentheses.

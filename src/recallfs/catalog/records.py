@@ -64,7 +64,7 @@ def load(store: Store, entry_id: str) -> Record:
     Raises
     ------
     IntegrityError
-        Kind ``damaged-record`` if the sidecar is gone or fails its digest.
+        Kind ``damaged-record`` if the sidecar is gone, fails its digest or is another entry's.
     """
     path = store.sidecar_path(entry_id)
     try:
@@ -75,7 +75,19 @@ def load(store: Store, entry_id: str) -> Record:
             kind="damaged-record",
             details={"name": str(path)},
         ) from None
-    return decode(content, name=str(path))
+    return _own(decode(content, name=str(path)), path)
+
+
+def _own(record: Record, path: Path) -> Record:
+    """Refuse a sidecar under another entry's name, such as one that was copied by hand."""
+    if record.entry.id != path.stem:
+        raise IntegrityError(
+            f"{path} holds the record of the entry {record.entry.id}; "
+            "restore the right one from the vault.",
+            kind="damaged-record",
+            details={"name": str(path), "expected": path.stem, "actual": record.entry.id},
+        )
+    return record
 
 
 def save(store: Store, record: Record) -> None:
@@ -184,12 +196,16 @@ def rebuild(store: Store) -> RebuildReport:
         Damaged sidecars are listed and left as they are; of two sidecars that claim one path the
         newer one counts.
 
+    Raises
+    ------
+    CatalogError
+        Kind ``schema-version`` if a sidecar is of a newer format; the catalog stays as it is.
+
     Notes
     -----
     A file whose size and modification time are the recorded ones is taken for unchanged; any other
     is hashed when it is next used.
     """
-    store.catalog.clear()
     report = RebuildReport()
     newest: dict[str, tuple[str, str]] = {}
     for path in _sidecars(store):
@@ -197,6 +213,8 @@ def rebuild(store: Store) -> RebuildReport:
         if record is not None:
             key = (record.entry.created_at, record.entry.id)
             newest[record.entry.path] = max(newest.get(record.entry.path, key), key)
+    # Only now: a sidecar that a newer recallfs wrote has stopped us with the old catalog in place.
+    store.catalog.clear()
     batch: list[Record] = []
     for path in _sidecars(store):
         record = _read_for_rebuild(path, None)
@@ -226,7 +244,7 @@ def _sidecars(store: Store) -> Iterator[Path]:
 
 def _read_for_rebuild(path: Path, report: RebuildReport | None) -> Record | None:
     try:
-        return decode(path.read_bytes(), name=str(path))
+        return _own(decode(path.read_bytes(), name=str(path)), path)
     except IntegrityError:
         if report is not None:
             report.damaged.append(str(path))

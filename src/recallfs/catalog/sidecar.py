@@ -28,6 +28,7 @@ from recallfs.values import (
     Proof,
     State,
     canonical_json,
+    normalise_path,
 )
 
 FORMAT = "rsc1"
@@ -160,7 +161,7 @@ def decode(content: bytes, *, name: str = "sidecar") -> Record:
     try:
         document = json.loads(content)
         found, digest, body = document["format"], document["digest"], document["body"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(name, "it is torn or no sidecar") from error
     if found != FORMAT:
         raise CatalogError(
@@ -169,13 +170,13 @@ def decode(content: bytes, *, name: str = "sidecar") -> Record:
         )
     try:
         actual = blake3(canonical_json(body)).hexdigest()
-    except InvalidInputError as error:
+    except (InvalidInputError, RecursionError) as error:
         raise _damaged(name, "its body is not canonical") from error
     if actual != digest:
         raise _damaged(name, f"its digest is {actual}, recorded was {digest}")
     try:
         return _record(body)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(name, f"a field is missing or malformed ({error})") from error
 
 
@@ -221,6 +222,8 @@ def _plain(item: Any) -> dict[str, Any]:
 
 def _record(body: Mapping[str, Any]) -> Record:
     entry = dict(body["entry"])
+    if not entry["path"] or normalise_path(entry["path"]) != entry["path"]:
+        raise ValueError(f"{entry['path']!r} is no path in a store")
     return Record(
         store_id=body["store_id"],
         entry=Entry(

@@ -160,13 +160,7 @@ class Store:
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
-            if is_full(error):
-                raise no_space(error, folder) from error
-            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-                raise AccessError(
-                    f"you cannot write to the store at {self.root} ({error.strerror})."
-                ) from error
-            raise
+            raise _unwritable(error, self.root) from error
         try:
             yield folder
         except OSError as error:
@@ -188,14 +182,36 @@ class Store:
 
     @contextmanager
     def lock(self, entry_id: str) -> Iterator[None]:
-        """Be the only writer of an entry's evidence, among all threads and processes."""
+        """Be the only writer of an entry's evidence, among all threads and processes.
+
+        Raises
+        ------
+        AccessError
+            If the caller may not write to the store.
+
+        Notes
+        -----
+        Not to be nested: entries share locks, so a second one might wait for the first forever.
+        """
         path = self.control / "locks" / entry_id[:2]
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+        except OSError as error:
+            raise _unwritable(error, self.root) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+
+def _unwritable(error: OSError, root: Path) -> OSError:
+    """Say why a store cannot be written to, where the reason is one that we know."""
+    if is_full(error):
+        return no_space(error, root)
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return AccessError(f"you cannot write to the store at {root} ({error.strerror}).")
+    return error
 
 
 def find_root(place: Path) -> Path | None:
@@ -241,11 +257,7 @@ def create_store(
     else:
         identifier = uuid.uuid4().hex
     place = Path(os.path.realpath(vault or root.with_name(f"{root.name}.recall-vault")))
-    if place.is_relative_to(root):
-        raise InvalidInputError(
-            f"the vault {place} would be inside the store; it must survive the store's loss.",
-            kind="invalid-path",
-        )
+    _check_vault(root, place)
     try:
         make_folder(root)
         for folder in _FOLDERS:
@@ -260,6 +272,20 @@ def create_store(
     return open_store(root, name=name, settings=settings)
 
 
+def _check_vault(root: Path, vault: Path) -> None:
+    if vault.is_relative_to(root):
+        raise InvalidInputError(
+            f"the vault {vault} would be inside the store; it must survive the store's loss.",
+            kind="invalid-path",
+        )
+    if root.is_relative_to(vault):
+        raise InvalidInputError(
+            f"the store {root} would be inside its vault {vault}; give the vault a folder of its "
+            "own.",
+            kind="invalid-path",
+        )
+
+
 def open_store(
     root: Path, *, name: str | None = None, settings: StoreSettings | None = None
 ) -> Store:
@@ -268,11 +294,14 @@ def open_store(
     Raises
     ------
     InvalidInputError
-        Kind ``not-a-store`` if `recall init` was never run there.
+        Kind ``not-a-store`` if `recall init` was never run there; kind ``invalid-path`` if the
+        configured vault is inside the store.
     """
     root = Path(os.path.realpath(root))
     values = _read_store_file(root)
     settings = settings or StoreSettings(root=root)
+    if settings.vault is not None:
+        _check_vault(root, Path(os.path.realpath(settings.vault)))
     store = Store(
         name=name or values["name"],
         id=values["id"],

@@ -14,6 +14,9 @@ from typing import Any
 
 from recallfs.readers.availability import make_available
 
+_NATIVE_DRIVERS = (None, "sec2", "stdio", "core", "direct")
+"""HDF5 drivers that take the path of one ordinary file."""
+
 _lock = threading.RLock()
 _originals: dict[type, Callable[..., None]] = {}
 _finder: _AfterImport | None = None
@@ -77,7 +80,7 @@ def _wrap(reader: type, argument: str) -> None:
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
             name = args[0] if args else kwargs.get(argument)
             mode = args[1] if len(args) > 1 else kwargs.get("mode", "r")
-            if kwargs.get("file") is None and kwargs.get("driver") in (None, "sec2", "stdio"):
+            if kwargs.get("file") is None and kwargs.get("driver") in _NATIVE_DRIVERS:
                 make_available(name, mode if isinstance(mode, str) else "r")
             original(self, *args, **kwargs)
 
@@ -110,6 +113,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
+            del loader.exec_module  # the loader stays with the module; nothing of ours on it
             execute(module)
             if is_installed():
                 self.action(module)

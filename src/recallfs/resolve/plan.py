@@ -90,12 +90,13 @@ def make_plan(facts: Facts) -> Plan:
             "The file vanished without a release, and the store is told not to bring such files "
             "back (recall_missing = false).",
         )
-    steps = tuple(
+    chosen = (
         offer
         for wanted in ("trash", *facts.order)
         for kind, offer in facts.offers
         if wanted in (kind, offer.source)
     )
+    steps = tuple(dict.fromkeys(chosen))  # one named by kind and by name is asked once
     gone = planned("", "").gone
     if not steps:
         return planned(

@@ -75,9 +75,22 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
         elif rest[0] == "?":
             pattern, index = pattern + "[^/]", index + 1
         elif group is not None:
-            negated = "^" if group[1] else ""
-            inner = group[2].replace("\\", "\\\\").replace("^", "\\^")
-            pattern, index = pattern + f"[{negated}{inner}]", index + group.end()
+            pattern, index = pattern + _set_pattern(group[2], group[1]), index + group.end()
         else:
             pattern, index = pattern + re.escape(rest[0]), index + 1
     return re.compile(pattern, re.DOTALL)
+
+
+def _set_pattern(inner: str, negation: str) -> str:
+    """Translate what is between a glob's brackets; a range that runs backwards is empty."""
+    parts = ""
+    while inner:
+        low, high = inner[0], inner[0]
+        if len(inner) > 2 and inner[1] == "-":
+            high, inner = inner[2], inner[2:]
+        inner = inner[1:]
+        if low <= high:
+            parts += f"\\U{ord(low):08x}-\\U{ord(high):08x}"
+    if not parts:
+        return "[^/]" if negation else "(?!)"
+    return f"(?!/)[{'^' if negation else ''}{parts}]"

@@ -137,7 +137,10 @@ def stores_in_reach(root: Path | None = None) -> Stores:
         stamp: tuple[object, ...] = (status.st_mtime_ns, status.st_ino, status.st_size)
     except OSError:
         stamp = ()
-    variables = tuple(sorted(i for i in os.environ.items() if i[0].startswith("RECALLFS_")))
+    # As bytes, because decoding the whole environment would cost more than opening a file.
+    variables = tuple(
+        (name, os.environb[name]) for name in os.environb if name.startswith(b"RECALLFS_")
+    )
     key = (root, path, stamp, variables)
     if key not in _in_reach:
         _in_reach[key] = Stores(load_config(), root=root)

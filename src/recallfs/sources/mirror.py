@@ -44,7 +44,7 @@ class MirrorSource(Source):
     @property
     def protocol(self) -> str:
         """Name of the URL's protocol, as fsspec has it."""
-        return urlsplit(self.settings.url).scheme or "file"
+        return urlsplit(_innermost(self.settings.url)).scheme or "file"
 
     def candidates(self, record: Record) -> list[tuple[str, str]]:
         """Return the URLs where an entry may lie, and how each is addressed."""
@@ -62,10 +62,10 @@ class MirrorSource(Source):
         """Return what fails together with this mirror."""
         if self.settings.failure_domain:
             return self.settings.failure_domain
-        parts = urlsplit(self.settings.url)
-        if self.protocol in ("file", "local"):
-            return disk_of(Path(parts.path))
-        return f"{self.protocol}:{parts.hostname or ''}"
+        folder = local_folder(self.settings)
+        if folder is not None:
+            return disk_of(folder)
+        return f"{self.protocol}:{urlsplit(_innermost(self.settings.url)).hostname or ''}"
 
     def offer(self, store: Store, record: Record) -> Offer | None:
         """Offer to look under both addresses."""
@@ -141,8 +141,11 @@ class MirrorSource(Source):
 
     def _mapped(self, error: Exception, url: str) -> RecallError:
         """Say what a back end's exception means; only a clear 'not there' is 'absent'."""
-        if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+        if _says_absent(error):
             return NotRecallableError(f"{self.name} has no {url}.")
+        # fsspec's HTTP file system calls every failure 'not found'; the cause knows better.
+        if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
         if isinstance(error, PermissionError):
             return AccessError(f"{self.name} refused access to {url}: {error}.")
         if isinstance(error, TimeoutError):
@@ -153,6 +156,21 @@ class MirrorSource(Source):
             f"{self.name} is unavailable ({type(error).__name__}: {error}) for {url}.",
             details={"source": self.name, "url": url},
         )
+
+
+def _says_absent(error: Exception) -> bool:
+    """Tell a clear 'not there' from an outage that a back end reports in the same words."""
+    if isinstance(error, (IsADirectoryError, NotADirectoryError)):
+        return True
+    if not isinstance(error, FileNotFoundError):
+        return False
+    cause = error.__cause__
+    if cause is None or isinstance(cause, FileNotFoundError):
+        return True
+    response = getattr(cause, "response", None)  # botocore's errors hold the answer in a mapping
+    metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    status = getattr(cause, "status", None) or metadata.get("HTTPStatusCode")
+    return status in (404, 410)
 
 
 def disk_of(path: Path) -> str:
@@ -167,10 +185,18 @@ def disk_of(path: Path) -> str:
 
 def local_folder(settings: MirrorSettings) -> Path | None:
     """Return the real folder of a ``file:`` mirror, or None for any other."""
-    parts = urlsplit(settings.url)
-    if parts.scheme not in ("", "file", "local"):
+    url = _innermost(settings.url)
+    scheme = urlsplit(url).scheme
+    if scheme not in ("", "file", "local"):
         return None
-    return Path(os.path.realpath(parts.path))
+    # As fsspec reads it: '#' and '?' are parts of the name, and nothing is percent-encoded.
+    path = url.removeprefix(f"{scheme}:") if scheme else url
+    return Path(os.path.realpath(f"/{path.lstrip('/')}"))
+
+
+def _innermost(url: str) -> str:
+    """Return where the bytes of a chained URL (``simplecache::file:///data``) lie."""
+    return url.rpartition("::")[2]
 
 
 def _private(path: str, flags: int) -> int:

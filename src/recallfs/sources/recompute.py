@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Mapping
@@ -11,16 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recallfs.atomic import no_space
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import RecipeSettings
 from recallfs.digest.stream import digest_file
-from recallfs.errors import IntegrityError, InvalidInputError, NotRecallableError
+from recallfs.errors import (
+    IntegrityError,
+    InvalidInputError,
+    NotRecallableError,
+    RecomputeError,
+)
 from recallfs.recipes.executors import Job, Outcome, ProcessExecutor
 from recallfs.skeleton.graft import graft
 from recallfs.skeleton.vault import load_skeleton
 from recallfs.sources.base import Fetched, Offer, Progress, Request, Source
 from recallfs.values import Derivation, Digests, now_utc
+
+_FULL_BYTES = 256 * 1024
+"""A disk with less than this is taken to be why a recipe failed."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,14 @@ def run_derivation(
         hide=hide,
         expose=tuple(inputs.values()),
     )
-    outcome = ProcessExecutor().execute(job, cancelled=cancelled)
+    try:
+        outcome = ProcessExecutor().execute(job, cancelled=cancelled)
+    except RecomputeError as error:
+        # Some libraries say that the disk is full, others crash on it.
+        said = os.strerror(errno.ENOSPC) in f"{error.message}\n{error.details.get('log', '')}"
+        if said or shutil.disk_usage(folder).free < _FULL_BYTES:
+            raise no_space(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder) from error
+        raise
     return outputs, outcome
 
 

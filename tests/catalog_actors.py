@@ -1,0 +1,78 @@
+"""What other processes do in the tests of the ground floor and the catalog."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from recallfs.catalog.store import open_store
+from recallfs.config import load_config, register_store
+from recallfs.errors import RecallError
+
+
+def become_nobody() -> None:
+    """Give up root's rights, if we have them: root may read and write everything."""
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+def open_to_all(folder: Path) -> None:
+    """Let other users reach a test's folder; pytest makes such folders private."""
+    for place in (folder, *folder.parents):
+        if place.name.startswith(("pytest-", "popen-")) or place == folder:
+            place.chmod(0o755)
+
+
+def load_config_as_nobody(path: str, said: str) -> None:
+    """Load a configuration without rights, and write down the error."""
+    become_nobody()
+    try:
+        load_config(Path(path), {})
+    except RecallError as error:
+        Path(said).write_text(f"{error.kind}: {error}")
+
+
+def register_many(path: str, prefix: str) -> None:
+    """Register eight stores."""
+    for i in range(8):
+        register_store(f"{prefix}{i}", Path(f"/{prefix}{i}"), Path(path))
+
+
+def use_store_as_nobody(root: str, said: str) -> None:
+    """Try to read and to change a store without rights, and write down what happened."""
+    become_nobody()
+    lines = []
+    try:
+        store = open_store(Path(root))
+        lines.append(f"entry: {store.catalog.entry_at('a') is not None}")
+    except RecallError as error:
+        lines.append(f"open: {error.kind}: {error}")
+    else:
+        for name, context in (("staging", store.staging()), ("lock", store.lock("0" * 32))):
+            try:
+                with context:
+                    lines.append(f"{name}: allowed")
+            except RecallError as error:
+                lines.append(f"{name}: {error.kind}: {error}")
+    Path(said).write_text("\n".join(lines))
+
+
+def start_time_of(said: str) -> None:
+    """Write down which process this is, and wait to be ended."""
+    import signal
+
+    from recallfs.catalog.holder import Holder
+
+    place = Path(said)
+    place.with_suffix(".new").write_text(str(Holder.current()))
+    place.with_suffix(".new").rename(place)
+    signal.pause()
+
+
+def create_stores(root: str, vault: str) -> None:
+    """Make one store, as others do at the same time."""
+    from recallfs.catalog.store import create_store
+
+    create_store(Path(root), "lab", vault=Path(vault)).catalog.close()
