@@ -99,3 +99,11 @@ def waits(inputs: Mapping[str, Path], output: Path, *, gate: str) -> None:
     while not Path(gate).exists():
         time.sleep(0.02)
     double(inputs, output)
+
+
+@recallfs.recipe(name="sleepy", version="1")
+def sleepy(inputs: Mapping[str, Path], output: Path, *, sleep_file: str) -> None:
+    """Write a line; while a file exists, sleep first."""
+    output.write_text("awake" * 5000)
+    if Path(sleep_file).exists():
+        time.sleep(600)

@@ -18,7 +18,7 @@ from recallfs.catalog.store import Store
 from recallfs.errors import AccessError, InvalidInputError
 from recallfs.resolve import tree
 from recallfs.resolve.presence import has_bytes, observe
-from recallfs.resolve.recall import recall
+from recallfs.resolve.recall import Wish, recall
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.resolve.writer import StagedFile, StagedText
 from recallfs.values import (
@@ -245,7 +245,7 @@ class RecallFileSystem(AbstractFileSystem):
         if not relative:
             raise IsADirectoryError(path)
         if mode == "rb":
-            return self._available(store, relative).open("rb")
+            return self._available(store, relative, kwargs.get("callback")).open("rb")
         if mode in ("wb", "xb", "ab"):
             return self._writer(store, relative, mode, autocommit=autocommit)
         raise InvalidInputError(f"mode {mode!r} is not supported; use rb, wb, xb or ab.")
@@ -256,8 +256,11 @@ class RecallFileSystem(AbstractFileSystem):
             start = self._available(store, relative)
         return StagedFile(store, relative, mode, start=start, autocommit=autocommit)
 
-    def _available(self, store: Store, relative: str) -> Path:
-        """Return the native path of a file, after bringing it back if need be."""
+    def _available(self, store: Store, relative: str, callback: Any = None) -> Path:
+        """Return the native path of a file, after bringing it back if need be.
+
+        An fsspec `Callback` is told of the bytes of a recall as they come.
+        """
         entry = store.catalog.entry_at(relative)
         place = store.locate(relative)
         if entry is None:
@@ -269,7 +272,11 @@ class RecallFileSystem(AbstractFileSystem):
             return place
         if observe(store, entry) is State.RESIDENT:
             return place
-        return recall(self.stores, store, relative).path
+        wish = None
+        if callback is not None:
+            callback.set_size(entry.size_bytes)
+            wish = Wish(progress=callback.relative_update)
+        return recall(self.stores, store, relative, wish).path
 
     def open_local(self, path: str) -> str:
         """Return the native path of a file, after bringing it back if need be."""
@@ -297,10 +304,10 @@ class RecallFileSystem(AbstractFileSystem):
             Path(lpath).mkdir(parents=True, exist_ok=True)
             return
         store, relative = self._split(rpath)
-        total = self.info(rpath)["size"]
+        source = self._available(store, relative, callback)
         if callback is not None:
-            callback.set_size(total)
-        source = self._available(store, relative)
+            callback.set_size(source.stat().st_size)
+            callback.absolute_update(0)
         target = outfile if outfile is not None else _open_for_get(lpath)
         try:
             with source.open("rb") as file:

@@ -192,7 +192,15 @@ class Derivation:
 
 @dataclass(frozen=True)
 class Proof:
-    """Evidence that a derivation gave an entry back with the original out of sight."""
+    """Evidence that a derivation gave an entry back with the original out of sight.
+
+    Parameters
+    ----------
+    method : {"direct", "graft"}
+        Whether the recipe gave the very bytes, or its bulk data went into the skeleton.
+    hidden_by : {"namespace", "aside"}
+        How the original was put out of sight; see `recallfs.release.proof.prove`.
+    """
 
     id: str
     entry_id: str
@@ -205,6 +213,7 @@ class Proof:
     made_at: str
     valid_until: str
     seconds: float
+    hidden_by: str = "namespace"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import h5py
 import pytest
 
 from conftest import Lab, sha256
+from recallfs.catalog import records
 from recallfs.errors import (
     ConflictError,
     IntegrityError,
@@ -218,3 +220,33 @@ def test_catalog_is_made_again_from_sidecars_and_recalls(lab: Lab) -> None:
     assert len(shown["proofs"]) == 1
     lab.cli("get", "recall://lab/derived.h5")
     assert sha256(lab.root / "derived.h5") == before
+
+
+def test_log_of_the_last_run_is_kept(lab: Lab) -> None:
+    """What a recipe printed can be read after its scratch folder is gone, also when it failed."""
+    lab.derive(recipe="counted", count_file=str(lab.base / "count"), seconds=0.0)
+    record = records.load(lab.store, lab.entry("derived.h5").id)
+    log = lab.store.log_path(record.derivations[0].id)
+    assert log.exists()
+    lab.prove()
+    lab.release()
+    (lab.base / "count").unlink()
+    (lab.base / "count").mkdir()
+    with pytest.raises(RecomputeError) as caught:
+        bring_back(lab)
+    assert "IsADirectoryError" in log.read_text()
+    assert caught.value.details["log_path"] == str(log)
+    assert "IsADirectoryError" in caught.value.details["log"]
+
+
+def test_callback_sees_the_bytes_of_a_recall(lab: Lab) -> None:
+    """An fsspec callback is told the size and, byte for byte, how far a recall is."""
+    import fsspec
+
+    before = lab.released()
+    callback = fsspec.Callback()
+    fs = fsspec.filesystem("recall")
+    with fs.open("recall://lab/derived.h5", callback=callback) as file:
+        assert hashlib.sha256(file.read()).hexdigest() == before
+    assert callback.size == lab.entry("derived.h5").size_bytes
+    assert callback.value == callback.size

@@ -87,6 +87,24 @@ def test_addresses_of_nothing_are_errors(
     assert caught.value.kind == kind
 
 
+@pytest.mark.parametrize(
+    ("glob", "matching", "others"),
+    [
+        ("[a-c]", "abc", "d-/"),
+        ("[!a-c]", "d-", "abc/"),
+        ("[c-a]", "", "abc-"),
+        ("[a-]", "a-", "b"),
+        ("[^a]", "^a", "b"),
+        ("[&&||~]", "&|~", "a"),
+    ],
+)
+def test_bracketed_sets(glob: str, matching: str, others: str) -> None:
+    """Sets and ranges match one character as in a shell, and never a folder's slash."""
+    pattern = glob_pattern(glob)
+    assert all(pattern.fullmatch(character) for character in matching)
+    assert not any(pattern.fullmatch(character) for character in others)
+
+
 @given(st.text(alphabet="ab/*?[]!^-\\.é", max_size=12))
 def test_any_glob_is_a_valid_pattern(glob: str) -> None:
     """No text makes an invalid pattern."""

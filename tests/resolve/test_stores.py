@@ -85,7 +85,7 @@ def test_own_root_is_made_a_store_once(tmp_path: Path) -> None:
 
 def test_store_whose_folder_is_gone_says_so(lab: Lab) -> None:
     """A configured store that is not there, for example not mounted, is never made anew."""
-    lab.config.write_text(f'[stores.gone]\nroot = "{lab.base}/gone"\n')
+    lab.write_config(f'[stores.gone]\nroot = "{lab.base}/gone"\n')
     with pytest.raises(InvalidInputError) as caught:
         lab.stores.by_name("gone")
     assert caught.value.kind == "not-a-store"

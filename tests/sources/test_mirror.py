@@ -10,8 +10,11 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from conftest import Lab, sha256
 from mirrored import CONTENT, configure_mirror, released_file
@@ -111,13 +114,67 @@ def test_wrong_bytes_alone_are_never_served(lab: Lab, wrong: bytes) -> None:
 
 
 def test_missing_copy_is_absent(lab: Lab) -> None:
-    """A mirror that is there and has nothing answers 'absent', also where its folder is gone."""
+    """A mirror that is there and has nothing answers 'absent'."""
     released_file(lab, "far.bin")
     folder = configure_mirror(lab)
     by_digest(folder).unlink()
     with pytest.raises(NotRecallableError, match="mirror:copies has no copy"):
         get(lab)
     assert_absent_and_clean(lab)
+
+
+def test_missing_folder_is_an_outage(lab: Lab) -> None:
+    """A mirror whose own folder is gone is a disk that is not mounted, not an absence."""
+    released_file(lab, "far.bin")
+    folder = configure_mirror(lab)
+    folder.rename(lab.base / "unmounted")
+    with pytest.raises(SourceError, match="mounted"):
+        get(lab)
+    assert_absent_and_clean(lab)
+
+
+class _Answer(Exception):  # noqa: N818 - stands for what a library raises
+    """An answer with an HTTP status, as aiohttp's."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (_Answer(404), "not-recallable"),
+        (_Answer(410), "not-recallable"),
+        (FileNotFoundError("x"), "not-recallable"),
+        (KeyError("x"), "not-recallable"),
+        (_Answer(403), "access-denied"),
+        (_Answer(429), "source-rate-limited"),
+        (_Answer(500), "source-unavailable"),
+        (ConnectionRefusedError(111, "refused"), "source-unavailable"),
+        (socket.gaierror(-2, "unknown name"), "source-unavailable"),
+        (TimeoutError(), "source-timeout"),
+    ],
+    ids=repr,
+)
+def test_what_a_back_end_says_is_told_apart(cause: Exception, kind: str) -> None:
+    """A FileNotFoundError that hides an outage, as fsspec's HTTP raises it, is an outage."""
+    opened: list[str] = []
+
+    class Failing(MemoryFileSystem):
+        protocol = "failing"
+        cachable = False
+
+        def _open(self, path: str, *arguments: Any, **options: Any) -> Any:
+            opened.append(path)
+            raise FileNotFoundError(path) from cause
+
+    fsspec.register_implementation("failing", Failing, clobber=True)
+    source = MirrorSource(MirrorSettings("m", "failing://x"))
+    with pytest.raises(RecallError) as caught:
+        source.digest_of("failing://x/y")
+    assert caught.value.kind == kind
+    assert opened
 
 
 def test_http_mirror(lab: Lab, server: tuple[str, Path]) -> None:

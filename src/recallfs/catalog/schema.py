@@ -150,6 +150,7 @@ proofs = Table(
     Column("made_at", _MOMENT, nullable=False),
     Column("valid_until", _MOMENT, nullable=False),
     Column("seconds", Float, nullable=False),
+    Column("hidden_by", String(16), nullable=False),
 )
 
 revocations = Table(

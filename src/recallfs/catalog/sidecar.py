@@ -221,6 +221,9 @@ def _plain(item: Any) -> dict[str, Any]:
 
 
 def _record(body: Mapping[str, Any]) -> Record:
+    unknown = set(body) - {field.name for field in dataclasses.fields(Record)}
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
     entry = dict(body["entry"])
     if not entry["path"] or normalise_path(entry["path"]) != entry["path"]:
         raise ValueError(f"{entry['path']!r} is no path in a store")

@@ -12,6 +12,7 @@
     <root>/.recall/aside/            originals that are out of a proof's sight, where need be
     <root>/.recall/rejected/         results that did not match, for `recall diff`
     <root>/.recall/superseded/       sidecars of files that were written over
+    <root>/.recall/logs/             what recipes printed when they last ran
     <root>/.recall/locks/            one writer of evidence at a time
 """
 
@@ -46,6 +47,7 @@ _FOLDERS = (
     "aside",
     "rejected",
     "superseded",
+    "logs",
     "locks",
 )
 
@@ -135,6 +137,10 @@ class Store:
     def skeleton_path(self, digest: str) -> Path:
         """Return where a skeleton is."""
         return self.control / "skeletons" / digest[:2] / f"{digest}.rsk1"
+
+    def log_path(self, derivation_id: str) -> Path:
+        """Return where the log of a derivation's last run is."""
+        return self.control / "logs" / f"{derivation_id}.log"
 
     def trash_path(self, entry_id: str) -> Path:
         """Return where an entry's released bytes wait."""

@@ -97,7 +97,7 @@ def _prove(
             kind="unproved",
             details={"path": entry.path},
         )
-    original = _checked_original(store, entry, wish)
+    original = _checked_original(store, entry)
     record = _with_skeleton(store, entry, original)
     inputs = {}
     for item in derivation.inputs:
@@ -111,6 +111,7 @@ def _prove(
     with store.staging() as scratch:
         with set_aside(store, entry) if move_aside else contextlib.nullcontext():
             outputs, outcome = run_derivation(
+                store,
                 derivation,
                 inputs,
                 scratch,
@@ -144,6 +145,7 @@ def _prove(
         made_at=made_at,
         valid_until=after(made_at, stores.config.release.proof_validity),
         seconds=seconds,
+        hidden_by="aside" if move_aside else "namespace",
     )
     with records.edit(store, entry.id, "prove") as draft:
         draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
@@ -152,12 +154,12 @@ def _prove(
     return Proved(store.url(entry.path), proof, entry.size_bytes, kept)
 
 
-def _checked_original(store: Store, entry: Entry, wish: Wish | None) -> Path:
+def _checked_original(store: Store, entry: Entry) -> Path:
     """Make sure, by hashing, that the original is here and is the recorded one."""
     state = settle(store, entry)
     place = store.root / entry.path
     if state is State.RESIDENT:
-        digests = digest_file(place, progress=wish.progress if wish else None)
+        digests = digest_file(place)
         if digests.sha256 in records.load(store, entry.id).accepted:
             return place
         state = State.DIRTY

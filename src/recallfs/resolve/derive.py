@@ -108,7 +108,7 @@ def _run(
     with store.staging() as scratch:
         start = time.monotonic()
         files, outcome = run_derivation(
-            derivation, paths, scratch, settings=stores.config.recipes, cancelled=cancelled
+            store, derivation, paths, scratch, settings=stores.config.recipes, cancelled=cancelled
         )
         environment = dict(outcome.environment)
         identifier = environment_id(environment)

@@ -141,7 +141,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             request = Request(store, record, scratch, obtain, wish.progress, grant.lost)
             try:
                 fetched = sources[step.source].fetch(request)
-                digests = fetched.digests or digest_file(fetched.path, progress=wish.progress)
+                digests = fetched.digests or digest_file(fetched.path)
                 if digests.sha256 not in record.accepted:
                     raise IntegrityError(
                         f"{step.source} gave other bytes: sha256 {digests.sha256}, on record is "

@@ -17,6 +17,7 @@ from recallfs.errors import (
     NotRecallableError,
     RecallError,
     SourceError,
+    SourceRateLimitError,
     SourceTimeoutError,
 )
 from recallfs.sources.base import Fetched, Offer, Request, Source
@@ -83,6 +84,13 @@ class MirrorSource(Source):
                 wrong = wrong or error
         if wrong is not None:
             raise wrong
+        folder = local_folder(self.settings)
+        if folder is not None and not folder.is_dir():
+            raise SourceError(
+                f"{self.name} is unavailable: its folder {folder} is not there; is its disk "
+                "mounted?",
+                details={"source": self.name, "url": self.settings.url},
+            )
         raise NotRecallableError(f"{self.name} has no copy under {self.settings.url}.")
 
     def digest_of(self, url: str) -> Digests:
@@ -146,7 +154,10 @@ class MirrorSource(Source):
         # fsspec's HTTP file system calls every failure 'not found'; the cause knows better.
         if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
             error = error.__cause__
-        if isinstance(error, PermissionError):
+        status = _http_status(error)
+        if status == 429:
+            return SourceRateLimitError(f"{self.name} asks to slow down, for {url}.")
+        if status in (401, 403) or isinstance(error, PermissionError):
             return AccessError(f"{self.name} refused access to {url}: {error}.")
         if isinstance(error, TimeoutError):
             return SourceTimeoutError(f"{self.name} did not answer in time for {url}.")
@@ -165,12 +176,18 @@ def _says_absent(error: Exception) -> bool:
     if not isinstance(error, FileNotFoundError):
         return False
     cause = error.__cause__
-    if cause is None or isinstance(cause, FileNotFoundError):
+    # A KeyError is how back ends that keep a table (memory, reference, zip) learn it.
+    if cause is None or isinstance(cause, (FileNotFoundError, KeyError)):
         return True
-    response = getattr(cause, "response", None)  # botocore's errors hold the answer in a mapping
+    return _http_status(cause) in (404, 410)
+
+
+def _http_status(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception of a back end carries."""
+    response = getattr(error, "response", None)  # botocore's errors hold the answer in a mapping
     metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
-    status = getattr(cause, "status", None) or metadata.get("HTTPStatusCode")
-    return status in (404, 410)
+    status = getattr(error, "status", None) or metadata.get("HTTPStatusCode")
+    return status if isinstance(status, int) else None
 
 
 def disk_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recallfs.atomic import no_space
+from recallfs.atomic import no_space, write_record
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import RecipeSettings
@@ -23,8 +24,10 @@ from recallfs.errors import (
     InvalidInputError,
     NotRecallableError,
     RecomputeError,
+    SourceError,
 )
-from recallfs.recipes.executors import Job, Outcome, ProcessExecutor
+from recallfs.recipes.executors import ProcessExecutor
+from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.skeleton.graft import graft
 from recallfs.skeleton.vault import load_skeleton
 from recallfs.sources.base import Fetched, Offer, Progress, Request, Source
@@ -32,6 +35,10 @@ from recallfs.values import Derivation, Digests, now_utc
 
 _FULL_BYTES = 256 * 1024
 """A disk with less than this is taken to be why a recipe failed."""
+
+
+_LOG_BYTES = 1024 * 1024
+"""How much of a log is kept, from its end."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class RecomputeSource(Source):
             raise NotRecallableError("no recipe is on record for it.")
         inputs = {item.name: request.obtain(item) for item in derivation.inputs}
         outputs, _ = run_derivation(
+            store,
             derivation,
             inputs,
             request.scratch,
@@ -88,6 +96,7 @@ class RecomputeSource(Source):
 
 
 def run_derivation(
+    store: Store,
     derivation: Derivation,
     inputs: Mapping[str, Path],
     scratch: Path,
@@ -113,6 +122,10 @@ def run_derivation(
     outputs : dict of str to Path
         Where each output was written.
     outcome : Outcome
+
+    Notes
+    -----
+    The run's log is kept as ``.recall/logs/<derivation id>.log``, whether it succeeds or not.
     """
     folder = scratch / "run"
     folder.mkdir(mode=0o700)
@@ -143,7 +156,11 @@ def run_derivation(
         said = os.strerror(errno.ENOSPC) in f"{error.message}\n{error.details.get('log', '')}"
         if said or shutil.disk_usage(folder).free < _FULL_BYTES:
             raise no_space(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder) from error
+        if "log_path" in error.details:
+            error.details["log_path"] = str(store.log_path(derivation.id))
         raise
+    finally:
+        _keep_log(folder / LOG_NAME, store.log_path(derivation.id))
     return outputs, outcome
 
 
@@ -167,8 +184,10 @@ def match_output(
         If neither gives the recorded sha256; ``details['objects']`` names what differs, and
         ``details['result']`` is where the recomputed file lies.
     """
-    digests = digest_file(output, progress=progress)
+    digests = digest_file(output)
     if digests.sha256 in record.accepted:
+        if progress is not None:
+            progress(digests.size_bytes)
         return Matched(output, digests, "direct")
     expected, details = record.entry.sha256, {"result": str(output), "actual": digests.sha256}
     skeleton = load_skeleton(store, record)
@@ -188,7 +207,7 @@ def match_output(
             f"{error.message}",
             details={"expected": expected, **error.details, **details},
         ) from error
-    digests = digest_file(grafted, progress=progress)
+    digests = digest_file(grafted)
     if digests.sha256 not in record.accepted:
         raise IntegrityError(
             f"{store.url(record.entry.path)} was recomputed and grafted, but has the sha256 "
@@ -196,6 +215,15 @@ def match_output(
             details={"expected": expected, **details, "actual": digests.sha256},
         )
     return Matched(grafted, digests, "graft")
+
+
+def _keep_log(log: Path, kept: Path) -> None:
+    """Keep the end of a run's log; a log that cannot be kept does not make the run fail."""
+    with contextlib.suppress(OSError, SourceError):
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+            content = file.read()
+        write_record(kept, content)
 
 
 def output_name(derivation: Derivation, entry_id: str) -> str:

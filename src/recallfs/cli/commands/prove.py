@@ -35,7 +35,7 @@ def command(selection: tuple[str, ...], hiding: str, as_json: bool) -> int:
     """
     stores = stores_in_reach()
     found = select(stores, selection)
-    with byte_bar("proving", sum(e.size_bytes for _, e in found) * 2, quiet=as_json) as progress:
+    with byte_bar("proving", sum(e.size_bytes for _, e in found), quiet=as_json) as progress:
         wish = Wish(progress=progress)
         proved, failed = for_each(
             found, lambda store, entry: prove(stores, store, entry, wish, hiding=hiding)

@@ -73,6 +73,9 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
             (f"input {item.name}", f"{store.url(item.path)} (sha256 {item.sha256[:16]}…)")
             for item in derivation.inputs
         ]
+        log = store.log_path(derivation.id)
+        if log.exists():
+            facts.append(("log of its last run", str(log)))
     if record.skeleton is not None:
         share = record.skeleton.stored_bytes / max(1, entry.size_bytes)
         facts.append(
@@ -93,13 +96,14 @@ def _print_evidence(record: Record) -> None:
     valid: set[Any] = {proof.id for proof in record.valid_proofs(now_utc())}
     if record.proofs:
         print_table(
-            ["proved", "by", "level", "how", "seconds>", "valid until", "counts"],
+            ["proved", "by", "level", "how", "hidden by", "seconds>", "valid until", "counts"],
             [
                 [
                     proof.made_at[:19],
                     proof.made_by,
                     proof.level.value,
                     proof.method,
+                    proof.hidden_by,
                     f"{proof.seconds:.1f}",
                     proof.valid_until[:10],
                     "yes" if proof.id in valid else "no",

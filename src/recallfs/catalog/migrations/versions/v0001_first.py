@@ -212,6 +212,7 @@ def upgrade() -> None:
         sa.Column("made_at", sa.String(length=32), nullable=False),
         sa.Column("valid_until", sa.String(length=32), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("hidden_by", sa.String(length=16), nullable=False),
         sa.ForeignKeyConstraint(
             ["entry_id"],
             ["entries.id"],

@@ -1,0 +1,434 @@
+"""The catalog: its answers against a naive model, and what it never changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recallfs.catalog import schema
+from recallfs.catalog.database import Catalog, Intent
+from recallfs.catalog.sidecar import Record
+from recallfs.values import Copy, Entry, Identity, State, after, now_utc
+from sample_records import MOMENT, STORE_ID, hex_id, plain_record, rich_record
+
+AWKWARD = [
+    "a/x", "a-2/y", "a0/z", "a", "a-2", "a!/b", "a!", "a/x/deep/er", "a\x01/b", "a\x01",
+    "Ω/ω", "Ω", "é/1", "e\u0301/1", "z z/ b", "z z", "0", "/".join("nested"), "a.b/c", "a%/x",
+    "a_/x", "A/x", "aa/x", "a/b-1/f", "a/b/f", "a/b0/f", "a/b", "\U0001f9e0/x", "-", "~/x",
+]  # fmt: skip
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    """Give an empty catalog in a file."""
+    catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}", STORE_ID)
+    catalog.prepare()
+    yield catalog
+    catalog.close()
+
+
+def rows(catalog: Catalog, table: sa.Table) -> list[tuple[object, ...]]:
+    """Return all rows of a table, sorted."""
+    with catalog._database.read() as connection:
+        return sorted(tuple(row) for row in connection.execute(sa.select(table)))
+
+
+def check_against_model(catalog: Catalog, paths: set[str], folders: set[str]) -> None:
+    """Compare every listing with one made from the plain set of paths."""
+    for folder in folders:
+        prefix = f"{folder}/" if folder else ""
+        below = [path for path in paths if path.startswith(prefix)]
+        files = sorted(path for path in below if "/" not in path[len(prefix) :])
+        names = {path[len(prefix) :].split("/")[0] for path in set(below) - set(files)}
+        entries, subfolders = catalog.children(folder)
+        assert [entry.path for entry in entries] == files
+        assert sorted(subfolders) == sorted(names)
+        at = {folder} & paths
+        assert [entry.path for entry in catalog.entries_below(folder)] == sorted({*below, *at})
+
+
+def folders_of(paths: set[str]) -> set[str]:
+    """Return every folder above the paths, the paths themselves and near misses."""
+    parts = [path.split("/") for path in paths]
+    above = {"/".join(names[:i]) for names in parts for i in range(len(names) + 1)}
+    return above | {f"{folder}0" for folder in above} | {"absent"}
+
+
+def test_listings_of_awkward_siblings(catalog: Catalog) -> None:
+    """Names around '/' in sort order, unicode and LIKE's wildcards do not confuse a listing."""
+    catalog.put([plain_record(path) for path in AWKWARD])
+    check_against_model(catalog, set(AWKWARD), folders_of(set(AWKWARD)))
+
+
+_NAME = st.text(st.sampled_from("a-0!/.Ω\x01b"), min_size=1, max_size=3).filter(
+    lambda name: "/" not in name and name not in (".", "..")
+)
+_PATHS = st.sets(st.lists(_NAME, min_size=1, max_size=4).map("/".join), max_size=15)
+
+
+@settings(deadline=None, max_examples=60)
+@given(_PATHS)
+def test_listings_agree_with_a_naive_model(paths: set[str]) -> None:
+    """For any set of paths, children and entries_below are what a plain filter gives."""
+    catalog = Catalog("sqlite:///:memory:", STORE_ID)
+    try:
+        catalog.prepare()
+        catalog.put([plain_record(path) for path in paths])
+        check_against_model(catalog, paths, folders_of(paths))
+    finally:
+        catalog.close()
+
+
+def test_an_entry_is_read_as_it_was_put(catalog: Catalog) -> None:
+    """Every field comes back, the identity too; there is nothing at other paths."""
+    record = rich_record()
+    entry = replace(record.entry, identity=Identity(1, 2**62, 3, 4, 5))
+    catalog.put([replace(record, entry=entry)])
+    assert catalog.entry_at(entry.path) == entry
+    assert catalog.entry(entry.id) == entry
+    assert catalog.entries_with_sha256(entry.sha256) == [entry]
+    assert catalog.entry_at(entry.path.upper()) is None
+    assert catalog.entry_at(entry.path + "/") is None
+    assert catalog.entry("0" * 32) is None
+    assert catalog.entries_with_sha256("0" * 64) == []
+
+
+@pytest.mark.parametrize("path", ["a'; DROP TABLE entries; --", 'a"b', "a%", "a_b", "a\\b", ":p"])
+def test_paths_are_never_sql(catalog: Catalog, path: str) -> None:
+    """What a path says is data."""
+    catalog.put([plain_record(path), plain_record("other")])
+    found = catalog.entry_at(path)
+    assert found is not None
+    assert found.path == path
+    assert [entry.path for entry in catalog.entries_below(path)] == [path]
+
+
+def test_putting_twice_changes_nothing(catalog: Catalog) -> None:
+    """Putting a record again adds no row and alters none, in any table."""
+    catalog.put([rich_record()], {"4" * 64: '{"python": "3.11"}'})
+    before = {name: rows(catalog, table) for name, table in schema.metadata.tables.items()}
+    indexed = {name for name, found in before.items() if found}
+    assert indexed >= {"entries", "paths", "incarnations", "copies", "derivations", "trash"}
+    assert indexed >= {"derivation_inputs", "derivation_outputs", "proofs", "pins", "environments"}
+    catalog.put([rich_record(), rich_record()][:1], {"4" * 64: '{"python": "3.11"}'})
+    assert {n: rows(catalog, t) for n, t in schema.metadata.tables.items()} == before
+
+
+def test_evidence_is_only_added(catalog: Catalog) -> None:
+    """A record that claims another past cannot change the rows of the first; new rows are added."""
+    record = rich_record()
+    catalog.put([record])
+    forged = replace(
+        record,
+        entry=replace(record.entry, sha256="f" * 64, size_bytes=1, state=State.RESIDENT),
+        proofs=(replace(record.proofs[0], sha256="f" * 64, valid_until="9999"),),
+        copies=(*record.copies, Copy("nas", "file:///x", "nas", False, MOMENT)),
+        release=None,
+    )
+    tables = (schema.entries, schema.proofs, schema.incarnations)
+    before = [rows(catalog, table) for table in tables]
+    catalog.put([forged])
+    assert [rows(catalog, table) for table in tables] == before
+    assert len(rows(catalog, schema.copies)) == 2
+    found = catalog.entry(record.entry.id)
+    assert found is not None
+    assert (found.sha256, found.state) == ("a" * 64, State.RESIDENT)
+    assert catalog.trashed() == []
+
+
+def test_a_large_batch_is_put_whole(catalog: Catalog) -> None:
+    """More records than one statement holds arrive, and their intents end."""
+    records = [plain_record(f"d{i % 7}/f{i}") for i in range(1201)]
+    catalog.intend(Intent(r.entry.id, "create", r.entry.path, {}, "h") for r in records)
+    assert len(catalog.intents()) == 1201
+    catalog.put(records)
+    assert sum(1 for _ in catalog.entries_below("")) == 1201
+    assert catalog.intents() == []
+
+
+def test_a_put_that_fails_changes_nothing(catalog: Catalog) -> None:
+    """One impossible record takes back the whole transaction."""
+    good = plain_record("good")
+    bad = replace(plain_record("bad"), entry=replace(plain_record("bad").entry, size_bytes=2**70))
+    with pytest.raises((OverflowError, Exception)) as caught:
+        catalog.put([good, bad])
+    assert caught.type.__name__ in ("OverflowError", "CatalogError")
+    assert catalog.entry_at("good") is None
+    assert rows(catalog, schema.entries) == []
+
+
+def test_a_path_follows_the_newest_record(catalog: Catalog) -> None:
+    """A new entry at a path takes it over; the earlier one stands nowhere, but is remembered."""
+    first, second = plain_record("a"), plain_record("a", name="second")
+    catalog.put([first])
+    catalog.put([second])
+    found = catalog.entry_at("a")
+    assert found is not None
+    assert found.id == second.entry.id
+    assert catalog.entry(first.entry.id) is None
+    assert len(rows(catalog, schema.entries)) == 2
+
+
+def test_paths_can_be_exchanged_and_moved(catalog: Catalog) -> None:
+    """Two entries may take each other's path in one put."""
+    a, b = plain_record("a"), plain_record("b")
+    catalog.put([a, b])
+    catalog.put([_at(a, "b"), _at(b, "x/a")])
+    assert {e.path: e.id for e in catalog.entries_below("")} == {
+        "b": a.entry.id,
+        "x/a": b.entry.id,
+    }
+    assert catalog.children("")[1] == ["x"]
+
+
+def _at(record: Record, path: str) -> Record:
+    return replace(record, entry=replace(record.entry, path=path))
+
+
+def test_what_was_seen_is_noted(catalog: Catalog) -> None:
+    """State and identity of a path change without touching the entry."""
+    record = plain_record("a")
+    catalog.put([record])
+    catalog.see(record.entry.id, State.DIRTY, Identity(1, 2, 3, 4, 5))
+    assert catalog.entry_at("a") == replace(
+        record.entry, state=State.DIRTY, identity=Identity(1, 2, 3, 4, 5)
+    )
+    catalog.see(record.entry.id, State.MISSING, None)
+    assert catalog.entry_at("a") == replace(record.entry, state=State.MISSING)
+
+
+def test_a_dropped_entry_stands_nowhere(catalog: Catalog) -> None:
+    """Dropping ends path, trash and intent; evidence stays."""
+    record = rich_record()
+    catalog.put([record])
+    catalog.intend([Intent(record.entry.id, "forget", record.entry.path, {}, "h")])
+    assert catalog.trashed() == [record.entry.id]
+    catalog.drop(record.entry.id)
+    assert catalog.entry_at(record.entry.path) is None
+    assert catalog.trashed() == []
+    assert catalog.intents() == []
+    assert len(rows(catalog, schema.proofs)) == 1
+
+
+def test_stores_share_a_database(tmp_path: Path) -> None:
+    """Two stores with the same paths in one database never see or change each other's rows."""
+    url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    one, two = Catalog(url, "1" * 32), Catalog(url, "2" * 32)
+    one.prepare()
+    two.prepare()
+    one.put([plain_record("a/b", name="one", store_id="1" * 32)])
+    two.put([plain_record("a/b", name="two", store_id="2" * 32)])
+    two.intend([Intent(hex_id("two"), "release", "a/b", {}, "h")])
+    try:
+        for catalog, name in ((one, "one"), (two, "two")):
+            found = catalog.entry_at("a/b")
+            assert found is not None
+            assert found.id == hex_id(name)
+            assert len(list(catalog.entries_below(""))) == 1
+            assert catalog.children("") == ([], ["a"])
+            assert catalog.totals() == {"resident": (1, 3)}
+        assert one.intents() == []
+        one.clear()
+        assert one.entry_at("a/b") is None
+        assert two.entry_at("a/b") is not None
+        assert len(two.intents()) == 1
+    finally:
+        one.close()
+        two.close()
+
+
+def test_what_rests_on_an_entry_is_found(catalog: Catalog) -> None:
+    """Dependents are the outputs of derivations that have the entry as an input."""
+    record = rich_record()
+    catalog.put([plain_record("day 1/raw.nwb"), record])
+    assert catalog.dependents("1" * 32) == [record.entry]
+    assert catalog.dependents(record.entry.id) == []
+    catalog.drop(record.entry.id)
+    assert catalog.dependents("1" * 32) == []
+
+
+def test_the_newest_result_of_a_key_is_found(catalog: Catalog) -> None:
+    """Of two derivations with one key, the one that was started last gives the outputs."""
+    record = rich_record()
+    (old,) = record.derivations
+    new = replace(
+        old,
+        id="e" * 32,
+        started_at="2024-05-07T00:00:00.000000+00:00",
+        outputs=(replace(old.outputs[0], entry_id="9" * 32),),
+    )
+    catalog.put([replace(record, derivations=(new, old))])
+    assert catalog.outputs_for_key("c" * 64) == {"": "9" * 32}
+    assert catalog.outputs_for_key("0" * 64) == {}
+
+
+def test_an_environment_is_kept_as_it_was(catalog: Catalog) -> None:
+    """An environment is stored once; a second text under its name changes nothing."""
+    catalog.put([], {"e": '{"python": "3.11"}'})
+    catalog.put([], {"e": '{"python": "2.7"}'})
+    assert catalog.environment("e") == {"python": "3.11"}
+    assert catalog.environment("f") is None
+
+
+def test_intents_last_until_ended(catalog: Catalog) -> None:
+    """An intent is read back whole, is replaced by a newer one, and can be dropped."""
+    first = Intent("a" * 32, "move", "old", {"old": "old", "new": "ω"}, "host|1|2")
+    catalog.intend([first])
+    assert catalog.intents() == [first]
+    second = first._replace(action="release")
+    catalog.intend([second])
+    assert catalog.intents() == [second]
+    catalog.drop_intent("a" * 32)
+    assert catalog.intents() == []
+    catalog.intend([])
+    assert catalog.intents() == []
+
+
+def test_the_trash_is_listed_by_its_time(catalog: Catalog) -> None:
+    """Entries are due from their moment on, not before."""
+    record = rich_record()
+    assert record.release is not None
+    due = record.release.purge_after
+    catalog.put([record, plain_record("resident")])
+    assert catalog.trashed() == [record.entry.id]
+    assert catalog.trashed(due) == [record.entry.id]
+    assert catalog.trashed(due[:-1] + "!") == []
+    catalog.put([replace(record, release=replace(record.release, stage="purged"))])
+    assert catalog.trashed() == []
+
+
+def test_a_lease_is_held_by_one(catalog: Catalog) -> None:
+    """A held lease is refused to others until it is given back, with a higher number each time."""
+    assert catalog.lease("k") is None
+    assert catalog.take_lease("k", "ana", instead_of=None) == 1
+    assert catalog.take_lease("k", "ben", instead_of=None) is None
+    assert catalog.free_lease("k", 1, failure="no luck") is True
+    assert catalog.lease("k") == (1, 0, None, "no luck")
+    assert catalog.take_lease("k", "ben", instead_of=None) == 2
+    assert catalog.lease("k") == (2, 0, "ben", None)
+    assert catalog.take_lease("other", "ana", instead_of=None) == 1
+
+
+def test_a_woken_holder_is_fenced_off(catalog: Catalog) -> None:
+    """After a takeover the earlier holder can neither beat nor free the lease."""
+    assert catalog.take_lease("k", "ana", instead_of=None) == 1
+    seen = catalog.lease("k")
+    assert catalog.take_lease("k", "ben", instead_of=seen) == 2
+    assert catalog.beat_lease("k", 1) is False
+    assert catalog.free_lease("k", 1) is False
+    assert catalog.lease("k") == (2, 0, "ben", None)
+    assert catalog.beat_lease("k", 2) is True
+    assert catalog.free_lease("k", 2) is True
+    assert catalog.beat_lease("k", 2) is False
+
+
+def test_a_beat_prevents_a_takeover(catalog: Catalog) -> None:
+    """Who saw the lease before its holder's last beat does not get it; nor do two takers."""
+    catalog.take_lease("k", "ana", instead_of=None)
+    stale = catalog.lease("k")
+    assert catalog.beat_lease("k", 1) is True
+    assert catalog.take_lease("k", "ben", instead_of=stale) is None
+    fresh = catalog.lease("k")
+    assert catalog.take_lease("k", "ben", instead_of=fresh) == 2
+    assert catalog.take_lease("k", "eve", instead_of=fresh) is None
+
+
+def test_threads_get_one_lease(catalog: Catalog) -> None:
+    """Of eight threads that take a free lease again and again, exactly one has it at a time."""
+    numbers: list[int] = []
+    holders = [0]
+    guard = threading.Lock()
+
+    def work(name: str) -> None:
+        for _ in range(5):
+            fence = catalog.take_lease("k", name, instead_of=None)
+            if fence is None:
+                continue
+            with guard:
+                holders[0] += 1
+                assert holders[0] == 1
+                numbers.append(fence)
+            with guard:
+                holders[0] -= 1
+            assert catalog.free_lease("k", fence)
+
+    threads = [threading.Thread(target=work, args=(str(i),)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_reader_is_not_stopped_by_a_writer(catalog: Catalog) -> None:
+    """While a write is under way, reads are answered from before it."""
+    catalog.put([plain_record("a")])
+    with catalog._database.write() as connection:
+        connection.execute(sa.delete(schema.paths))
+        found: list[Entry | None] = []
+        thread = threading.Thread(target=lambda: found.append(catalog.entry_at("a")))
+        thread.start()
+        thread.join(20)
+        assert found == [plain_record("a").entry]
+    assert catalog.entry_at("a") is None
+
+
+def test_a_listing_may_be_changed_under_way(catalog: Catalog) -> None:
+    """Entries may be put while a listing is read; the listing is of one moment."""
+    catalog.put([plain_record(f"{i:04}") for i in range(600)])
+    listed = []
+    for entry in catalog.entries_below(""):
+        if not listed:
+            catalog.put([plain_record("9999")])
+        listed.append(entry.path)
+    assert listed == [f"{i:04}" for i in range(600)]
+    assert catalog.entry_at("9999") is not None
+
+
+def test_recalls_are_counted(catalog: Catalog) -> None:
+    """Recalls are listed newest first and added up by source."""
+    entry = plain_record("abc").entry
+    catalog.put([plain_record("abc")])
+    catalog.add_recall(entry, who="ana", source="nas", seconds=1.5, level="exact")
+    catalog.add_recall(entry, who="ben", source="recompute", seconds=2.0, level="exact")
+    catalog.add_recall(entry, who="eve", source="nas", seconds=0.5, level="exact")
+    assert [recall["who"] for recall in catalog.recalls(entry.id)] == ["eve", "ben", "ana"]
+    assert [recall["who"] for recall in catalog.recalls(entry.id, source="nas")] == ["eve", "ana"]
+    assert catalog.recall_totals() == [("nas", 2, 6, 2.0), ("recompute", 1, 3, 2.0)]
+    assert len(rows(catalog, schema.accesses)) == 1
+
+
+def test_the_audit_trail_is_in_order(catalog: Catalog) -> None:
+    """Events come back oldest first, with their details, of one entry or all."""
+    one, two = plain_record("one").entry, plain_record("two").entry
+    catalog.add_event("release", one, "ana", {"evidence": "copies"})
+    catalog.add_event("pin", two, "ben", {})
+    assert [event["action"] for event in catalog.events()] == ["release", "pin"]
+    (event,) = catalog.events(one.id)
+    assert (event["who"], event["path"], event["details"]) == ("ana", "one", {"evidence": "copies"})
+
+
+def test_totals_and_proved_files(catalog: Catalog) -> None:
+    """Entries and bytes are added up by state; only valid proofs of resident files count."""
+    record = rich_record()
+    now = now_utc()
+    proof = replace(record.proofs[0], made_at=now, valid_until=after(now, timedelta(days=1)))
+    resident = replace(record, entry=replace(record.entry, state=State.RESIDENT), proofs=(proof,))
+    assert catalog.totals() == {}
+    catalog.put([resident, plain_record("abc")])
+    assert catalog.totals() == {"resident": (2, 125_000_000_004)}
+    assert catalog.proved(now) == {"files": 1, "size_bytes": 125_000_000_001}
+    assert catalog.proved(after(now, timedelta(days=2))) == {"files": 0, "size_bytes": 0}
+    revoked = replace(record.revocations[0], proof_id=proof.id)
+    catalog.put([replace(resident, revocations=(revoked,))])
+    assert catalog.proved(now) == {"files": 0, "size_bytes": 0}
+    catalog.put([replace(resident, entry=record.entry)])
+    assert catalog.totals() == {"resident": (1, 3), "released": (1, 125_000_000_001)}
