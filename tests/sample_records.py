@@ -89,6 +89,7 @@ def rich_record() -> Record:
         made_at="2024-05-07T00:00:00.000000+00:00",
         valid_until="2025-05-07T00:00:00.000000+00:00",
         seconds=13.5,
+        hidden_by="aside",
     )
     return Record(
         store_id=STORE_ID,

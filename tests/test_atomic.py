@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import subprocess
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from recallfs import atomic
 from recallfs.atomic import (
     is_full,
     make_folder,
@@ -264,8 +264,8 @@ def test_a_file_system_without_either_is_refused(
         raise OSError(errno.EPERM, "")
 
     monkeypatch.setattr(os, "link", refuse)
-    monkeypatch.setattr(atomic.ctypes, "CDLL", lambda *_a, **_o: _NoRename(code))
-    monkeypatch.setattr(atomic.ctypes, "get_errno", lambda: code)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_a, **_o: _NoRename(code))
+    monkeypatch.setattr(ctypes, "get_errno", lambda: code)
     (tmp_path / "staged").write_text("x")
     with pytest.raises(CatalogError, match="neither hard links nor RENAME_NOREPLACE"):
         place(tmp_path / "staged", tmp_path / "final")

@@ -17,7 +17,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("conformance") / "lab"
 
 
-class _Fixtures(abstract.AbstractFixtures):
+class _Fixtures(abstract.AbstractFixtures):  # type: ignore[misc] # fsspec is untyped
     """A folder of its own for each test, in a store that nothing configures."""
 
     @pytest.fixture
@@ -36,26 +36,26 @@ class _Fixtures(abstract.AbstractFixtures):
         return tmp_path / "local"
 
 
-class TestCopy(abstract.AbstractCopyTests, _Fixtures):
+class TestCopy(abstract.AbstractCopyTests, _Fixtures):  # type: ignore[misc] # fsspec is untyped
     """Copying within a store."""
 
 
-class TestGet(abstract.AbstractGetTests, _Fixtures):
+class TestGet(abstract.AbstractGetTests, _Fixtures):  # type: ignore[misc] # fsspec is untyped
     """Copying out of a store."""
 
 
-class TestPut(abstract.AbstractPutTests, _Fixtures):
+class TestPut(abstract.AbstractPutTests, _Fixtures):  # type: ignore[misc] # fsspec is untyped
     """Copying into a store."""
 
 
 # fsspec has these since 2024.10.
 if hasattr(abstract, "AbstractPipeTests"):
 
-    class TestPipe(abstract.AbstractPipeTests, _Fixtures):
+    class TestPipe(abstract.AbstractPipeTests, _Fixtures):  # type: ignore[misc] # fsspec is untyped
         """Writing bytes."""
 
 
 if hasattr(abstract, "AbstractOpenTests"):
 
-    class TestOpen(abstract.AbstractOpenTests, _Fixtures):
+    class TestOpen(abstract.AbstractOpenTests, _Fixtures):  # type: ignore[misc] # fsspec is untyped
         """Opening."""

@@ -74,17 +74,17 @@ _NAME = st.text(st.sampled_from("a-0!/.Ω\x01b"), min_size=1, max_size=3).filter
 _PATHS = st.sets(st.lists(_NAME, min_size=1, max_size=4).map("/".join), max_size=15)
 
 
-@settings(deadline=None, max_examples=60)
-@given(_PATHS)
-def test_listings_agree_with_a_naive_model(paths: set[str]) -> None:
+def test_listings_agree_with_a_naive_model(catalog: Catalog) -> None:
     """For any set of paths, children and entries_below are what a plain filter gives."""
-    catalog = Catalog("sqlite:///:memory:", STORE_ID)
-    try:
-        catalog.prepare()
+
+    @settings(deadline=None, max_examples=50)
+    @given(_PATHS)
+    def check(paths: set[str]) -> None:
+        catalog.clear()
         catalog.put([plain_record(path) for path in paths])
         check_against_model(catalog, paths, folders_of(paths))
-    finally:
-        catalog.close()
+
+    check()
 
 
 def test_an_entry_is_read_as_it_was_put(catalog: Catalog) -> None:
@@ -158,9 +158,8 @@ def test_a_put_that_fails_changes_nothing(catalog: Catalog) -> None:
     """One impossible record takes back the whole transaction."""
     good = plain_record("good")
     bad = replace(plain_record("bad"), entry=replace(plain_record("bad").entry, size_bytes=2**70))
-    with pytest.raises((OverflowError, Exception)) as caught:
+    with pytest.raises(OverflowError):
         catalog.put([good, bad])
-    assert caught.type.__name__ in ("OverflowError", "CatalogError")
     assert catalog.entry_at("good") is None
     assert rows(catalog, schema.entries) == []
 
@@ -384,7 +383,7 @@ def test_a_reader_is_not_stopped_by_a_writer(catalog: Catalog) -> None:
 def test_a_listing_may_be_changed_under_way(catalog: Catalog) -> None:
     """Entries may be put while a listing is read; the listing is of one moment."""
     catalog.put([plain_record(f"{i:04}") for i in range(600)])
-    listed = []
+    listed: list[str] = []
     for entry in catalog.entries_below(""):
         if not listed:
             catalog.put([plain_record("9999")])

@@ -16,7 +16,7 @@ from processes import start
 from recallfs.catalog import migrations, schema
 from recallfs.catalog.engine import Database
 from recallfs.catalog.store import open_store
-from recallfs.errors import CatalogError, LockedError, SchemaVersionError
+from recallfs.errors import CatalogError, LockedError, SchemaVersionError, SourceError
 
 
 def url(tmp_path: Path) -> str:
@@ -165,13 +165,16 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     with database.read() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
     # What SQLite answers when a page limit is reached is what it answers when the disk is full.
-    with pytest.raises(OSError, match="no space left for the catalog") as caught:
+
+    def write_too_much() -> None:
         with database.write() as connection:
             connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-            connection.execute(
-                sa.insert(schema.environments), {"id": "f", "content": "y" * 1_000_000}
-            )
-    assert getattr(caught.value, "kind", None) == "no-space"
+            large = {"id": "f", "content": "y" * 1_000_000}
+            connection.execute(sa.insert(schema.environments), large)
+
+    with pytest.raises(SourceError, match="no space left for the catalog") as caught:
+        write_too_much()
+    assert caught.value.kind == "no-space"
     with database.read() as connection:
         assert connection.execute(sa.select(schema.environments.c.id)).scalars().all() == ["e"]
     database.close()
@@ -181,10 +184,14 @@ def test_an_error_inside_takes_the_write_back(tmp_path: Path) -> None:
     """A transaction whose block raises leaves nothing, and the error is the block's own."""
     database = Database(url(tmp_path))
     database.check_version()
-    with pytest.raises(ZeroDivisionError):
+
+    def fail_late() -> None:
         with database.write() as connection:
             connection.execute(sa.insert(schema.environments), {"id": "e", "content": "x"})
-            _ = 1 // 0
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_late()
     with database.read() as connection:
         assert connection.execute(sa.select(schema.environments)).all() == []
     database.close()

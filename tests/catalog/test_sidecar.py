@@ -135,7 +135,7 @@ _JSON = st.recursive(
 )  # fmt: skip
 _COPIES = st.builds(Copy, _TEXT, _TEXT, _TEXT, st.booleans(), _TEXT)
 _PROOFS = st.builds(
-    Proof, *[_HEX] * 4, st.sampled_from(Level), _TEXT, _HEX, _TEXT, _TEXT, _TEXT, _SECONDS
+    Proof, *[_HEX] * 4, st.sampled_from(Level), _TEXT, _HEX, _TEXT, _TEXT, _TEXT, _SECONDS, _TEXT
 )
 _DERIVATIONS = st.builds(
     Derivation,

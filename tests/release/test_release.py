@@ -27,6 +27,12 @@ def judged(lab: Lab, path: str = "derived.h5", wanted: Wanted = NOW) -> Decision
     return assess(lab.stores, lab.store, lab.entry(path), wanted)
 
 
+def judged_fit(lab: Lab) -> Decision:
+    """Make the decision that stood before something went wrong."""
+    proof = records.load(lab.store, lab.entry("derived.h5").id).proofs[-1]
+    return Decision(lab.store.url("derived.h5"), "release", "", "", f"proof:{proof.id}", 0)
+
+
 def try_release(lab: Lab, path: str = "derived.h5", wanted: Wanted = NOW) -> None:
     """Assess a file and release it."""
     release(lab.stores, lab.store, lab.entry(path), judged(lab, path, wanted), wanted)
@@ -66,7 +72,7 @@ def test_file_open_for_writing_without_locks_is_refused(lab: Lab) -> None:
     ready = lab.base / "ready"
     writer = start(write_without_locking, str(place), str(ready))
     wait_for(ready, writer)
-    decision = Decision(lab.store.url("derived.h5"), "release", "", "", "proof:x", 0)
+    decision = judged_fit(lab)
     with pytest.raises(ConflictError, match="open in another process") as caught:
         release(lab.stores, lab.store, lab.entry("derived.h5"), decision, NOW)
     writer.kill()
@@ -106,7 +112,7 @@ def test_dirty_file_is_refused(lab: Lab) -> None:
     place.write_bytes(content)
     os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert judged(lab).kind == "dirty"
-    decision = Decision(lab.store.url("derived.h5"), "release", "", "", "proof:x", 0)
+    decision = judged_fit(lab)
     with pytest.raises(ConflictError, match="was changed"):
         release(lab.stores, lab.store, lab.entry("derived.h5"), decision, NOW)
     assert place.read_bytes() == bytes(content)
@@ -300,7 +306,7 @@ def test_symlink_at_the_path_is_not_released(lab: Lab) -> None:
     moved = lab.base / "moved.h5"
     place.rename(moved)
     place.symlink_to(moved)
-    decision = Decision(lab.store.url("derived.h5"), "release", "", "", "proof:x", 0)
+    decision = judged_fit(lab)
     with pytest.raises((ConflictError, ValueError)):
         release(lab.stores, lab.store, lab.entry("derived.h5"), decision, NOW)
     assert place.is_symlink()
@@ -331,3 +337,28 @@ def test_right_bytes_put_back_by_hand_end_the_release(lab: Lab) -> None:
     assert shown["action"] == "open"
     assert lab.entry("derived.h5").state is State.RESIDENT
     assert records.load(lab.store, lab.entry("derived.h5").id).release is None
+
+
+def test_pin_and_revocation_between_plan_and_release_count(lab: Lab) -> None:
+    """What happened after the decision stops the release."""
+    place = lab.derive()
+    lab.prove()
+    decision = judged(lab)
+    set_pin(lab.store, lab.entry("derived.h5"), True)
+    with pytest.raises(ConflictError, match="pinned meanwhile"):
+        release(lab.stores, lab.store, lab.entry("derived.h5"), decision, NOW)
+    set_pin(lab.store, lab.entry("derived.h5"), False)
+    stale = Decision(decision.url, "release", "", "", "proof:gone", 0)
+    with pytest.raises(ConflictError, match="no longer counts"):
+        release(lab.stores, lab.store, lab.entry("derived.h5"), stale, NOW)
+    assert place.exists()
+
+
+def test_changing_evidence_does_not_forget_the_identity(lab: Lab) -> None:
+    """A pin or a proof does not make the next open hash the whole file again."""
+    lab.derive()
+    before = lab.entry("derived.h5").identity
+    assert before is not None
+    set_pin(lab.store, lab.entry("derived.h5"), True)
+    lab.prove()
+    assert lab.entry("derived.h5").identity == before

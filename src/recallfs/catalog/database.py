@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -44,8 +45,8 @@ class Catalog:
 
     Parameters
     ----------
-    url : str
-        SQLAlchemy URL.
+    url : str or Path
+        SQLAlchemy URL, or the file of an SQLite database.
     store_id : str
         Rows of other stores in the same database are never touched.
 
@@ -54,7 +55,7 @@ class Catalog:
     Safe to use from several threads and after a fork. Every method is one transaction.
     """
 
-    def __init__(self, url: str, store_id: str) -> None:
+    def __init__(self, url: str | Path, store_id: str) -> None:
         self.store_id = store_id
         self._database = Database(url)
 

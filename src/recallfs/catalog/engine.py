@@ -30,16 +30,18 @@ class Database:
 
     Parameters
     ----------
-    url : str
-        SQLAlchemy URL.
+    url : str or Path
+        SQLAlchemy URL, or the file of an SQLite database.
 
     Notes
     -----
     Safe to use from several threads and after a fork.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str | Path) -> None:
+        # A path is not pasted into a URL: there '?', '#' and '%' mean something.
+        is_file = isinstance(url, Path)
+        self.url = sa.URL.create("sqlite", database=str(url)) if is_file else sa.make_url(str(url))
         self._engine: sa.Engine | None = None
         self._pid = 0
 
@@ -73,7 +75,8 @@ class Database:
         from alembic.util import CommandError
 
         settings = AlembicConfig()
-        settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        folder = str(Path(__file__).parent / "migrations")
+        settings.set_main_option("script_location", folder.replace("%", "%%"))
         settings.set_main_option("path_separator", "os")
         try:
             with self.write() as connection:
@@ -150,15 +153,16 @@ class Database:
             raise CatalogError(f"the catalog at {self._shown_url()} failed: {error}.") from error
 
     def _shown_url(self) -> str:
-        return sa.make_url(self.url).render_as_string(hide_password=True)
+        if self.url.get_backend_name() == "sqlite" and self.url.database:
+            return self.url.database
+        return self.url.render_as_string(hide_password=True)
 
 
-def _make_engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_pre_ping=True)
+def _make_engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() != "sqlite":
+        return sa.create_engine(url, pool_pre_ping=True)
     engine = sa.create_engine(
-        parsed,
+        url,
         max_overflow=-1,
         connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
     )

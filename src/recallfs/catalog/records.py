@@ -115,7 +115,7 @@ def edit(
         Its record is saved when the block ends, unless it raises.
     """
     with store.lock(entry_id):
-        draft = Draft(load(store, entry_id))
+        draft = Draft(_with_seen_identity(store, load(store, entry_id)))
         before = draft.record
         intent = Intent(entry_id, action, before.entry.path, details or {}, str(Holder.current()))
         store.catalog.intend([intent])
@@ -136,7 +136,8 @@ def create(
     ----------
     place : callable, optional
         Puts the bytes in place, after the sidecars are written and before the catalog knows. When
-        it raises, the sidecars are taken back.
+        it raises, the sidecars are taken back. Without it the bytes are in place already, and the
+        records hold the identities that the files had before they were hashed.
     """
     holder = str(Holder.current())
     store.catalog.intend(
@@ -152,7 +153,9 @@ def create(
         for record in records:
             discard(store, record.entry.id)
         raise
-    store.catalog.put([with_identity(store, record) for record in records])
+    if place is not None:
+        records = [with_identity(store, record) for record in records]
+    store.catalog.put(records)
     fault_point("catalog.recorded")
 
 
@@ -172,6 +175,13 @@ def retire(store: Store, entry_id: str) -> None:
     make_folder(target.parent)
     with contextlib.suppress(FileNotFoundError):
         source.rename(target)
+
+
+def _with_seen_identity(store: Store, record: Record) -> Record:
+    """Add what the catalog saw of the file; a sidecar does not hold it."""
+    known = store.catalog.entry(record.entry.id)
+    entry = dataclasses.replace(record.entry, identity=known.identity if known else None)
+    return dataclasses.replace(record, entry=entry)
 
 
 def with_identity(store: Store, record: Record) -> Record:

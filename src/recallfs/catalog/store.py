@@ -83,8 +83,7 @@ class Store:
     @functools.cached_property
     def catalog(self) -> Catalog:
         """The store's catalog."""
-        url = self.settings.catalog or f"sqlite:///{self.control / 'catalog.sqlite'}"
-        return Catalog(url, self.id)
+        return Catalog(self.settings.catalog or self.control / "catalog.sqlite", self.id)
 
     def url(self, path: str) -> str:
         """Return the address of a path in this store."""

@@ -28,11 +28,22 @@ def print_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+_bar_console: Console | None = None
+"""That of the progress bar on the screen: what is printed meanwhile goes above the bar."""
+
+
 def console(*, error: bool = False) -> Console:
     """Return a console that fits the terminal, or is wide where there is none."""
+    if error and _bar_console is not None:
+        return _bar_console
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() else 160
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def count_files(count: int) -> str:
+    """Write a number of files for people."""
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def say(line: str) -> None:
@@ -73,6 +84,7 @@ def byte_bar(
     callable
         To be called with the number of bytes done since the last call.
     """
+    global _bar_console  # noqa: PLW0603 - there is one terminal
     screen = console(error=True)
     if quiet or not screen.is_terminal:
         yield lambda _size: None
@@ -86,4 +98,8 @@ def byte_bar(
     )
     with Progress(*columns, console=screen, transient=True) as progress:
         task = progress.add_task(display_name(title), total=total_bytes or None)
-        yield lambda size: progress.update(task, advance=size)
+        _bar_console = screen
+        try:
+            yield lambda size: progress.update(task, advance=size)
+        finally:
+            _bar_console = None

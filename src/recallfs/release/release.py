@@ -89,6 +89,7 @@ def release(
     ):
         place = store.locate(entry.path)
         now = now_utc()
+        _check_evidence(draft.record, decision, now)
         with watch(place) as watched:
             if not watched.is_exclusive:
                 hold = max(hold, settings.grace)
@@ -258,6 +259,16 @@ def _is_recallable(store: Store, entry: Entry, now: str, visiting: frozenset[str
         if not _is_recallable(store, below, now, visiting | {entry.id}):
             return False
     return True
+
+
+def _check_evidence(record: Record, decision: Decision, now: str) -> None:
+    """Make sure that what the decision rests on still stands when it is carried out."""
+    if record.is_pinned:
+        raise ConflictError(f"{decision.url} was pinned meanwhile.", kind="pinned")
+    kind, _, identifier = decision.evidence.partition(":")
+    proofs = {proof.id for proof in record.valid_proofs(now)}
+    if kind == "proof" and identifier not in proofs:
+        raise ConflictError(f"the proof of {decision.url} no longer counts.", kind="unproved")
 
 
 def _check_inode(watched: Watch, record: Record, progress: Progress | None) -> None:

@@ -39,6 +39,7 @@ def new_record(
     *,
     derivations: tuple[Derivation, ...] = (),
     entry_id: str | None = None,
+    identity: Identity | None = None,
 ) -> Record:
     """Make the first record of an entry."""
     now = now_utc()
@@ -50,6 +51,7 @@ def new_record(
         sha1=digests.sha1,
         metadata=metadata,
         created_at=now,
+        identity=identity,
     )
     original = Incarnation(digests.sha256, digests.size_bytes, Level.EXACT, now)
     return Record(store.id, entry, digests.blocks, (original,), derivations=derivations)
@@ -82,7 +84,10 @@ def add_existing(
         file = store.locate(path)
         status = file.stat()
         digests = digest_file(file, progress=progress)
-        batch.append(new_record(store, path, digests, Metadata.from_stat(status)))
+        # The identity from before the hashing: should somebody write from now on, it shows.
+        identity = Identity.from_stat(status)
+        metadata = Metadata.from_stat(status)
+        batch.append(new_record(store, path, digests, metadata, identity=identity))
         if len(batch) == _ADD_BATCH:
             flush()
     if batch:
@@ -99,6 +104,7 @@ def commit_new(
     derivations: tuple[Derivation, ...] = (),
     entry_id: str | None = None,
     replaces: Entry | None = None,
+    overwrite: bool = False,
 ) -> Entry:
     """Give a new file its name and its entry.
 
@@ -110,6 +116,8 @@ def commit_new(
         Of the staged bytes.
     replaces : Entry, optional
         Entry whose resident file gives way, as when a file is written over.
+    overwrite : bool
+        Whether a plain file of the tree, which has no entry, gives way too.
 
     Raises
     ------
@@ -129,10 +137,9 @@ def commit_new(
         derivations=derivations,
         entry_id=entry_id,
     )
-    if replaces is None:
-        records.create(store, [record], lambda: place(staged, target))
-    else:
-        records.create(store, [record], lambda: _replace(staged, target))
+    put = _replace if overwrite or replaces is not None else place
+    records.create(store, [record], lambda: put(staged, target))
+    if replaces is not None:
         records.retire(store, replaces.id)
     return record.entry
 

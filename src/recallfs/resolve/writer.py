@@ -138,12 +138,16 @@ class StagedFile(io.RawIOBase):
         try:
             self._file.close()
             digests = self._digester.finish()
-            target = self._store.locate(self._relative)
             # Looked at again: others may have pinned or written it while we wrote.
             replaces = self._replaced()
-            if replaces is None and self.mode != "xb" and has_bytes(target):
-                target.unlink()  # a plain file of the tree is written over like any other
-            commit_new(self._store, self._relative, self._staged, digests, replaces=replaces)
+            commit_new(
+                self._store,
+                self._relative,
+                self._staged,
+                digests,
+                replaces=replaces,
+                overwrite=self.mode != "xb",
+            )
             if replaces is not None:
                 self._store.trash_path(replaces.id).unlink(missing_ok=True)
         except OSError as error:

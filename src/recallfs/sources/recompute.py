@@ -81,7 +81,7 @@ class RecomputeSource(Source):
         if derivation is None:
             raise NotRecallableError("no recipe is on record for it.")
         inputs = {item.name: request.obtain(item) for item in derivation.inputs}
-        outputs, _ = run_derivation(
+        outputs, outcome = run_derivation(
             store,
             derivation,
             inputs,
@@ -91,7 +91,16 @@ class RecomputeSource(Source):
             cancelled=request.cancelled,
         )
         output = outputs[output_name(derivation, record.entry.id)]
-        matched = match_output(store, record, output, request.scratch, request.progress)
+        try:
+            matched = match_output(store, record, output, request.scratch, request.progress)
+        except IntegrityError as error:
+            if outcome.source_digest == derivation.source_digest:
+                raise
+            raise IntegrityError(
+                f"{error.message} The code of the recipe {derivation.recipe!r} was changed since "
+                "the file was made.",
+                details={**error.details, "source_digest": outcome.source_digest},
+            ) from error
         return Fetched(matched.path, matched.digests, matched.method)
 
 

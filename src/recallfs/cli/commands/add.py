@@ -6,7 +6,7 @@ import click
 
 from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
-from recallfs.cli.output import byte_bar, print_json, say
+from recallfs.cli.output import byte_bar, count_files, print_json, say
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.stores import stores_in_reach
@@ -59,7 +59,7 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
         print_json({"added": rows, "unchanged": unchanged, "failed": failures})
         return 1 if failed else 0
     say(
-        f"Added {len(added)} files, {format_size(total)}; "
+        f"Added {count_files(len(added))}, {format_size(total)}; "
         f"{seen - len(added) - len(failed)} were in the catalog already."
     )
     print_failures(failed)

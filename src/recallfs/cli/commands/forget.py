@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from recallfs.cli.output import print_json, say
+from recallfs.cli.output import count_files, print_json, say
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.resolve.tree import forget, refuse_if_needed
@@ -30,7 +30,7 @@ def command(selection: tuple[str, ...], yes: bool, as_json: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("nobody is there to ask; add --yes.")
-        click.confirm(f"Drop {len(found)} files for good?", abort=True)
+        click.confirm(f"Drop {count_files(len(found))} for good?", abort=True)
     urls = [store.url(forget(store, entry.path).path) for store, entry in found]
     if as_json:
         print_json({"forgotten": urls})

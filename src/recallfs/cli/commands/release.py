@@ -10,7 +10,7 @@ import click
 
 from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
-from recallfs.cli.output import byte_bar, print_json, print_table, say, warn
+from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
 from recallfs.errors import RecallError
 from recallfs.release.policy import Decision, Wanted
 from recallfs.release.release import (
@@ -93,7 +93,7 @@ def command(
 def _ask(count: int) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("nobody is there to ask; add --yes (or --dry-run).")
-    click.confirm(f"Release {count} files?", abort=True)
+    click.confirm(f"Release {count_files(count)}?", abort=True)
 
 
 def _release(
@@ -146,12 +146,12 @@ def _print_plan(chosen: _Chosen) -> None:
     )
     fit = [decision for *_, decision in chosen if decision.verdict == "release"]
     frees = format_size(sum(decision.frees_bytes for decision in fit))
-    say(f"{len(fit)} of {len(chosen)} files can be released, {frees} net.")
+    say(f"{len(fit):,} of {count_files(len(chosen))} can be released, {frees} net.")
 
 
 def _print_results(results: list[Released], failed: list[RecallError]) -> None:
     freed, waiting = totals(results)
-    say(f"Released {len(results)} files. Freed now: {format_size(freed)}.")
+    say(f"Released {count_files(len(results))}. Freed now: {format_size(freed)}.")
     if waiting:
         until = min(item.purge_after for item in results)[:10]
         say(

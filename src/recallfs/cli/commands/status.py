@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from recallfs.catalog.store import Store
-from recallfs.cli.output import print_json, print_table, say
+from recallfs.cli.output import count_files, print_json, print_table, say
 from recallfs.errors import InvalidInputError
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.values import format_size, now_utc
@@ -77,13 +77,13 @@ def _print(page: dict[str, Any]) -> None:
     print_table(["state", "files>", "size>"], rows)
     proved = page["proved_and_resident"]
     say(
-        f"Could be released now (resident, proved): {proved['files']:,} files, "
+        f"Could be released now (resident, proved): {count_files(proved['files'])}, "
         f"{format_size(proved['size_bytes'])}."
     )
     trash = page["in_trash"]
     if trash["files"]:
         say(
-            f"In the trash, not freed yet: {trash['files']:,} files, "
+            f"In the trash, not freed yet: {count_files(trash['files'])}, "
             f"{format_size(trash['size_bytes'])}; `recall release --purge` frees what is due."
         )
     if page["recalls"]:
