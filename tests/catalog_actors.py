@@ -46,7 +46,8 @@ def use_store_as_nobody(root: str, said: str) -> None:
     """Try to open and to change a store without rights, and write down what happened."""
     # Whoever has no rights may not even read our libraries: import them first.
     store = open_store(Path(root))
-    store.catalog.close()
+    with store.staging(), store.lock("0" * 32):
+        store.catalog.close()
     become_nobody()
     attempts: dict[str, Callable[[], AbstractContextManager[object]]] = {
         "open": lambda: nullcontext(open_store(Path(root))),

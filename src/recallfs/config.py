@@ -411,7 +411,7 @@ class _Checker:
             where,
             {
                 "name": _text,
-                "url": _text,
+                "url": _mirror_url,
                 "options": _mapping,
                 "layout": _one_of("path", "sha256"),
                 "failure_domain": _text,
@@ -442,6 +442,13 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError("a text is needed")
     return value
+
+
+def _mirror_url(value: Any) -> str:
+    url = _text(value)
+    if "recall:" in url:
+        raise ValueError("a mirror is somewhere else than a store")
+    return url
 
 
 def _texts(value: Any) -> tuple[str, ...]:

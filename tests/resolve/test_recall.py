@@ -250,3 +250,26 @@ def test_callback_sees_the_bytes_of_a_recall(lab: Lab) -> None:
         assert hashlib.sha256(file.read()).hexdigest() == before
     assert callback.size == lab.entry("derived.h5").size_bytes
     assert callback.value == callback.size
+
+
+def test_input_renamed_behind_our_back_is_found_by_its_bytes(lab: Lab) -> None:
+    """An input that was moved by hand and added again serves, though its first entry is gone."""
+    before = lab.released()
+    (lab.root / "raw.h5").rename(lab.root / "other name.h5")
+    with pytest.raises(NotRecallableError, match=r"raw\.h5"):
+        bring_back(lab)
+    assert lab.entry("raw.h5").state.value == "missing"
+    lab.cli("add", str(lab.root / "other name.h5"))
+    assert bring_back(lab) == "recompute"
+    assert sha256(lab.root / "derived.h5") == before
+
+
+def test_missing_file_that_returns_is_resident_again(lab: Lab) -> None:
+    """A file that was away for a while is recognised by its bytes."""
+    place = lab.write_raw()
+    place.rename(lab.base / "away.h5")
+    with pytest.raises(NotRecallableError):
+        bring_back(lab, "raw.h5")
+    (lab.base / "away.h5").rename(place)
+    assert bring_back(lab, "raw.h5") == "resident"
+    assert lab.entry("raw.h5").state.value == "resident"

@@ -27,7 +27,7 @@ from recallfs.errors import (
     SourceError,
 )
 from recallfs.resolve.recall import Recalled, recall
-from recallfs.sources.mirror import MirrorSource, local_folder
+from recallfs.sources.mirror import MirrorSource, local_path
 
 
 class _Silent(SimpleHTTPRequestHandler):
@@ -249,7 +249,7 @@ def test_second_mirror_is_asked(lab: Lab) -> None:
 def test_local_folders_are_recognised(url: str, folder: str | None) -> None:
     """However a folder is written, it is known as one: a copy beside the file is no backup."""
     settings = MirrorSettings("m", url)
-    found = local_folder(settings)
+    found = local_path(settings.url)
     assert (None if found is None else str(found)) == folder
     domain = MirrorSource(settings).failure_domain()
     root = os.stat("/").st_dev  # noqa: PTH116 - a number, not a path

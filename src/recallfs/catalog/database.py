@@ -186,10 +186,11 @@ class Catalog:
     def outputs_for_key(self, key: str) -> dict[str, str]:
         """Return the outputs (name to entry id) of the newest derivation with this key."""
         derivations, outputs = schema.derivations.c, schema.derivation_outputs.c
+        own = sa.select(schema.entries.c.id).where(schema.entries.c.store_id == self.store_id)
         query = (
             sa.select(derivations.id, outputs.name, outputs.entry_id)
             .join(schema.derivation_outputs, outputs.derivation_id == derivations.id)
-            .where(derivations.key == key)
+            .where(derivations.key == key, outputs.entry_id.in_(own))
             .order_by(derivations.started_at.desc(), derivations.id)
         )
         with self._database.read() as connection:

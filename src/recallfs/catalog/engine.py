@@ -147,7 +147,7 @@ class Database:
         except DatabaseError as error:
             raise CatalogError(
                 f"the catalog at {self._shown_url()} is damaged ({error.orig}); "
-                "`recall catalog rebuild` makes it again from the sidecars.",
+                "move it away, then `recall catalog rebuild` makes it again from the sidecars.",
             ) from error
         except SQLAlchemyError as error:
             raise CatalogError(f"the catalog at {self._shown_url()} failed: {error}.") from error

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.errors import RecallError
 from recallfs.resolve.stores import Stores
-from recallfs.sources.mirror import MirrorSource, disk_of, local_folder
+from recallfs.sources.mirror import MirrorSource, disk_of, local_path
 from recallfs.values import Copy, now_utc
 
 
@@ -27,7 +26,7 @@ def verified_copies(stores: Stores, store: Store, record: Record) -> tuple[str, 
     for settings in stores.config.mirrors:
         source = MirrorSource(settings)
         domain = source.failure_domain()
-        folder = local_folder(settings)
+        folder = local_path(settings.url)
         if domain == disk_of(store.root) or (folder and _overlaps(folder, store.root)):
             continue
         for url, how in source.candidates(record):
@@ -41,9 +40,8 @@ def verified_copies(stores: Stores, store: Store, record: Record) -> tuple[str, 
 
 
 def _holds(source: MirrorSource, url: str, store: Store, record: Record) -> bool:
-    if source.protocol in ("file", "local") and _is_same_file(
-        Path(urlsplit(url).path), store.root / record.entry.path
-    ):
+    place = local_path(url)
+    if place is not None and _is_same_file(place, store.root / record.entry.path):
         return False
     try:
         return source.digest_of(url).sha256 in record.accepted

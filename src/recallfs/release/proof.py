@@ -26,7 +26,7 @@ from recallfs.resolve.stores import Stores
 from recallfs.skeleton.build import build_skeleton
 from recallfs.skeleton.format import Skeleton
 from recallfs.skeleton.vault import keep_skeleton
-from recallfs.sources.mirror import local_folder
+from recallfs.sources.mirror import local_path
 from recallfs.sources.recompute import (
     match_output,
     output_name,
@@ -202,7 +202,7 @@ def _hidden_folders(stores: Stores, store: Store) -> tuple[Path, ...]:
     folders = [store.root, store.vault]
     folders += [
         folder
-        for folder in (local_folder(settings) for settings in stores.config.mirrors)
+        for folder in (local_path(settings.url) for settings in stores.config.mirrors)
         if folder is not None
     ]
     return tuple(folder for folder in folders if folder.is_dir())

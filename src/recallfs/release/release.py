@@ -21,7 +21,7 @@ from recallfs.release.exclusive import Watch, watch
 from recallfs.release.policy import Candidate, Decision, Wanted, decide
 from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import settle
-from recallfs.resolve.recall import Recalled, Wish, recall
+from recallfs.resolve.recall import Recalled, Wish, entries_of_input, recall
 from recallfs.resolve.stores import Stores
 from recallfs.skeleton.vault import secure
 from recallfs.sources.base import Progress
@@ -227,16 +227,13 @@ def _ancestors(store: Store, record: Record, now: str) -> tuple[list[str], list[
     derivation = record.derivation(now)
     elsewhere, lost = [], []
     for item in derivation.inputs if derivation else ():
-        entry = store.catalog.entry(item.entry_id)
-        if entry is None or entry.sha256 != item.sha256:
-            same = store.catalog.entries_with_sha256(item.sha256)
-            entry = same[0] if same else None
-        if entry is None:
+        entries = entries_of_input(store, item)
+        if any(settle(store, entry) is State.RESIDENT for entry in entries):
+            continue
+        elsewhere.append(store.url(item.path))
+        visiting = frozenset({record.entry.id})
+        if not any(_is_recallable(store, entry, now, visiting) for entry in entries):
             lost.append(store.url(item.path))
-        elif settle(store, entry) is not State.RESIDENT:
-            elsewhere.append(store.url(entry.path))
-            if not _is_recallable(store, entry, now, frozenset({record.entry.id})):
-                lost.append(store.url(entry.path))
     return elsewhere, lost
 
 
@@ -251,12 +248,10 @@ def _is_recallable(store: Store, entry: Entry, now: str, visiting: frozenset[str
     if derivation is None or not record.valid_proofs(now):
         return False
     for item in derivation.inputs:
-        below = store.catalog.entry(item.entry_id)
-        if below is None or below.sha256 != item.sha256:
-            return False
-        if settle(store, below) is State.RESIDENT:
+        below = entries_of_input(store, item)
+        if any(settle(store, other) is State.RESIDENT for other in below):
             continue
-        if not _is_recallable(store, below, now, visiting | {entry.id}):
+        if not any(_is_recallable(store, o, now, visiting | {entry.id}) for o in below):
             return False
     return True
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from recallfs.catalog import records
@@ -46,6 +48,9 @@ def settle(store: Store, entry: Entry) -> State:
     A file that turns out to hold the recorded bytes ends a release: the entry is resident again.
     """
     state = observe(store, entry)
+    if state is State.MISSING and entry.state is not State.MISSING:
+        with contextlib.suppress(AccessError):
+            store.catalog.see(entry.id, State.MISSING, None)
     if state is not None:
         return state
     place = store.root / entry.path
@@ -61,20 +66,17 @@ def settle(store: Store, entry: Entry) -> State:
         return other  # somebody is writing to it right now
     if digests.sha256 not in record.accepted:
         return other
-    try:
+    # A reader without write rights gets the right answer; it just is not remembered.
+    with contextlib.suppress(AccessError):
         if entry.state is State.RELEASED or record.release is not None:
             end_release(store, entry.id, before)
         else:
             store.catalog.see(entry.id, State.RESIDENT, before)
-    except AccessError:
-        pass  # a reader without write rights: the answer is right, it just is not remembered
     return State.RESIDENT
 
 
 def end_release(store: Store, entry_id: str, identity: Identity) -> None:
     """Record that an entry's bytes are back at its path; what the trash held is dropped."""
-    from dataclasses import replace
-
     with records.edit(store, entry_id, "recall") as draft:
         entry = replace(draft.record.entry, state=State.RESIDENT, identity=identity)
         draft.record = replace(draft.record, entry=entry, release=None)

@@ -183,26 +183,39 @@ def obtain_input(
     IntegrityError
         Kind ``input-changed`` if no entry has the recorded bytes any more.
     """
-    entry = store.catalog.entry(reference.entry_id)
-    if entry is None or entry.sha256 != reference.sha256:
-        same = store.catalog.entries_with_sha256(reference.sha256)
-        if not same:
-            raise IntegrityError(
-                f"the input {reference.name}={store.url(reference.path)} is no longer what it was "
-                f"(sha256 {reference.sha256[:16]}… is in the store under no name); "
-                "put the original back or adopt a new derivation.",
-                kind="input-changed",
-                details={"input": reference.name, "path": reference.path},
-            )
-        entry = same[0]
-    try:
-        return recall(stores, store, entry.path, wish).path
-    except ConflictError as error:
+    candidates = entries_of_input(store, reference)
+    if not candidates:
         raise IntegrityError(
-            f"the input {reference.name}={store.url(entry.path)} was changed since: {error}",
+            f"the input {reference.name}={store.url(reference.path)} is no longer what it was "
+            f"(sha256 {reference.sha256[:16]}… is in the store under no name); "
+            "put the original back or adopt a new derivation.",
             kind="input-changed",
-            details={"input": reference.name, "path": entry.path},
-        ) from error
+            details={"input": reference.name, "path": reference.path},
+        )
+    for entry in candidates:
+        if settle(store, entry) is State.RESIDENT:
+            return store.root / entry.path
+    failure: RecallError | None = None
+    for entry in candidates:
+        try:
+            return recall(stores, store, entry.path, wish).path
+        except ConflictError as error:
+            failure = failure or IntegrityError(
+                f"the input {reference.name}={store.url(entry.path)} was changed since: {error}",
+                kind="input-changed",
+                details={"input": reference.name, "path": entry.path},
+            )
+        except NotRecallableError as error:
+            failure = failure or error
+    raise failure or AssertionError("unreachable")
+
+
+def entries_of_input(store: Store, reference: InputRef) -> list[Entry]:
+    """Return the entries that have an input's recorded bytes; the one it was bound to first."""
+    bound = store.catalog.entry(reference.entry_id)
+    same = store.catalog.entries_with_sha256(reference.sha256)
+    first = [bound] if bound is not None and bound.sha256 == reference.sha256 else []
+    return first + [entry for entry in same if bound is None or entry.id != bound.id]
 
 
 def _planned(

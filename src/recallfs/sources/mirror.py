@@ -63,7 +63,7 @@ class MirrorSource(Source):
         """Return what fails together with this mirror."""
         if self.settings.failure_domain:
             return self.settings.failure_domain
-        folder = local_folder(self.settings)
+        folder = local_path(self.settings.url)
         if folder is not None:
             return disk_of(folder)
         return f"{self.protocol}:{urlsplit(_innermost(self.settings.url)).hostname or ''}"
@@ -84,7 +84,7 @@ class MirrorSource(Source):
                 wrong = wrong or error
         if wrong is not None:
             raise wrong
-        folder = local_folder(self.settings)
+        folder = local_path(self.settings.url)
         if folder is not None and not folder.is_dir():
             raise SourceError(
                 f"{self.name} is unavailable: its folder {folder} is not there; is its disk "
@@ -200,9 +200,9 @@ def disk_of(path: Path) -> str:
     return "disk:?"
 
 
-def local_folder(settings: MirrorSettings) -> Path | None:
-    """Return the real folder of a ``file:`` mirror, or None for any other."""
-    url = _innermost(settings.url)
+def local_path(url: str) -> Path | None:
+    """Return the real path that a ``file:`` URL names, or None for any other."""
+    url = _innermost(url)
     scheme = urlsplit(url).scheme
     if scheme not in ("", "file", "local"):
         return None

@@ -115,7 +115,7 @@ class _Demo:
         self.mirror.mkdir()
         config = self.folder / "config.toml"
         config.write_text(
-            f'[[sources.mirror]]\nname = "lab"\nurl = "{self.mirror.as_uri()}"\n', encoding="utf-8"
+            f'[[sources.mirror]]\nname = "lab"\nurl = "file://{self.mirror}"\n', encoding="utf-8"
         )
         register_store("analysis", root)
         return create_store(root, "analysis", vault=self.folder / "vault")
