@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import h5py
 import numpy as np
-from conftest import TESTS, sha256
+import pytest
 
+from conftest import TESTS, sha256
 from recallfs.cli.app import main
+from recallfs.errors import SourceError
 
 MEGABYTE = 1024 * 1024
 
@@ -61,20 +64,17 @@ def tell(base: Path) -> None:
 
 
 def _write_through_the_filesystem(root: Path) -> None:
-    import fsspec
-
-    from recallfs.errors import SourceError
-
-    try:
-        with fsspec.open("recall://lab/written.bin", "wb") as file:
-            for _ in range(8):
-                file.write(os.urandom(MEGABYTE))
-    except SourceError as error:
-        assert error.kind == "no-space"
-    else:
-        raise AssertionError("more was written than there was space for")
+    with pytest.raises(SourceError) as caught:
+        _write_megabytes("recall://lab/written.bin", 8)
+    assert caught.value.kind == "no-space"
     assert not (root / "written.bin").exists()
     assert list((root / ".recall" / "staging").iterdir()) == []
+
+
+def _write_megabytes(url: str, count: int) -> None:
+    with fsspec.open(url, "wb") as file:
+        for _ in range(count):
+            file.write(os.urandom(MEGABYTE))
 
 
 if __name__ == "__main__":

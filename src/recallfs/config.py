@@ -200,6 +200,16 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
             f"{path}: two mirrors have the same name ({', '.join(sorted(names))}).",
             kind="invalid-config",
         )
+    sources_known = (*SOURCE_KINDS, *(f"mirror:{name}" for name in names))
+    for name, store in stores.items():
+        for source in store.order:
+            if source not in sources_known:
+                raise InvalidInputError(
+                    f"{path}: stores.{name}.order names no source {source!r}"
+                    f"{_nearest(source, sources_known)} (known: {', '.join(sources_known)}).",
+                    kind="invalid-config",
+                    details={"key": f"stores.{name}.order", "known": list(sources_known)},
+                )
     return Config(
         path=path,
         stores=stores,

@@ -143,7 +143,7 @@ class RecallFileSystem(AbstractFileSystem):
             with os.scandir(place) as scan:
                 for item in scan:
                     relative = f"{folder}/{item.name}" if folder else item.name
-                    if relative == CONTROL_FOLDER:
+                    if item.name == CONTROL_FOLDER:
                         continue
                     try:
                         if item.is_symlink():

@@ -259,7 +259,7 @@ def normalise_path(path: str) -> str:
             f"{path!r} climbs out with '..'; paths stay below the store's root.",
             kind="invalid-path",
         )
-    if parts and parts[0] == CONTROL_FOLDER:
+    if CONTROL_FOLDER in parts:
         raise InvalidInputError(
             f"{path!r} is inside {CONTROL_FOLDER}, which belongs to recallfs itself.",
             kind="invalid-path",

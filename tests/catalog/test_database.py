@@ -264,8 +264,10 @@ def test_the_newest_result_of_a_key_is_found(catalog: Catalog) -> None:
         started_at="2024-05-07T00:00:00.000000+00:00",
         outputs=(replace(old.outputs[0], entry_id="9" * 32),),
     )
-    catalog.put([replace(record, derivations=(new, old))])
-    assert catalog.outputs_for_key("c" * 64) == {"": "9" * 32}
+    made = plain_record("newer", name="newer")
+    new = replace(new, outputs=(replace(new.outputs[0], entry_id=made.entry.id),))
+    catalog.put([replace(record, derivations=(old,)), replace(made, derivations=(new,))])
+    assert catalog.outputs_for_key("c" * 64) == {"": made.entry.id}
     assert catalog.outputs_for_key("0" * 64) == {}
 
 
@@ -407,7 +409,9 @@ def test_recalls_are_counted(catalog: Catalog) -> None:
 
 def test_the_audit_trail_is_in_order(catalog: Catalog) -> None:
     """Events come back oldest first, with their details, of one entry or all."""
-    one, two = plain_record("one").entry, plain_record("two").entry
+    records = [plain_record("one", name="one"), plain_record("two", name="two")]
+    catalog.put(records)
+    one, two = (record.entry for record in records)
     catalog.add_event("release", one, "ana", {"evidence": "copies"})
     catalog.add_event("pin", two, "ben", {})
     assert [event["action"] for event in catalog.events()] == ["release", "pin"]

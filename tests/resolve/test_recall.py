@@ -208,13 +208,18 @@ def test_mode_owner_and_time_are_restored(lab: Lab) -> None:
     )
 
 
-def test_catalog_is_made_again_from_sidecars_and_recalls(lab: Lab) -> None:
-    """With the catalog deleted and rebuilt, a released file comes back as if nothing was."""
+@pytest.mark.parametrize("loss", ["deleted", "garbage", "deleted, not rebuilt by hand"])
+def test_catalog_is_made_again_from_sidecars_and_recalls(lab: Lab, loss: str) -> None:
+    """With the catalog lost, a released file comes back as if nothing was: sidecars tell all."""
     before = lab.released()
     lab.store.catalog.close()
     for path in lab.store.control.glob("catalog.sqlite*"):
         path.unlink()
-    lab.cli("catalog", "rebuild", "lab")
+    if loss == "garbage":
+        (lab.store.control / "catalog.sqlite").write_bytes(b"no database" * 1000)
+        assert lab.cli("get", "recall://lab/derived.h5", check=False).returncode == 80
+    if loss != "deleted, not rebuilt by hand":
+        lab.cli("catalog", "rebuild", "lab")
     shown = lab.cli_json("show", "recall://lab/derived.h5")
     assert shown["state"] == "released"
     assert len(shown["proofs"]) == 1

@@ -69,6 +69,12 @@ class Catalog:
 
     # -- entries and paths ------------------------------------------------------------------
 
+    def is_empty(self) -> bool:
+        """Tell whether no entry stands at any path of this store."""
+        query = sa.select(schema.paths.c.path).where(schema.paths.c.store_id == self.store_id)
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).first() is None
+
     def entry_at(self, path: str) -> Entry | None:
         """Return the entry at a path, or None."""
         with self._database.read() as connection:
@@ -184,13 +190,20 @@ class Catalog:
         return list(self._select(schema.paths.c.entry_id.in_(made)))
 
     def outputs_for_key(self, key: str) -> dict[str, str]:
-        """Return the outputs (name to entry id) of the newest derivation with this key."""
+        """Return the outputs (name to entry id) of the newest derivation with this key.
+
+        An output whose entry was forgotten is named all the same.
+        """
         derivations, outputs = schema.derivations.c, schema.derivation_outputs.c
-        own = sa.select(schema.entries.c.id).where(schema.entries.c.store_id == self.store_id)
+        own = (
+            sa.select(outputs.derivation_id)
+            .join(schema.entries, schema.entries.c.id == outputs.entry_id)
+            .where(schema.entries.c.store_id == self.store_id)
+        )
         query = (
             sa.select(derivations.id, outputs.name, outputs.entry_id)
             .join(schema.derivation_outputs, outputs.derivation_id == derivations.id)
-            .where(derivations.key == key, outputs.entry_id.in_(own))
+            .where(derivations.key == key, derivations.id.in_(own))
             .order_by(derivations.started_at.desc(), derivations.id)
         )
         with self._database.read() as connection:
@@ -370,7 +383,9 @@ class Catalog:
 
     def events(self, entry_id: str | None = None) -> list[dict[str, Any]]:
         """Return the audit trail (of one entry), oldest first."""
-        query = sa.select(schema.events).order_by(schema.events.c.id)
+        own = sa.select(schema.entries.c.id).where(schema.entries.c.store_id == self.store_id)
+        query = sa.select(schema.events).where(schema.events.c.entry_id.in_(own))
+        query = query.order_by(schema.events.c.id)
         if entry_id is not None:
             query = query.where(schema.events.c.entry_id == entry_id)
         with self._database.read() as connection:

@@ -197,6 +197,11 @@ def save_environment(store: Store, identifier: str, environment: Mapping[str, An
         write_record(path, canonical_json(environment))
 
 
+def has_sidecars(store: Store) -> bool:
+    """Tell whether there is any evidence in the store."""
+    return next(_sidecars(store), None) is not None
+
+
 def rebuild(store: Store) -> RebuildReport:
     """Make the catalog again from the sidecars and the tree.
 

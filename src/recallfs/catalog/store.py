@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recallfs.atomic import is_full, make_folder, no_space, write_record
+from recallfs.atomic import is_full, make_folder, new_name, no_space, write_record
 from recallfs.catalog.database import Catalog
 from recallfs.catalog.holder import Holder
 from recallfs.config import StoreSettings
@@ -38,6 +38,7 @@ from recallfs.errors import AccessError, InvalidInputError
 from recallfs.values import CONTROL_FOLDER, normalise_path
 
 _STORE_FILE = "store.toml"
+_CATALOG_FILE = "catalog.sqlite"
 _FOLDERS = (
     "entries",
     "environments",
@@ -83,7 +84,7 @@ class Store:
     @functools.cached_property
     def catalog(self) -> Catalog:
         """The store's catalog."""
-        return Catalog(self.settings.catalog or self.control / "catalog.sqlite", self.id)
+        return Catalog(self.settings.catalog or self.control / _CATALOG_FILE, self.id)
 
     def url(self, path: str) -> str:
         """Return the address of a path in this store."""
@@ -217,6 +218,17 @@ def _unwritable(error: OSError, root: Path) -> OSError:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return AccessError(f"you cannot write to the store at {root} ({error.strerror}).")
     return error
+
+
+def set_aside_catalog(root: Path) -> bool:
+    """Rename a store's own SQLite catalog, so that a new one can be made; False if none is."""
+    catalog = root / CONTROL_FOLDER / _CATALOG_FILE
+    if not catalog.exists():
+        return False
+    catalog.rename(catalog.with_name(new_name(f"{_CATALOG_FILE}.damaged-")))
+    for suffix in ("-wal", "-shm"):
+        catalog.with_name(_CATALOG_FILE + suffix).unlink(missing_ok=True)
+    return True
 
 
 def find_root(place: Path) -> Path | None:

@@ -56,8 +56,12 @@ def _end(store: Store, intent: Intent) -> None:
     try:
         record = records.load(store, intent.entry_id)
     except IntegrityError:
-        # The sidecar was never written, or was dropped as the last step of forgetting.
-        store.catalog.drop(intent.entry_id)
+        if store.sidecar_path(intent.entry_id).exists():
+            # Damaged: what the catalog knows is all there is, until the vault's copy is restored.
+            store.catalog.drop_intent(intent.entry_id)
+        else:
+            # Never written, or dropped as the last step of forgetting.
+            store.catalog.drop(intent.entry_id)
         return
     if intent.action == "create":
         _end_create(store, record)

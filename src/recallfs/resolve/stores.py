@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from recallfs.catalog.store import Store, create_store, find_root, open_store
+from recallfs.catalog import records
+from recallfs.catalog.store import Store, create_store, find_root, open_store, set_aside_catalog
 from recallfs.config import Config, StoreSettings, config_path, load_config
-from recallfs.errors import InvalidInputError
+from recallfs.errors import AccessError, CatalogError, InvalidInputError
 from recallfs.resolve.recovery import recover
 from recallfs.sources.base import Source
 from recallfs.sources.mirror import MirrorSource
@@ -54,6 +56,12 @@ class Stores:
             )
         settings = self.config.store_settings(name)
         return self._opened(Path(os.path.realpath(settings.root)), name, settings)
+
+    def root_of(self, name: str) -> Path:
+        """Return the root of a store without opening it."""
+        if self._own_root is not None and name == self._own_root.name:
+            return self._own_root
+        return Path(os.path.realpath(self.config.store_settings(name).root))
 
     def containing(self, place: Path) -> tuple[Store, str] | None:
         """Return the store that an absolute path lies in and its path there, or None."""
@@ -121,9 +129,30 @@ class Stores:
                     store = create_store(root, root.name, settings=settings)
                 else:
                     store = open_store(root, name=name, settings=settings)
+                _rebuild_if_lost(store)
                 recover(store)
                 self._open[root] = store
             return store
+
+
+def rebuild_catalog(stores: Stores, name: str) -> records.RebuildReport:
+    """Make a store's catalog again; one that cannot even be opened is put aside first."""
+    try:
+        store = stores.by_name(name)
+    except CatalogError as error:
+        if error.kind != "catalog-damaged" or not set_aside_catalog(stores.root_of(name)):
+            raise
+        store = stores.by_name(name)
+    return records.rebuild(store)
+
+
+def _rebuild_if_lost(store: Store) -> None:
+    """Make the catalog again where there are sidecars but nothing is in it: it was deleted."""
+    if not store.catalog.is_empty() or not records.has_sidecars(store):
+        return
+    with contextlib.suppress(AccessError), store.lock("00"):
+        if store.catalog.is_empty():
+            records.rebuild(store)
 
 
 _in_reach: dict[tuple[object, ...], Stores] = {}

@@ -32,7 +32,7 @@ def files_below(store: Store, path: str) -> Iterator[str]:
             yield path
         return
     for item in sorted(os.scandir(place), key=lambda found: found.name):
-        if item.name == CONTROL_FOLDER and not path:
+        if item.name == CONTROL_FOLDER:
             continue
         child = f"{path}/{item.name}" if path else item.name
         if item.is_dir(follow_symlinks=False):

@@ -6,9 +6,8 @@ import dataclasses
 
 import click
 
-from recallfs.catalog.records import rebuild
 from recallfs.cli.output import print_json, say, warn
-from recallfs.resolve.stores import stores_in_reach
+from recallfs.resolve.stores import rebuild_catalog, stores_in_reach
 
 
 @click.group(name="catalog")
@@ -28,7 +27,7 @@ def rebuild_command(names: tuple[str, ...], as_json: bool) -> int:
     Example: recall catalog rebuild analysis
     """
     stores = stores_in_reach()
-    reports = {name: rebuild(stores.by_name(name)) for name in names or stores.names()}
+    reports = {name: rebuild_catalog(stores, name) for name in names or stores.names()}
     if as_json:
         print_json({name: dataclasses.asdict(report) for name, report in reports.items()})
     else:
