@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,6 +17,13 @@ def wait_for(path: Path, process: BaseProcess, seconds: float = 30) -> None:
         assert process.is_alive(), f"the process ended with {process.exitcode} before {path} was"
         assert time.monotonic() < end, f"{path} did not come"
         time.sleep(0.01)
+
+
+def run_main(arguments: tuple[str, ...]) -> None:
+    """Run the command line and end as it says."""
+    from recallfs.cli.app import main
+
+    sys.exit(main(list(arguments)))
 
 
 def open_and_report(url: str, place: str) -> None:

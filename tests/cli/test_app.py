@@ -15,6 +15,7 @@ from typing import Any
 import click
 import pytest
 
+from actors import run_main
 from conftest import TESTS, Lab, sha256
 from mirrored import CONTENT, configure_mirror, released_file
 from processes import start
@@ -271,10 +272,6 @@ def test_closed_pipe_is_quiet(stocked: Lab) -> None:
 # -- interrupts ---------------------------------------------------------------------------------
 
 
-def _main(arguments: tuple[str, ...]) -> None:
-    sys.exit(main(list(arguments)))
-
-
 def _workers(lab: Lab) -> list[str]:
     """List processes that run a job of this lab."""
     found = []
@@ -291,7 +288,7 @@ def _workers(lab: Lab) -> list[str]:
 def interrupt(lab: Lab, *arguments: str) -> tuple[int | None, str]:
     """Run a command and interrupt it as soon as its recipe is at work."""
     output = lab.base / "output"
-    process = start(_main, arguments, environment=dict(os.environ), output=output)
+    process = start(run_main, arguments, environment=dict(os.environ), output=output)
     deadline = time.monotonic() + 30
     staging = lab.store.control / "staging"
     while time.monotonic() < deadline and not list(staging.glob("*/run/output-0")):

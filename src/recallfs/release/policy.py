@@ -133,7 +133,7 @@ def _unsafe(
     candidate: Candidate, settings: ReleaseSettings, wanted: Wanted
 ) -> tuple[str, str] | None:
     if candidate.state is State.DIRTY:
-        return "dirty", "was changed since it was recorded; `recall add` accepts it as it is"
+        return "dirty", "was changed since it was recorded"
     if candidate.state is not State.RESIDENT:
         return "conflict", f"is {candidate.state.value}, not resident"
     if candidate.is_pinned:
@@ -141,31 +141,25 @@ def _unsafe(
     if candidate.links != 1:
         return (
             "hard-linked",
-            f"has {candidate.links} names (hard links); dropping one frees nothing",
+            f"has {candidate.links} names (hard links)",
         )
     if not _exact(candidate) and len(candidate.verified_copies) < settings.copies:
         return "unproved", (
-            f"has no valid proof, and {len(candidate.verified_copies)} verified copies of the "
-            f"{settings.copies} that would do instead; run `recall prove`"
+            f"no valid proof, {len(candidate.verified_copies)} of {settings.copies} verified copies"
         )
     limit = settings.max_skeleton if wanted.max_skeleton is None else wanted.max_skeleton
     if candidate.kept_bytes > limit * candidate.size_bytes:
         return "skeleton-too-large", (
             f"{format_size(candidate.kept_bytes)} of {format_size(candidate.size_bytes)} would "
-            f"have to be kept, above {limit:.0%}; --max-skeleton raises the limit"
+            f"have to be kept, above {limit:.0%}"
         )
     if candidate.lost_inputs:
         return "relied-on", f"rests on {candidate.lost_inputs[0]}, which nothing can bring back"
     if not wanted.allow_chain:
         if candidate.resting:
-            return "relied-on", (
-                f"the released {candidate.resting[0]} rests on it; --allow-chain releases it too"
-            )
+            return "relied-on", (f"the released {candidate.resting[0]} rests on it")
         if candidate.rests_on and _exact(candidate) and not _copied(candidate, settings):
-            return "relied-on", (
-                f"rests on {candidate.rests_on[0]}, which is not resident; "
-                "--allow-chain releases it too"
-            )
+            return "relied-on", (f"rests on {candidate.rests_on[0]}, which is not resident")
     return None
 
 

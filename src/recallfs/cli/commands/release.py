@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections import Counter
 from typing import Any
 
 import click
@@ -24,6 +25,16 @@ from recallfs.release.release import (
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import Entry, format_size, parse_size, parse_span
+
+_WAYS_OUT = {
+    "unproved": "`recall prove` makes proofs; copies by digest on other disks do as well.",
+    "dirty": "`recall add` accepts the files as they are now.",
+    "pinned": "`recall unpin` ends a pin.",
+    "relied-on": "--allow-chain releases files that rest on one another.",
+    "skeleton-too-large": "--max-skeleton raises the limit.",
+    "hard-linked": "Remove the other names first.",
+}
+"""What can be done about each kind of refusal, said once below the table."""
 
 _Chosen = list[tuple[Store, Entry, Decision]]
 
@@ -147,6 +158,9 @@ def _print_plan(chosen: _Chosen) -> None:
     fit = [decision for *_, decision in chosen if decision.verdict == "release"]
     frees = format_size(sum(decision.frees_bytes for decision in fit))
     say(f"{len(fit):,} of {count_files(len(chosen))} can be released, {frees} net.")
+    refused = Counter(decision.kind for *_, decision in chosen if decision.verdict == "refuse")
+    for kind, count in refused.most_common():
+        say(f"Refused as {kind}: {count_files(count)}. {_WAYS_OUT.get(kind, '')}".rstrip())
 
 
 def _print_results(results: list[Released], failed: list[RecallError]) -> None:

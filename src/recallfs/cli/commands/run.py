@@ -56,8 +56,10 @@ def command(
         )
         return
     for output in result.outputs.values():
-        done = f"made in {result.seconds:.1f} s" if result.executed else "was made before"
-        say(f"{output}: {done}.")
+        if result.executed:
+            say(f"{output}: made in {result.seconds:.1f} s.")
+        else:
+            say(f"{output}: the same derivation made it before; nothing was run or written.")
 
 
 def _named(pairs: Sequence[str], what: str, names: Sequence[str] | None = None) -> dict[str, str]:
