@@ -13,7 +13,9 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    SpinnerColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -90,10 +92,12 @@ def byte_bar(
         yield lambda _size: None
         return
     columns = (
+        SpinnerColumn(),  # while a recipe runs there are no bytes to count
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=screen, transient=True) as progress:
