@@ -107,3 +107,14 @@ def sleepy(inputs: Mapping[str, Path], output: Path, *, sleep_file: str) -> None
     output.write_text("awake" * 5000)
     if Path(sleep_file).exists():
         time.sleep(600)
+
+
+@recallfs.recipe(name="harmful", version="1")
+def harmful(inputs: Mapping[str, Path], output: Path, *, how: str) -> None:
+    """Write to the input, or remove it."""
+    output.write_text("made")
+    if how == "write":
+        with inputs["raw"].open("r+b") as file:
+            file.write(b"EVIL")
+    else:
+        inputs["raw"].unlink()

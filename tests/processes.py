@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -80,6 +81,8 @@ def _call(
     environment: Mapping[str, str],
     output: str,
 ) -> None:
+    # A test run in the background ignores interrupts, and would hand that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     if output:

@@ -358,12 +358,13 @@ def test_exclusive_at_a_released_path_is_refused(lab: Lab, fs: RecallFileSystem)
         fs.open("lab/far.bin", "xb")
 
 
-def test_overwriting_a_released_file_leaves_no_trash(lab: Lab, fs: RecallFileSystem) -> None:
-    """Old bytes that nobody can ask for any more do not fill the trash for ever."""
-    released_file(lab, "far.bin", hold="7d")
-    fs.pipe("lab/far.bin", b"new")
-    assert not list((lab.store.control / "trash").iterdir())
-    assert fs.cat("lab/far.bin") == b"new"
+def test_writing_over_a_released_file_is_refused(lab: Lab, fs: RecallFileSystem) -> None:
+    """What can come back is not given up by writing to its path; it still comes back."""
+    before = released_file(lab, "far.bin", hold="7d")
+    with pytest.raises(ConflictError, match="is released"):
+        fs.pipe("lab/far.bin", b"new")
+    assert list((lab.store.control / "trash").iterdir())
+    assert hashlib.sha256(fs.cat("lab/far.bin")).hexdigest() == before
 
 
 @pytest.mark.parametrize("mode", ["r+b", "q"])

@@ -150,54 +150,57 @@ def place(staged: Path, final: Path) -> None:
 
 
 def rename_without_replacing(source: Path, target: Path) -> None:
-    """Rename a file unless the target name is taken (link + unlink, else RENAME_NOREPLACE).
+    """Rename a file unless the target name is taken (RENAME_NOREPLACE, else link + unlink).
+
+    Where the kernel has RENAME_NOREPLACE this is one step: whatever is at `source` at that moment
+    moves, and nothing that somebody saves there a moment later is touched.
 
     Raises
     ------
     ConflictError
         If `target` exists.
     """
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        raise ConflictError(
-            f"{target} exists; it was left as it is.", details={"path": str(target)}
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
-            raise
-        _rename_noreplace(source, target)
+    if _rename_noreplace(source, target):
         fault_point("place.linked")
     else:
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            raise _taken(target) from None
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+                raise
+            raise CatalogError(
+                f"the file system of {target.parent} has neither hard links nor RENAME_NOREPLACE "
+                f"({error.strerror}); put the store on one that has.",
+            ) from error
         fault_point("place.linked")
         source.unlink()
     fault_point("place.unstaged")
 
 
-def _rename_noreplace(source: Path, target: Path) -> None:
-    """Call Linux' renameat2 with RENAME_NOREPLACE, for file systems without hard links."""
+def _taken(target: Path) -> ConflictError:
+    return ConflictError(f"{target} exists; it was left as it is.", details={"path": str(target)})
+
+
+def _rename_noreplace(source: Path, target: Path) -> bool:
+    """Call Linux' renameat2 with RENAME_NOREPLACE; False where there is no such thing."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         renameat2 = libc.renameat2
     except AttributeError:
-        code = errno.ENOSYS
-    else:
-        at_fdcwd, rename_noreplace = -100, 1
-        if not renameat2(
-            at_fdcwd, os.fsencode(source), at_fdcwd, os.fsencode(target), rename_noreplace
-        ):
-            return
-        code = ctypes.get_errno()
+        return False
+    at_fdcwd, rename_noreplace = -100, 1
+    if not renameat2(
+        at_fdcwd, os.fsencode(source), at_fdcwd, os.fsencode(target), rename_noreplace
+    ):
+        return True
+    code = ctypes.get_errno()
     if code == errno.EEXIST:
-        raise ConflictError(
-            f"{target} exists; it was left as it is.", details={"path": str(target)}
-        )
-    if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-        raise OSError(code, os.strerror(code), os.fspath(source), None, os.fspath(target))
-    raise CatalogError(
-        f"the file system of {target.parent} has neither hard links nor RENAME_NOREPLACE "
-        f"({os.strerror(code)}); put the store on one that has.",
-    )
+        raise _taken(target)
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), os.fspath(source), None, os.fspath(target))
 
 
 def no_space(error: OSError, folder: Path) -> SourceError:

@@ -269,6 +269,24 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
     return True
 
 
+def unregister_store(name: str, path: Path | None = None) -> None:
+    """Take ``[stores.NAME]`` out of the configuration file again; nothing if it is not there."""
+    import tomlkit
+
+    path = Path(os.path.realpath(path or config_path()))
+    with path.with_name(f".{path.name}.lock").open("a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            document = tomlkit.parse(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        stores = document.get("stores", {})
+        if name in stores:
+            del stores[name]
+            mode = path.stat().st_mode & 0o666
+            write_record(path, tomlkit.dumps(document).encode("utf-8"), mode=mode)
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError

@@ -81,7 +81,8 @@ class RecallFileSystem(AbstractFileSystem):
 
     def _split(self, path: str) -> tuple[Store, str]:
         url = RecallURL.parse(self._strip_protocol(path))
-        return self.stores.by_name(url.store), url.path
+        store = self.stores.by_name(url.store)
+        return store, store.canonical(url.path)
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -245,7 +246,14 @@ class RecallFileSystem(AbstractFileSystem):
         if not relative:
             raise IsADirectoryError(path)
         if mode == "rb":
-            return self._available(store, relative, kwargs.get("callback")).open("rb")
+            callback = kwargs.get("callback")
+            try:
+                return self._available(store, relative, callback).open("rb")
+            except FileNotFoundError:
+                if store.catalog.entry_at(relative) is None:
+                    raise
+                # It was released between the look and the open: look again.
+                return self._available(store, relative, callback).open("rb")
         if mode in ("wb", "xb", "ab"):
             return self._writer(store, relative, mode, autocommit=autocommit)
         raise InvalidInputError(f"mode {mode!r} is not supported; use rb, wb, xb or ab.")
@@ -269,6 +277,10 @@ class RecallFileSystem(AbstractFileSystem):
                 raise IsADirectoryError(store.url(relative))
             if not has_bytes(place):
                 raise FileNotFoundError(store.url(relative))
+            if not place.is_file():
+                raise InvalidInputError(
+                    f"{store.url(relative)} is not a regular file; reading it might never end."
+                )
             return place
         if observe(store, entry) is State.RESIDENT:
             return place

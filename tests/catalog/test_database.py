@@ -196,11 +196,12 @@ def test_what_was_seen_is_noted(catalog: Catalog) -> None:
     """State and identity of a path change without touching the entry."""
     record = plain_record("a")
     catalog.put([record])
-    catalog.see(record.entry.id, State.DIRTY, Identity(1, 2, 3, 4, 5))
-    assert catalog.entry_at("a") == replace(
-        record.entry, state=State.DIRTY, identity=Identity(1, 2, 3, 4, 5)
-    )
-    catalog.see(record.entry.id, State.MISSING, None)
+    catalog.see(record.entry, State.DIRTY, Identity(1, 2, 3, 4, 5))
+    dirty = replace(record.entry, state=State.DIRTY, identity=Identity(1, 2, 3, 4, 5))
+    assert catalog.entry_at("a") == dirty
+    catalog.see(record.entry, State.RESIDENT, None)
+    assert catalog.entry_at("a") == dirty, "what was read before a change does not undo it"
+    catalog.see(dirty, State.MISSING, None)
     assert catalog.entry_at("a") == replace(record.entry, state=State.MISSING)
 
 
@@ -248,10 +249,14 @@ def test_what_rests_on_an_entry_is_found(catalog: Catalog) -> None:
     """Dependents are the outputs of derivations that have the entry as an input."""
     record = rich_record()
     catalog.put([plain_record("day 1/raw.nwb"), record])
-    assert catalog.dependents("1" * 32) == [record.entry]
-    assert catalog.dependents(record.entry.id) == []
+    (reference,) = record.derivations[0].inputs
+    raw = replace(plain_record("day 1/raw.nwb").entry, id=reference.entry_id)
+    same_bytes = replace(raw, id="7" * 32, sha256=reference.sha256)
+    assert catalog.dependents(raw) == [record.entry]
+    assert catalog.dependents(same_bytes) == [record.entry]
+    assert catalog.dependents(replace(raw, id="7" * 32)) == []
     catalog.drop(record.entry.id)
-    assert catalog.dependents("1" * 32) == []
+    assert catalog.dependents(raw) == []
 
 
 def test_the_newest_result_of_a_key_is_found(catalog: Catalog) -> None:

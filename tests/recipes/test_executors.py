@@ -57,7 +57,8 @@ def made(inputs, output, *, pids: str):
     time.sleep(300)
 """
 PARENT = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import Job

@@ -278,3 +278,22 @@ def test_missing_file_that_returns_is_resident_again(lab: Lab) -> None:
     (lab.base / "away.h5").rename(place)
     assert bring_back(lab, "raw.h5") == "resident"
     assert lab.entry("raw.h5").state.value == "resident"
+
+
+@pytest.mark.parametrize("how", ["write", "remove"])
+def test_recipe_that_harms_its_input_gives_nothing(lab: Lab, how: str) -> None:
+    """What a recipe made that wrote to its input is thrown away, and the input is named."""
+    from recallfs.resolve.derive import derive
+
+    lab.write_raw()
+    with pytest.raises(IntegrityError, match="changed or vanished") as caught:
+        derive(
+            lab.stores,
+            "harmful",
+            outputs={"": "recall://lab/out.txt"},
+            inputs={"raw": "recall://lab/raw.h5"},
+            parameters={"how": how},
+        )
+    assert caught.value.kind == "input-changed"
+    assert not (lab.root / "out.txt").exists()
+    assert lab.store.catalog.entry_at("out.txt") is None

@@ -136,14 +136,19 @@ class Catalog:
             exact = found == prefix + name
             bound = f"{found}\x01" if exact else f"{prefix}{name}0"
 
-    def see(self, entry_id: str, state: State, identity: Identity | None) -> None:
-        """Note what was last seen at an entry's path."""
+    def see(self, entry: Entry, state: State, identity: Identity | None) -> None:
+        """Note what was last seen at an entry's path, unless the record has changed since.
+
+        Parameters
+        ----------
+        entry : Entry
+            As it was read before looking.
+        """
+        query = sa.update(schema.paths).where(
+            schema.paths.c.entry_id == entry.id, schema.paths.c.state == entry.state.value
+        )
         with self._database.write() as connection:
-            connection.execute(
-                sa.update(schema.paths)
-                .where(schema.paths.c.entry_id == entry_id)
-                .values(state=state.value, **identity_values(identity))
-            )
+            connection.execute(query.values(state=state.value, **identity_values(identity)))
 
     # -- evidence ---------------------------------------------------------------------------
 
@@ -179,13 +184,13 @@ class Catalog:
             for table in (schema.paths, schema.intents):
                 connection.execute(sa.delete(table).where(table.c.store_id == self.store_id))
 
-    def dependents(self, entry_id: str) -> list[Entry]:
-        """Return the entries that are made from this one."""
+    def dependents(self, entry: Entry) -> list[Entry]:
+        """Return the entries that are made from this one, or from the same bytes."""
         inputs, outputs = schema.derivation_inputs.c, schema.derivation_outputs.c
         made = (
             sa.select(outputs.entry_id)
             .join(schema.derivation_inputs, inputs.derivation_id == outputs.derivation_id)
-            .where(inputs.entry_id == entry_id)
+            .where(sa.or_(inputs.entry_id == entry.id, inputs.sha256 == entry.sha256))
         )
         return list(self._select(schema.paths.c.entry_id.in_(made)))
 
@@ -252,6 +257,10 @@ class Catalog:
             Intent(row.entry_id, row.action, row.path, json.loads(row.details), row.holder)
             for row in rows
         ]
+
+    def intent(self, entry_id: str) -> Intent | None:
+        """Return the change of an entry that was begun and not ended, or None."""
+        return next((item for item in self.intents() if item.entry_id == entry_id), None)
 
     def drop_intent(self, entry_id: str) -> None:
         """End an intent that came to nothing."""

@@ -38,6 +38,7 @@ class RebuildReport:
     states: dict[str, int] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
+    only_in_vault: list[str] = field(default_factory=list)
 
 
 def known_entry(store: Store, path: str) -> Entry:
@@ -128,7 +129,11 @@ def edit(
 
 
 def create(
-    store: Store, records: Sequence[Record], place: Callable[[], None] | None = None
+    store: Store,
+    records: Sequence[Record],
+    place: Callable[[], None] | None = None,
+    *,
+    inode: int | None = None,
 ) -> None:
     """Record new entries.
 
@@ -138,6 +143,9 @@ def create(
         Puts the bytes in place, after the sidecars are written and before the catalog knows. When
         it raises, the sidecars are taken back. Without it the bytes are in place already, and the
         records hold the identities that the files had before they were hashed.
+    inode : int, optional
+        Of the bytes that `place` puts in place. Should another file be there afterwards, it is not
+        taken for them.
     """
     holder = str(Holder.current())
     store.catalog.intend(
@@ -154,7 +162,7 @@ def create(
             discard(store, record.entry.id)
         raise
     if place is not None:
-        records = [with_identity(store, record) for record in records]
+        records = [with_identity(store, record, inode) for record in records]
     store.catalog.put(records)
     fault_point("catalog.recorded")
 
@@ -184,9 +192,17 @@ def _with_seen_identity(store: Store, record: Record) -> Record:
     return dataclasses.replace(record, entry=entry)
 
 
-def with_identity(store: Store, record: Record) -> Record:
-    """Add the file's present identity to a record whose bytes are known to be right."""
-    identity = Identity.from_stat((store.root / record.entry.path).lstat())
+def with_identity(store: Store, record: Record, inode: int | None = None) -> Record:
+    """Add the file's present identity to a record whose bytes are known to be right.
+
+    Parameters
+    ----------
+    inode : int, optional
+        The inode that holds them; a file with another one gets no identity, and so is hashed when
+        it is next used.
+    """
+    seen = Identity.from_stat((store.root / record.entry.path).lstat())
+    identity = seen if inode in (None, seen.inode) else None
     return dataclasses.replace(record, entry=dataclasses.replace(record.entry, identity=identity))
 
 
@@ -235,7 +251,7 @@ def rebuild(store: Store) -> RebuildReport:
         record = _read_for_rebuild(path, None)
         if record is None:
             continue
-        if newest[record.entry.path][1] != record.entry.id:
+        if newest.get(record.entry.path, ("", ""))[1] != record.entry.id:
             report.superseded.append(str(path))
             continue
         entry = _seen_entry(store, record.entry)
@@ -250,6 +266,10 @@ def rebuild(store: Store) -> RebuildReport:
         for path in (store.control / "environments").glob("*.json")
     }
     store.catalog.put(batch, environments)
+    in_vault = (store.vault / store.id / "entries").glob(f"*/*{SUFFIX}")
+    report.only_in_vault = sorted(
+        str(path) for path in in_vault if not store.sidecar_path(path.stem).exists()
+    )
     return report
 
 

@@ -118,6 +118,21 @@ class Store:
             )
         return place
 
+    def canonical(self, path: str) -> str:
+        """Return the one path of a file that symlinked folders give several.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``invalid-path`` as for `locate`.
+        """
+        relative = normalise_path(path)
+        parent, _, name = relative.rpartition("/")
+        if not parent:
+            return relative
+        real = Path(os.path.realpath(self.locate(parent)))
+        return real.joinpath(name).relative_to(self.root).as_posix()
+
     def relative(self, place: Path) -> str | None:
         """Return the store path of an absolute path, or None if it is not below the root."""
         parent = Path(os.path.realpath(place.parent)) / place.name
@@ -208,6 +223,8 @@ class Store:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
+            # Closing is not enough where a child that was forked meanwhile has the descriptor too.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 

@@ -36,4 +36,4 @@ def _see_again(store: Store, entry: Entry) -> None:
     identity = Identity.from_stat((store.root / entry.path).lstat())
     known = entry.identity
     if known is not None and (identity.inode, identity.mtime_ns) == (known.inode, known.mtime_ns):
-        store.catalog.see(entry.id, State.RESIDENT, identity)
+        store.catalog.see(entry, State.RESIDENT, identity)

@@ -7,6 +7,7 @@ off. While it is held, anybody who opens the file waits until it is given back.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -62,6 +63,8 @@ def watch(path: Path) -> Iterator[Watch]:
         # O_NONBLOCK: neither a FIFO nor somebody else's lease may make us wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise ConflictError(f"{path} is gone.", kind="in-use") from error
         if error.errno == errno.EWOULDBLOCK:
             raise _in_use(path) from error
         if error.errno == errno.ELOOP:
@@ -72,7 +75,11 @@ def watch(path: Path) -> Iterator[Watch]:
     try:
         yield Watch(path, descriptor, _take_lease(path, descriptor))
     finally:
-        os.close(descriptor)  # gives the lease back too
+        # Given back before closing: a child that was forked meanwhile holds the descriptor too.
+        if hasattr(fcntl, "F_SETLEASE"):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        os.close(descriptor)
 
 
 def _take_lease(path: Path, descriptor: int) -> bool:

@@ -79,8 +79,10 @@ def release(
     ConflictError
         The file is open somewhere, was changed, or got another name; nothing was changed then.
     """
-    if decision.verdict != "release":
-        raise ConflictError(f"{decision.url} {decision.reason}.", kind=decision.kind or "conflict")
+    for judged in (decision, assess(stores, store, entry, wanted)):
+        # Judged again now: what else was released since may be what this file rests on.
+        if judged.verdict != "release":
+            raise ConflictError(f"{judged.url} {judged.reason}.", kind=judged.kind or "conflict")
     settings = stores.config.release
     hold = settings.hold if wanted.hold is None else wanted.hold
     with (
@@ -110,11 +112,7 @@ def release(
             fault_point("release.vaulted")
             _check_inode(watched, draft.record, progress)
             fault_point("release.intended")
-            trashed = store.trash_path(entry.id)
-            rename_without_replacing(place, trashed)
-            sync_folder(place.parent)
-            sync_folder(trashed.parent)
-            fault_point("release.trashed")
+            _move_to_trash(watched, store.trash_path(entry.id))
             draft.record = released
     fault_point("release.recorded")
     store.catalog.add_event("release", entry, user_name(), {"evidence": decision.evidence})
@@ -142,6 +140,8 @@ def purge(store: Store, entry_id: str) -> int:
         current = draft.record.release
         if current is None or current.stage != "trashed" or not trashed.exists():
             return 0
+        if current.purge_after > now_utc():
+            return 0  # released anew, with a longer hold, since it was listed as due
         with watch(trashed) as watched:
             size = os.fstat(watched.descriptor).st_size
             digests = digest_descriptor(watched.descriptor)
@@ -202,7 +202,7 @@ def _candidate(store: Store, entry: Entry, record: Record, state: State, now: st
     used += [datetime.fromisoformat(item["at"]) for item in recalls[:1]]
     dependents = [
         store.url(other.path)
-        for other in store.catalog.dependents(entry.id)
+        for other in store.catalog.dependents(entry)
         if other.state is State.RELEASED
     ]
     rests_on, lost = _ancestors(store, record, now)
@@ -228,7 +228,8 @@ def _ancestors(store: Store, record: Record, now: str) -> tuple[list[str], list[
     elsewhere, lost = [], []
     for item in derivation.inputs if derivation else ():
         entries = entries_of_input(store, item)
-        if any(settle(store, entry) is State.RESIDENT for entry in entries):
+        own = record.entry.id
+        if any(e.id != own and settle(store, e) is State.RESIDENT for e in entries):
             continue
         elsewhere.append(store.url(item.path))
         visiting = frozenset({record.entry.id})
@@ -249,7 +250,8 @@ def _is_recallable(store: Store, entry: Entry, now: str, visiting: frozenset[str
         return False
     for item in derivation.inputs:
         below = entries_of_input(store, item)
-        if any(settle(store, other) is State.RESIDENT for other in below):
+        # What is about to be released itself does not hold anything up.
+        if any(o.id not in visiting and settle(store, o) is State.RESIDENT for o in below):
             continue
         if not any(_is_recallable(store, o, now, visiting | {entry.id}) for o in below):
             return False
@@ -287,6 +289,23 @@ def _check_inode(watched: Watch, record: Record, progress: Progress | None) -> N
     named = watched.path.lstat()
     if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
         raise ConflictError(f"{watched.path} was replaced meanwhile.", kind="in-use")
+
+
+def _move_to_trash(watched: Watch, trashed: Path) -> None:
+    """Rename a file into the trash; whatever goes wrong, it goes back."""
+    place = watched.path
+    rename_without_replacing(place, trashed)
+    try:
+        moved, wanted = trashed.lstat(), os.fstat(watched.descriptor)
+        if (moved.st_dev, moved.st_ino) != (wanted.st_dev, wanted.st_ino):
+            # Somebody saved another file there in the last moment: that is what was renamed.
+            raise ConflictError(f"{place} was replaced meanwhile.", kind="in-use")
+        sync_folder(place.parent)
+        sync_folder(trashed.parent)
+        fault_point("release.trashed")
+    except BaseException:
+        rename_without_replacing(trashed, place)
+        raise
 
 
 def _put_back_changed(store: Store, record: Record, trashed: Path) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from blake3 import blake3
+
 from recallfs.atomic import fault_point, make_folder, place, sync_file, sync_folder
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import Incarnation, Record
@@ -137,10 +139,14 @@ def commit_new(
         derivations=derivations,
         entry_id=entry_id,
     )
+    inode = staged.stat().st_ino
     put = _replace if overwrite or replaces is not None else place
-    records.create(store, [record], lambda: put(staged, target))
-    if replaces is not None:
-        records.retire(store, replaces.id)
+    # Two that write one path take turns, so that the record left is that of the file left.
+    with store.lock(blake3(record.entry.path.encode()).hexdigest()):
+        earlier = store.catalog.entry_at(record.entry.path) if put is _replace else None
+        records.create(store, [record], lambda: put(staged, target), inode=inode)
+        if earlier is not None:
+            records.retire(store, earlier.id)
     return record.entry
 
 
@@ -173,12 +179,11 @@ def commit_recalled(
         sync_file(staged)
         fault_point("stage.synced")
         grant.check()
+        inode = staged.stat().st_ino
         place(staged, target)
-        identity = Identity.from_stat(target.lstat())
-        draft.record = replace(
-            draft.record,
-            entry=replace(entry, state=State.RESIDENT, identity=identity),
-            release=None,
+        resident = replace(entry, state=State.RESIDENT)
+        draft.record = records.with_identity(
+            store, replace(draft.record, entry=resident, release=None), inode
         )
         store.trash_path(entry_id).unlink(missing_ok=True)
     return draft.record.entry

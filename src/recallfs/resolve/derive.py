@@ -258,5 +258,5 @@ def _is_leftover(store: Store, entry: Entry, key: str) -> bool:
         any(derivation.key == key for derivation in record.derivations)
         and observe(store, entry) is State.RESIDENT
         and not record.proofs
-        and not store.catalog.dependents(entry.id)
+        and not store.catalog.dependents(entry)
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from recallfs.catalog import records
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
-from recallfs.errors import AccessError, ConflictError
+from recallfs.errors import AccessError, ConflictError, InvalidInputError
 from recallfs.values import Entry, Identity, State
 
 
@@ -50,20 +50,23 @@ def settle(store: Store, entry: Entry) -> State:
     state = observe(store, entry)
     if state is State.MISSING and entry.state is not State.MISSING:
         with contextlib.suppress(AccessError):
-            store.catalog.see(entry.id, State.MISSING, None)
+            store.catalog.see(entry, State.MISSING, None)
     if state is not None:
         return state
     place = store.root / entry.path
     other = State.CONFLICT if entry.state is State.RELEASED else State.DIRTY
     record = records.load(store, entry.id)
     sizes = {incarnation.size_bytes for incarnation in record.incarnations}
-    if place.lstat().st_size not in sizes:
-        return other
-    before = Identity.from_stat(place.lstat())
     try:
+        before = Identity.from_stat(place.lstat())
+        if before.size_bytes not in sizes:
+            return other
         digests = digest_file(place)
     except ConflictError:
         return other  # somebody is writing to it right now
+    except (FileNotFoundError, InvalidInputError):
+        # It went away while we looked, as when it is released just now.
+        return State.RELEASED if entry.state is State.RELEASED else State.MISSING
     if digests.sha256 not in record.accepted:
         return other
     # A reader without write rights gets the right answer; it just is not remembered.
@@ -71,13 +74,16 @@ def settle(store: Store, entry: Entry) -> State:
         if entry.state is State.RELEASED or record.release is not None:
             end_release(store, entry.id, before)
         else:
-            store.catalog.see(entry.id, State.RESIDENT, before)
+            store.catalog.see(entry, State.RESIDENT, before)
     return State.RESIDENT
 
 
 def end_release(store: Store, entry_id: str, identity: Identity) -> None:
     """Record that an entry's bytes are back at its path; what the trash held is dropped."""
     with records.edit(store, entry_id, "recall") as draft:
+        place = store.root / draft.record.entry.path
+        if not has_bytes(place) or Identity.from_stat(place.lstat()) != identity:
+            return  # others were quicker: what was hashed is no longer what is there
         entry = replace(draft.record.entry, state=State.RESIDENT, identity=identity)
         draft.record = replace(draft.record, entry=entry, release=None)
         store.trash_path(entry_id).unlink(missing_ok=True)

@@ -8,12 +8,14 @@ from dataclasses import replace
 from recallfs.atomic import place
 from recallfs.catalog import records
 from recallfs.catalog.database import Intent
-from recallfs.catalog.holder import Holder
-from recallfs.catalog.sidecar import Record
+from recallfs.catalog.holder import Holder, user_name
+from recallfs.catalog.sidecar import Record, Release
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.errors import AccessError, ConflictError, IntegrityError, RecallError
-from recallfs.values import State
+from recallfs.values import State, now_utc
+
+_NEVER = "9999-12-31T00:00:00.000000+00:00"
 
 
 def recover(store: Store) -> int:
@@ -31,8 +33,11 @@ def recover(store: Store) -> int:
         for intent in store.catalog.intents():
             if Holder.parse(intent.holder).is_known_dead():
                 with store.lock(intent.entry_id):
-                    _end(store, intent)
-                ended += 1
+                    # Read again: somebody may have ended it while we waited for the lock.
+                    current = store.catalog.intent(intent.entry_id)
+                    if current is not None and current.holder == intent.holder:
+                        _end(store, current)
+                        ended += 1
     except (AccessError, PermissionError):
         return ended  # a reader without write rights leaves it to somebody who has them
     return ended
@@ -50,6 +55,15 @@ def _end_asides(store: Store) -> int:
             place(aside, store.root / entry.path)
             ended += 1
     return ended
+
+
+def end_strays(store: Store) -> None:
+    """Put back what is in the trash though no record says so, as when a catalog was lost."""
+    for trashed in list((store.control / "trash").iterdir()):
+        with contextlib.suppress(RecallError), store.lock(trashed.name):
+            record = records.load(store, trashed.name)
+            if record.release is None:
+                store.catalog.put([reconciled(store, record)])
 
 
 def _end(store: Store, intent: Intent) -> None:
@@ -121,7 +135,14 @@ def reconciled(store: Store, record: Record) -> Record:
         return records.with_identity(store, settled)
     if record.release is None and trashed.exists():
         # Killed on the way into the trash: putting the file back is always safe.
-        place(trashed, store.root / entry.path)
+        try:
+            place(trashed, store.root / entry.path)
+        except ConflictError:
+            # Something else is there by now. Both are kept; the trash keeps ours for good.
+            kept = Release("trashed", now_utc(), user_name(), _NEVER, "recovery", False)
+            settled = replace(record, entry=replace(entry, state=State.RELEASED), release=kept)
+            records.save(store, settled)
+            return settled
         return records.with_identity(store, record)
     if record.release is not None:
         stage = "trashed" if trashed.exists() else "purged"

@@ -12,7 +12,7 @@ from recallfs.catalog import records
 from recallfs.catalog.store import Store, create_store, find_root, open_store, set_aside_catalog
 from recallfs.config import Config, StoreSettings, config_path, load_config
 from recallfs.errors import AccessError, CatalogError, InvalidInputError
-from recallfs.resolve.recovery import recover
+from recallfs.resolve.recovery import end_strays, recover
 from recallfs.sources.base import Source
 from recallfs.sources.mirror import MirrorSource
 from recallfs.values import RecallURL
@@ -86,7 +86,8 @@ class Stores:
         """
         if address.startswith("recall://"):
             url = RecallURL.parse(address)
-            return self.by_name(url.store), url.path
+            store = self.by_name(url.store)
+            return store, store.canonical(url.path)
         place = Path(os.path.abspath(Path(address).expanduser()))  # noqa: PTH100 - keeps symlinks
         found = self.containing(place)
         if found is not None:
@@ -143,7 +144,9 @@ def rebuild_catalog(stores: Stores, name: str) -> records.RebuildReport:
         if error.kind != "catalog-damaged" or not set_aside_catalog(stores.root_of(name)):
             raise
         store = stores.by_name(name)
-    return records.rebuild(store)
+    report = records.rebuild(store)
+    end_strays(store)
+    return report
 
 
 def _rebuild_if_lost(store: Store) -> None:
@@ -153,6 +156,7 @@ def _rebuild_if_lost(store: Store) -> None:
     with contextlib.suppress(AccessError), store.lock("00"):
         if store.catalog.is_empty():
             records.rebuild(store)
+    end_strays(store)
 
 
 _in_reach: dict[tuple[object, ...], Stores] = {}

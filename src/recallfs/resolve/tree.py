@@ -19,7 +19,7 @@ from recallfs.resolve.commit import commit_new
 from recallfs.resolve.presence import has_bytes, observe, settle
 from recallfs.resolve.recall import recall
 from recallfs.resolve.stores import Stores
-from recallfs.values import BLOCK_BYTES, CONTROL_FOLDER, Entry, State
+from recallfs.values import BLOCK_BYTES, CONTROL_FOLDER, Entry, State, normalise_path
 
 
 def files_below(store: Store, path: str) -> Iterator[str]:
@@ -50,7 +50,7 @@ def needs_adding(store: Store, path: str) -> bool:
         If the entry is released and this is another file at its path: to catalog it would give
         up the released one.
     """
-    entry = store.catalog.entry_at(path)
+    entry = store.catalog.entry_at(normalise_path(path))
     if entry is None:
         return True
     state = settle(store, entry)
@@ -88,7 +88,8 @@ def move(store: Store, old: str, new: str) -> None:
             rename_without_replacing(source, target)
             sync_folder(source.parent)
             if entry.state is State.RESIDENT:
-                draft.record = records.with_identity(store, draft.record)
+                inode = entry.identity.inode if entry.identity else 0
+                draft.record = records.with_identity(store, draft.record, inode)
 
 
 def copy(stores: Stores, store: Store, old: str, new: str) -> Entry:
@@ -127,8 +128,16 @@ def refuse_if_needed(store: Store, entry: Entry) -> None:
             "`recall unpin` ends that.",
             kind="pinned",
         )
-    resting = [other for other in store.catalog.dependents(entry.id) if not _is_here(store, other)]
-    if resting:
+    resting = [
+        other
+        for other in store.catalog.dependents(entry)
+        if settle(store, other) is not State.RESIDENT
+    ]
+    spare = any(
+        other.id != entry.id and settle(store, other) is State.RESIDENT
+        for other in store.catalog.entries_with_sha256(entry.sha256)
+    )
+    if resting and not spare:
         raise ConflictError(
             f"{store.url(entry.path)} is needed to make {store.url(resting[0].path)}"
             + (f" and {len(resting) - 1} more released files" if len(resting) > 1 else "")
@@ -153,6 +162,11 @@ def forget(store: Store, path: str, *, check: bool = True) -> Entry:
     if place.is_dir() and not place.is_symlink():
         raise InvalidInputError(f"{store.url(path)} is a folder.", kind="is-a-folder")
     with store.lock(entry.id):
+        current = store.catalog.entry(entry.id)
+        if current is None or (current.path, current.state) != (entry.path, entry.state):
+            raise ConflictError(
+                f"{store.url(path)} was moved, released or recalled meanwhile; try again."
+            )
         intent = Intent(entry.id, "forget", entry.path, {}, str(Holder.current()))
         store.catalog.intend([intent])
         if entry.state is not State.RELEASED:

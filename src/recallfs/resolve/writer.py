@@ -15,7 +15,7 @@ from recallfs.errors import ConflictError
 from recallfs.resolve import tree
 from recallfs.resolve.commit import commit_new
 from recallfs.resolve.presence import has_bytes
-from recallfs.values import BLOCK_BYTES, Entry, normalise_path
+from recallfs.values import BLOCK_BYTES, Entry, State, normalise_path
 
 
 class StagedFile(io.RawIOBase):
@@ -78,6 +78,13 @@ class StagedFile(io.RawIOBase):
         occupied = entry is not None or has_bytes(self._store.locate(self._relative))
         if self.mode == "xb" and occupied:
             raise ConflictError(f"{self._store.url(self._relative)} exists.")
+        if entry is not None and entry.state is State.RELEASED:
+            raise ConflictError(
+                f"{self._store.url(self._relative)} is released; what you write would take the "
+                "place of something that can come back. `recall forget` it, or `recall get` it "
+                "first.",
+                details={"path": self._relative},
+            )
         if entry is not None:
             tree.refuse_if_needed(self._store, entry)
         return entry

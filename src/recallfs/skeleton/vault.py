@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from blake3 import blake3
+
 from recallfs.atomic import is_full, no_space, write_record
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
@@ -61,6 +63,7 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
     SourceError
         If the vault cannot be written; nothing may be dropped then.
     """
+    _check_vault(store)
     _write_and_read_back(vault_place(store, store.sidecar_path(record.entry.id)), sidecar)
     paths = [
         store.environment_path(identifier)
@@ -70,9 +73,44 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
         }
     ]
     if record.skeleton is not None:
-        paths.append(store.skeleton_path(record.skeleton.digest))
+        _secure_skeleton(store, record.skeleton.digest)
     for path in paths:
         _write_and_read_back(vault_place(store, path), path.read_bytes())
+
+
+def _check_vault(store: Store) -> None:
+    """Refuse a vault that was there once and is not now: its disk is not mounted, most likely."""
+    marker = store.control / "vault-used"
+    known = marker.read_text(encoding="utf-8") if marker.exists() else ""
+    if known != str(store.vault):
+        write_record(marker, str(store.vault).encode())
+    elif not (store.vault / store.id).is_dir():
+        raise SourceError(
+            f"the vault {store.vault} no longer holds what was put there; mount its disk, or "
+            "restore it, before more is released.",
+            details={"vault": str(store.vault)},
+        )
+
+
+def _secure_skeleton(store: Store, digest: str) -> None:
+    """Make sure that store and vault both hold a skeleton whole; one whole copy mends the other."""
+    local = store.skeleton_path(digest)
+    places = (local, vault_place(store, local))
+    for path in places:
+        try:
+            content = path.read_bytes()
+        except OSError:
+            continue
+        if blake3(content).hexdigest() == digest:
+            for place in places:
+                _write_and_read_back(place, content)
+            return
+    raise IntegrityError(
+        f"the skeleton {local} is whole neither in the store nor in the vault; "
+        "`recall prove` makes it again.",
+        kind="damaged-record",
+        details={"name": str(local)},
+    )
 
 
 def vault_place(store: Store, path: Path) -> Path:

@@ -31,7 +31,7 @@ from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.skeleton.graft import graft
 from recallfs.skeleton.vault import load_skeleton
 from recallfs.sources.base import Fetched, Offer, Progress, Request, Source
-from recallfs.values import Derivation, Digests, now_utc
+from recallfs.values import Derivation, Digests, Identity, now_utc
 
 _FULL_BYTES = 256 * 1024
 """A disk with less than this is taken to be why a recipe failed."""
@@ -158,8 +158,10 @@ def run_derivation(
         hide=hide,
         expose=tuple(inputs.values()),
     )
+    before = {name: Identity.from_stat(path.stat()) for name, path in inputs.items()}
     try:
         outcome = ProcessExecutor().execute(job, cancelled=cancelled)
+        _check_inputs(derivation, inputs, before)
     except RecomputeError as error:
         # Some libraries say that the disk is full, others crash on it.
         said = os.strerror(errno.ENOSPC) in f"{error.message}\n{error.details.get('log', '')}"
@@ -224,6 +226,24 @@ def match_output(
             details={"expected": expected, **details, "actual": digests.sha256},
         )
     return Matched(grafted, digests, "graft")
+
+
+def _check_inputs(
+    derivation: Derivation, inputs: Mapping[str, Path], before: Mapping[str, Identity]
+) -> None:
+    """Refuse what a recipe made if it, or somebody, wrote to its inputs meanwhile."""
+    for name, path in inputs.items():
+        try:
+            unchanged = Identity.from_stat(path.stat()) == before[name]
+        except OSError:
+            unchanged = False
+        if not unchanged:
+            raise IntegrityError(
+                f"the input {name}={path} changed or vanished while the recipe "
+                f"{derivation.recipe!r} ran, perhaps by its own hand; the result was thrown away.",
+                kind="input-changed",
+                details={"input": name, "path": str(path)},
+            )
 
 
 def _keep_log(log: Path, kept: Path) -> None:

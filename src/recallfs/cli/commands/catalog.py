@@ -36,4 +36,9 @@ def rebuild_command(names: tuple[str, ...], as_json: bool) -> int:
             say(f"{name}: {report.entries} entries ({states or 'empty'}).")
             for path in report.damaged:
                 warn(f"{path} is damaged and was left out; restore it from the vault.")
+            for path in report.only_in_vault:
+                warn(
+                    f"{path} has no counterpart in the store. Unless the file was forgotten on "
+                    "purpose, copy it to .recall/entries/ under the same name and rebuild again."
+                )
     return 1 if any(report.damaged for report in reports.values()) else 0

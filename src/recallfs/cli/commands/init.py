@@ -8,7 +8,7 @@ import click
 
 from recallfs.catalog.store import create_store
 from recallfs.cli.output import print_json, say, warn
-from recallfs.config import config_path, load_config, register_store
+from recallfs.config import config_path, load_config, register_store, unregister_store
 from recallfs.errors import InvalidInputError
 from recallfs.release.release import vault_warning
 
@@ -34,7 +34,12 @@ def command(folder: Path, name: str | None, vault: Path | None, as_json: bool) -
         raise InvalidInputError("the root folder of the computer needs a --name.")
     # The name is claimed before the folder is changed: a name that is taken changes nothing.
     added = register_store(name, root)
-    store = create_store(root, name, vault=vault and vault.expanduser().resolve())
+    try:
+        store = create_store(root, name, vault=vault and vault.expanduser().resolve())
+    except BaseException:
+        if added:
+            unregister_store(name)
+        raise
     warning = vault_warning(store)
     if as_json:
         print_json(
