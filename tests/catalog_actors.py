@@ -81,3 +81,46 @@ def create_stores(root: str, vault: str) -> None:
     from recallfs.catalog.store import create_store
 
     create_store(Path(root), "lab", vault=Path(vault)).catalog.close()
+
+
+def prepare_catalog(url: str, kill_at_statement: int) -> None:
+    """Open a catalog, upgrading it; be killed just before a statement that changes something."""
+    _on_statement(lambda number: number == kill_at_statement and os.kill(os.getpid(), 9))
+    _prepare(url)
+
+
+def count_statements(url: str) -> int:
+    """Upgrade a catalog and return how many statements changed something."""
+    counted = [0]
+
+    def count(number: int) -> None:
+        counted[0] = number
+
+    forget = _on_statement(count)
+    _prepare(url)
+    forget()
+    return counted[0]
+
+
+def _prepare(url: str) -> None:
+    from recallfs.catalog.database import Catalog
+
+    catalog = Catalog(url, "5" * 32)
+    catalog.prepare()
+    catalog.close()
+
+
+def _on_statement(do: Callable[[int], object]) -> Callable[[], None]:
+    """Call a function before each statement of this process that is no question."""
+    import sqlalchemy as sa
+    from sqlalchemy import event
+
+    passed = [0]
+
+    def before(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.lstrip()[:6].upper() not in ("SELECT", "PRAGMA", "SHOW T", "DESCRI"):
+            passed[0] += 1
+            do(passed[0])
+
+    event.listen(sa.Engine, "before_cursor_execute", before)
+    return lambda: event.remove(sa.Engine, "before_cursor_execute", before)
