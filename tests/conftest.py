@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from database_servers import mariadb as mariadb
-from database_servers import mariadb_url as mariadb_url
-from database_servers import postgresql as postgresql
-from database_servers import postgresql_url as postgresql_url
-from database_servers import server as server
-from database_servers import server_url as server_url
+from database_servers import (  # noqa: F401 - fixtures
+    mariadb,
+    mariadb_url,
+    postgresql,
+    postgresql_url,
+    server,
+    server_url,
+)
 from processes import Finished, run_cli
 from recallfs.catalog.store import Store
 from recallfs.resolve.stores import Stores, stores_in_reach

@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 
 _UID = 65534 if os.getuid() == 0 else os.getuid()
-PASSWORD = "p@ss:w/rd %41?#"
+PASSWORD = "p@ss:w/rd %41?#"  # noqa: S105 - of servers that live for a test run
 """What a careless way of writing addresses would stumble over, and what no message may show."""
 
 
