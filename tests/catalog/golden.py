@@ -1,4 +1,4 @@
-"""A catalog with something in every table, and all its answers: kept for each version of the schema.
+"""A catalog with something in every table, and all its answers: kept for each schema version.
 
 ``python tests/catalog/golden.py`` writes ``data/catalog-<revision>.sqlite.xz`` and, beside it, what
 the code that wrote it answers. A new revision adds a pair; the pairs of earlier ones never change.
@@ -15,14 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parent / "data"
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from recallfs.catalog import schema
 from recallfs.catalog.database import Catalog, Intent
+from recallfs.testing.records import MOMENT, STORE_ID, hex_id, plain_record, rich_record
 from recallfs.values import Identity, State
-from sample_records import MOMENT, STORE_ID, hex_id, plain_record, rich_record
 
+DATA = Path(__file__).parent / "data"
 OTHER_STORE_ID = "6" * 32
 PATHS = (
     "a/x",
@@ -53,7 +51,7 @@ def fill(url: str) -> None:
     moved = replace(plain["a0/z"], entry=replace(plain["a0/z"].entry, path="moved/z"))
     catalog.put([moved])
     catalog.drop(plain["a-2/y"].entry.id)
-    catalog.put([plain_record("x ", name="second at x")])
+    catalog.put([plain_record("x ", name="second at x")], replacing=[plain["x "].entry.id])
     catalog.add_recall(rich.entry, who="ana@lab", source="recompute", seconds=2.5, level="exact")
     catalog.add_recall(rich.entry, who="ben@lab", source="nas", seconds=0.5, level="exact")
     catalog.add_event("release", rich.entry, "ana@lab", {"evidence": "proof"})

@@ -17,8 +17,8 @@ from recallfs.catalog import schema
 from recallfs.catalog.database import Catalog, Intent
 from recallfs.catalog.sidecar import Record
 from recallfs.errors import ConflictError
+from recallfs.testing.records import MOMENT, STORE_ID, hex_id, plain_record, rich_record
 from recallfs.values import Copy, Entry, Identity, State, after, now_utc
-from sample_records import MOMENT, STORE_ID, hex_id, plain_record, rich_record
 
 AWKWARD = [
     "a/x", "a-2/y", "a0/z", "a", "a-2", "a!/b", "a!", "a/x/deep/er", "a\x01/b", "a\x01",
