@@ -85,7 +85,12 @@ def create_stores(root: str, vault: str) -> None:
 
 def prepare_catalog(url: str, kill_at_statement: int) -> None:
     """Open a catalog, upgrading it; be killed just before a statement that changes something."""
-    _on_statement(lambda number: number == kill_at_statement and os.kill(os.getpid(), 9))
+
+    def die(number: int) -> None:
+        if number == kill_at_statement:
+            os.kill(os.getpid(), 9)
+
+    _on_statement(die)
     _prepare(url)
 
 

@@ -65,22 +65,23 @@ class Server(ABC):
 
     def start(self) -> None:
         """Start serving, and wait until it answers."""
-        self._process = subprocess.Popen(
-            _as_user(self._command(), end_signal=self.end_signal),
-            cwd=self.data,
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / "log").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                _as_user(self._command(), end_signal=self.end_signal),
+                cwd=self.data,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         end = time.monotonic() + 60
         while True:
             try:
                 self._run(["SELECT 1"])
                 return
             except sa.exc.OperationalError:
-                log = (self.folder / "log").read_text(errors="replace")
-                assert self._process.poll() is None, f"the server ended: {log[-2000:]}"
-                assert time.monotonic() < end, f"the server does not answer: {log[-2000:]}"
+                said = (self.folder / "log").read_text(errors="replace")
+                assert self._process.poll() is None, f"the server ended: {said[-2000:]}"
+                assert time.monotonic() < end, f"the server does not answer: {said[-2000:]}"
                 time.sleep(0.05)
 
     def kill(self) -> None:

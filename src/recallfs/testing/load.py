@@ -116,7 +116,7 @@ def work(barrier: Barrier, url: str, name: str, folder: str, seconds: float) -> 
     while time.monotonic() < end:
         free = [place for place in places if place not in own.values()]
         wanted = chance.sample(free, 4)
-        new = [plain_record(place, name=f"{name} {len(own)} {place}") for place in wanted[:3]]
+        new = [plain_record(place, name=f"{name} {events} {place}") for place in wanted[:3]]
         catalog.intend(Intent(r.entry.id, "create", r.entry.path, {}, name) for r in new)
         catalog.put(new, {f"environment {len(own) % 3}": "{}"})
         own.update({record.entry.id: record.entry.path for record in new})
@@ -146,6 +146,7 @@ def _look(catalog: Catalog, own: Mapping[str, str], name: str) -> None:
 
 def fork_and_ask(barrier: Barrier, url: str, folder: str) -> None:
     """Ask a catalog in a child that was forked with an open connection, and in its parent."""
+    barrier.wait()
     catalog = Catalog(url, STORE_ID)
     catalog.put([plain_record("before")])
     child = os.fork()
@@ -162,6 +163,15 @@ def fork_and_ask(barrier: Barrier, url: str, folder: str) -> None:
     os.waitpid(child, 0)
     if len(catalog.children("child")[0]) == len(catalog.children("parent")[0]) == 20:
         Path(folder, "parent").touch()
+    catalog.close()
+
+
+def prepare(barrier: Barrier, url: str) -> None:
+    """Open a catalog that is not there yet, at the very moment in which others do."""
+    catalog = Catalog(url, STORE_ID)
+    barrier.wait()
+    catalog.prepare()
+    catalog.put([plain_record(f"by {os.getpid()}")])
     catalog.close()
 
 
