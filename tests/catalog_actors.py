@@ -81,3 +81,28 @@ def create_stores(root: str, vault: str) -> None:
     from recallfs.catalog.store import create_store
 
     create_store(Path(root), "lab", vault=Path(vault)).catalog.close()
+
+
+def read_as_nobody(root: str, said: str, end: str) -> None:
+    """Ask a catalog without rights until told to end, and write down every kind of answer."""
+    store = open_store(Path(root))
+    store.catalog.entry_at("x")
+    store.catalog.close()
+    become_nobody()
+    store = open_store(Path(root))
+    answers: dict[str, int] = {}
+    last = -1
+    while not Path(end).exists():
+        try:
+            sizes = [entry.size_bytes for entry in store.catalog.entries_below("")]
+            # The writer always adds two at once, and never takes any away.
+            answer = "odd" if len(sizes) % 2 else "fewer" if len(sizes) < last else "whole"
+            last = len(sizes)
+        except RecallError as error:
+            answer = f"{error.kind}: {error}"
+        answers[answer] = answers.get(answer, 0) + 1
+    try:
+        store.catalog.drop("x" * 32)
+    except RecallError as error:
+        answers[f"drop {error.kind}"] = 1
+    Path(said).write_text("\n".join(f"{n} {answer}" for answer, n in answers.items()))
