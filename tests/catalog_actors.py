@@ -129,3 +129,28 @@ def _on_statement(do: Callable[[int], object]) -> Callable[[], None]:
 
     event.listen(sa.Engine, "before_cursor_execute", before)
     return lambda: event.remove(sa.Engine, "before_cursor_execute", before)
+
+
+def read_as_nobody(root: str, said: str, end: str) -> None:
+    """Ask a catalog without rights until told to end, and write down every kind of answer."""
+    store = open_store(Path(root))
+    store.catalog.entry_at("x")
+    store.catalog.close()
+    become_nobody()
+    store = open_store(Path(root))
+    answers: dict[str, int] = {}
+    last = -1
+    while not Path(end).exists():
+        try:
+            sizes = [entry.size_bytes for entry in store.catalog.entries_below("")]
+            # The writer always adds two at once, and never takes any away.
+            answer = "odd" if len(sizes) % 2 else "fewer" if len(sizes) < last else "whole"
+            last = len(sizes)
+        except RecallError as error:
+            answer = f"{error.kind}: {error}"
+        answers[answer] = answers.get(answer, 0) + 1
+    try:
+        store.catalog.drop("x" * 32)
+    except RecallError as error:
+        answers[f"drop {error.kind}"] = 1
+    Path(said).write_text("\n".join(f"{n} {answer}" for answer, n in answers.items()))

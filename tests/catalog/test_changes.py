@@ -13,6 +13,8 @@ from conftest import Lab, sha256
 from processes import start
 from recallfs.atomic import set_fault_hook
 from recallfs.catalog import changes, records
+from recallfs.catalog.database import Intent
+from recallfs.catalog.holder import Holder
 from recallfs.catalog.rebuild import rebuild
 from recallfs.errors import ConflictError
 from recallfs.release import release as release_module
@@ -97,7 +99,7 @@ def test_an_output_is_not_released_while_its_input_is_forgotten(lab: Lab) -> Non
     entry = lab.entry("derived.h5")
     decision = release_module.assess(lab.stores, lab.store, entry, wanted)
     raw = lab.entry("raw.h5")
-    intent = changes.Intent(raw.id, "forget", raw.path, {}, str(changes.Holder.current()))
+    intent = Intent(raw.id, "forget", raw.path, {}, str(Holder.current()))
     with lab.store.lock(raw.id):
         changes.claim(lab.store, [intent], lambda: tree.refuse_if_needed(lab.store, raw))
         with pytest.raises(ConflictError) as caught:

@@ -49,15 +49,14 @@ def in_processes(
     return [process.exitcode for process in processes]
 
 
-def hold_in_turn(barrier: Barrier, url: str, name: str, folder: str, seconds: float) -> None:
-    """Take one lease again and again; whoever has it must be the only one."""
+def hold_in_turn(barrier: Barrier, url: str, name: str, folder: str, turns: int) -> None:
+    """Take one lease several times; whoever has it must be the only one."""
     catalog = Catalog(url, STORE_ID)
     token = Path(folder, "held")
     fences = []
     barrier.wait()
-    end = time.monotonic() + seconds
     for attempt in range(1_000_000):
-        if time.monotonic() > end:
+        if len(fences) == turns:
             break
         fence = catalog.take_lease("shared", f"{name}|{attempt}", instead_of=None)
         if fence is None:
