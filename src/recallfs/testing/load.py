@@ -53,7 +53,7 @@ def hold_in_turn(barrier: Barrier, url: str, name: str, folder: str, turns: int)
     """Take one lease several times; whoever has it must be the only one."""
     catalog = Catalog(url, STORE_ID)
     token = Path(folder, "held")
-    fences = []
+    fences: list[int] = []
     barrier.wait()
     for attempt in range(1_000_000):
         if len(fences) == turns:
