@@ -154,3 +154,22 @@ def read_as_nobody(root: str, said: str, end: str) -> None:
     except RecallError as error:
         answers[f"drop {error.kind}"] = 1
     Path(said).write_text("\n".join(f"{n} {answer}" for answer, n in answers.items()))
+
+
+def hold_a_transaction(url: str, ready: str) -> None:
+    """Change a catalog and neither finish nor take back the change."""
+    import time
+
+    import sqlalchemy as sa
+
+    from recallfs.catalog import schema
+    from recallfs.catalog.database import Catalog
+
+    catalog = Catalog(url, "5" * 32)
+
+    def change(connection: sa.Connection) -> None:
+        connection.execute(sa.delete(schema.paths))
+        Path(ready).touch()
+        time.sleep(60)
+
+    catalog._database.transact(change, store_id="5" * 32)

@@ -84,6 +84,11 @@ class Server(ABC):
                 assert time.monotonic() < end, f"the server does not answer: {said[-2000:]}"
                 time.sleep(0.05)
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server."""
+        return None if self._process is None else self._process.pid
+
     def kill(self) -> None:
         """End the server as a crash does."""
         assert self._process is not None
