@@ -37,6 +37,11 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_url: str) -> Ite
     lab.store.catalog.close()
 
 
+def listing(lab: Lab) -> list[tuple[str, str, State]]:
+    """Return what the catalog holds."""
+    return [(entry.id, entry.path, entry.state) for entry in lab.store.catalog.entries_below("")]
+
+
 def test_a_store_from_its_first_file_to_its_last(lab: Lab) -> None:
     """Add, run, prove, release, read, move, pin, release again, undo and forget."""
     before = lab.released()
@@ -95,7 +100,7 @@ def test_a_catalog_is_made_again_in_an_empty_database(
 ) -> None:
     """A database that was lost is made again from the sidecars, by one command."""
     before = lab.released()
-    listed = [(entry.id, entry.path, entry.state) for entry in lab.store.catalog.entries_below("")]
+    listed = listing(lab)
     with server.database() as name:
         monkeypatch.setenv(CATALOG, server.url(name).render_as_string(hide_password=False))
         said = lab.cli_json("catalog", "rebuild", "lab")
@@ -118,13 +123,13 @@ def test_a_store_moves_from_sqlite_to_a_server(
     monkeypatch.setenv("RECALLFS_CONFIG", str(lab.config))
     create_store(lab.root, "lab", vault=tmp_path / "vault").catalog.close()
     before = lab.released()
-    listed = [(entry.id, entry.path, entry.state) for entry in lab.store.catalog.entries_below("")]
+    listed = listing(lab)
     lab.store.catalog.close()
     monkeypatch.setenv(CATALOG, server_url)
     lab.cli("catalog", "rebuild", "lab")
     (lab.root / ".recall" / "catalog.sqlite").unlink()
     catalog = lab.store.catalog
-    assert [(entry.id, entry.path, entry.state) for entry in catalog.entries_below("")] == listed
+    assert listing(lab) == listed
     lab.cli("get", "recall://lab/derived.h5")
     assert sha256(lab.root / "derived.h5") == before
     assert not (lab.root / ".recall" / "catalog.sqlite").exists()
@@ -153,7 +158,7 @@ def test_a_file_is_read_while_the_server_is_away(lab: Lab, server: Server) -> No
     server.kill()
     try:
         done = lab.cli("get", "recall://lab/derived.h5", check=False)
-        assert done.returncode == 84 or "does not answer" in done.stderr, done
+        assert done.returncode == 84, done
         assert "does not answer" in done.stderr
         assert "Traceback" not in done.stderr
         assert os.environ[CATALOG].split("@")[0] not in done.stderr

@@ -7,6 +7,7 @@ import os
 import random
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,6 +73,8 @@ class Database:
                 self._engine.dispose(close=False)
             self._engine = self._make_engine()
             self._pid = os.getpid()
+            # Whoever forgets to close leaves nothing open, at the latest when the process ends.
+            weakref.finalize(self, _dispose, self._engine, self._pid)
         return self._engine
 
     def close(self) -> None:
@@ -256,6 +259,11 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
+
+
+def _dispose(engine: sa.Engine, pid: int) -> None:
+    if pid == os.getpid():
+        engine.dispose()
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
