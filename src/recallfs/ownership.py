@@ -21,7 +21,8 @@ _ACCESS, _DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 
 def metadata_of(file: Path | int) -> Metadata:
     """Read what a recall restores, of a path or an open file; symlinks are followed."""
-    status, acl = os.stat(file), _read_acl(file, _ACCESS)
+    status = os.stat(file)  # noqa: PTH116 - it may be a descriptor
+    acl = _read_acl(file, _ACCESS)
     return Metadata.from_stat(status, "" if acl is None else str(acl))
 
 
@@ -31,7 +32,7 @@ def own_groups() -> frozenset[int]:
 
 
 def restore(path: Path, wanted: Metadata, *, concerned: bool = False) -> tuple[str, ...]:
-    """Give a file its recorded owner, group, mode, ACL and time, as far as the caller may.
+    """Give a file its recorded owner, group, mode, ACL and time, durably, as far as one may.
 
     Parameters
     ----------
@@ -55,6 +56,7 @@ def restore(path: Path, wanted: Metadata, *, concerned: bool = False) -> tuple[s
             wanted = replace(wanted, mode=acl.mode, mtime_ns=found.mtime_ns, acl=acl.text)
         if found != wanted and os.geteuid() in (0, found.uid):
             _restore(descriptor, found, wanted)
+        os.fsync(descriptor)
         return differences(metadata_of(descriptor), wanted)
     finally:
         os.close(descriptor)

@@ -103,7 +103,12 @@ class Acl:
             known = named.get(tag)
             key = tag if known is None else number
             place = single if known is None else known
-            if tag not in _NAMES or key in place or not 0 <= bits <= 7 or not 0 <= number <= _NOBODY:
+            if (
+                tag not in _NAMES
+                or key in place
+                or not 0 <= bits <= 7
+                or not 0 <= number <= _NOBODY
+            ):
                 raise ValueError(f"the entry {(tag, bits, number)} cannot be")
             place[key] = bits
         if not {_OWNER, _GROUP, _OTHER} <= set(single):
@@ -111,9 +116,7 @@ class Acl:
         users, groups = (tuple(sorted(named[tag].items())) for tag in (_USER, _NAMED_GROUP))
         if (users or groups) and _MASK not in single:
             raise ValueError("the mask is missing")
-        return cls(
-            single[_OWNER], single[_GROUP], single[_OTHER], users, groups, single.get(_MASK)
-        )
+        return cls(single[_OWNER], single[_GROUP], single[_OTHER], users, groups, single.get(_MASK))
 
     def _entries(self) -> list[tuple[int, int, int]]:
         mask = [] if self.mask is None else [(_MASK, self.mask, _NOBODY)]

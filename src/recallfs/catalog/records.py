@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recallfs.atomic import fault_point, make_folder, write_record
+from recallfs.atomic import fault_point, make_folder, read_record, write_record
 from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder
 from recallfs.catalog.sidecar import SUFFIX, Record, decode, encode
@@ -69,7 +69,7 @@ def load(store: Store, entry_id: str) -> Record:
     """
     path = store.sidecar_path(entry_id)
     try:
-        content = path.read_bytes()
+        content = read_record(path)
     except FileNotFoundError:
         raise IntegrityError(
             f"the sidecar {path} is gone; restore it from the vault {store.vault}.",
@@ -279,7 +279,7 @@ def _sidecars(store: Store) -> Iterator[Path]:
 
 def _read_for_rebuild(path: Path, report: RebuildReport | None) -> Record | None:
     try:
-        return _own(decode(path.read_bytes(), name=str(path)), path)
+        return _own(decode(read_record(path), name=str(path)), path)
     except IntegrityError:
         if report is not None:
             report.damaged.append(str(path))

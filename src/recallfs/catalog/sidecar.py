@@ -235,9 +235,7 @@ def _record(body: Mapping[str, Any]) -> Record:
         raise ValueError(f"{metadata.acl!r} is no access control list in its one form")
     return Record(
         store_id=body["store_id"],
-        entry=Entry(
-            **{**entry, "metadata": metadata, "state": State(entry["state"])}
-        ),
+        entry=Entry(**{**entry, "metadata": metadata, "state": State(entry["state"])}),
         blocks=base64.b64decode(body["blocks"], validate=True),
         incarnations=tuple(_levelled(Incarnation, item) for item in body["incarnations"]),
         copies=tuple(Copy(**item) for item in body["copies"]),

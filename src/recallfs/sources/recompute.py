@@ -26,6 +26,7 @@ from recallfs.errors import (
     RecomputeError,
     SourceError,
 )
+from recallfs.ownership import metadata_of
 from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.skeleton.graft import graft
@@ -171,7 +172,7 @@ def run_derivation(
             error.details["log_path"] = str(store.log_path(derivation.id))
         raise
     finally:
-        _keep_log(folder / LOG_NAME, store.log_path(derivation.id))
+        _keep_log(store, derivation, inputs, folder / LOG_NAME)
     return outputs, outcome
 
 
@@ -246,13 +247,20 @@ def _check_inputs(
             )
 
 
-def _keep_log(log: Path, kept: Path) -> None:
-    """Keep the end of a run's log; a log that cannot be kept does not make the run fail."""
+def _keep_log(store: Store, derivation: Derivation, inputs: Mapping[str, Path], log: Path) -> None:
+    """Keep the end of a run's log; a log that cannot be kept does not make the run fail.
+
+    A recipe may print what it reads: who may not read all inputs and outputs does not see it.
+    """
     with contextlib.suppress(OSError, SourceError):
+        concerned = [metadata_of(path) for path in inputs.values()]
+        for output in derivation.outputs:
+            entry = store.catalog.entry(output.entry_id)
+            concerned += [] if entry is None else [entry.metadata]
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             content = file.read()
-        write_record(kept, content)
+        write_record(store.log_path(derivation.id), content, concerned=concerned)
 
 
 def output_name(derivation: Derivation, entry_id: str) -> str:
