@@ -153,7 +153,10 @@ def create_shared_folder(path: Path, model: Path | None = None) -> None:
         if not has_default:
             # Of another parent than the model, it may have got that one's lists.
             plain = Acl.from_mode(0o700)
-            acl = _read_acl(model, _DEFAULT) or _read_acl(model, _ACCESS) or plain
+            acl = _read_acl(model, _DEFAULT) or plain
+            access = _read_acl(model, _ACCESS)
+            if acl is plain and access is not None:
+                acl = access.handed_down(model.stat().st_uid)
             for name in (_ACCESS, _DEFAULT):
                 # As default it is handed down by the system itself, also to what SQLite makes.
                 _write_acl(descriptor, acl, name)

@@ -170,6 +170,26 @@ class Acl:
             self, owner=self.owner & mode >> 6, group=group, mask=mask, other=self.other & mode
         )
 
+    def handed_down(self, owner: int) -> Acl:
+        """Return the default ACL that gives all whom this names the same in files of each other.
+
+        Parameters
+        ----------
+        owner : int
+            User whom `owner` stands for here; they will not own what others make.
+        """
+        limit = 7 if self.mask is None else self.mask
+        users = {number: bits & limit for number, bits in self.users} | {owner: self.owner}
+        groups = tuple((number, bits & limit) for number, bits in self.groups)
+        named = (self.group_bits, *users.values(), *(bits for _, bits in groups))
+        return replace(
+            self,
+            group=self.group_bits,
+            users=tuple(sorted(users.items())),
+            groups=groups,
+            mask=reduce(or_, named),
+        )
+
     def flattened(self) -> Acl:
         """Return plain bits that give nobody more, for where no ACL can be kept."""
         # Whoever is named falls back to 'group' or 'other', and may be named to have less.
