@@ -185,10 +185,9 @@ def _share(
     if not has_default:
         acl = _read_acl(model, _ACCESS) or Acl.from_mode(wanted.st_mode)
         group = acl.group_bits if gid == wanted.st_gid else acl.group_bits & acl.other
-        if not acl.is_plain and _read_acl(descriptor, _ACCESS) is not None:
-            group = acl.mode >> 3 & 7  # it has the whole list, so these bits are the mask
-        mode = bits & (acl.owner << 6 | group << 3 | acl.other)
-    if stat.S_ISDIR(status.st_mode) and mode & 0o020:
+        own = _read_acl(descriptor, _ACCESS)  # that of a new folder has the whole list already
+        mode = bits & (own.mode if own else acl.owner << 6 | group << 3 | acl.other)
+    if stat.S_ISDIR(status.st_mode) and (mode & 0o020 or wanted.st_mode & stat.S_ISGID):
         # What is made inside keeps the group, also where the store's root does not ask for it.
         mode |= stat.S_ISGID
     os.fchmod(descriptor, narrowed(mode, gid, concerned))

@@ -181,20 +181,21 @@ class Acl:
         limit = 7 if self.mask is None else self.mask
         users = {number: bits & limit for number, bits in self.users} | {owner: self.owner}
         groups = tuple((number, bits & limit) for number, bits in self.groups)
-        named = (self.group_bits, *users.values(), *(bits for _, bits in groups))
+        # The mask is in the entries now. It must not be empty: Linux would not look at the list.
         return replace(
             self,
             group=self.group_bits,
             users=tuple(sorted(users.items())),
             groups=groups,
-            mask=reduce(or_, named),
+            mask=7,
         )
 
     def flattened(self) -> Acl:
         """Return plain bits that give nobody more, for where no ACL can be kept."""
         # Whoever is named falls back to 'group' or 'other', and may be named to have less.
-        users = reduce(and_, (bits for _, bits in self.users), 7)
-        groups = reduce(and_, (bits for _, bits in self.groups), 7)
+        limit = 7 if self.mask is None else self.mask
+        users = reduce(and_, (bits & limit for _, bits in self.users), 7)
+        groups = reduce(and_, (bits & limit for _, bits in self.groups), 7)
         return Acl(self.owner, self.group_bits & users, self.other & users & groups)
 
 
