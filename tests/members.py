@@ -89,3 +89,13 @@ def print_access(paths: list[str]) -> None:
     """Print for each file whether the system lets this process read it."""
     answers = [os.access(path, os.R_OK, effective_ids=True) for path in paths]
     sys.stdout.write(json.dumps(answers))
+
+
+def run_killed(arguments: tuple[str, ...], moment: str) -> None:
+    """Run the command line and be killed at a fault point."""
+    from recallfs.atomic import set_fault_hook
+    from recallfs.cli.app import main
+    from recallfs.testing.faults import kill_at
+
+    set_fault_hook(kill_at(moment))
+    main(list(arguments))

@@ -26,6 +26,7 @@ from members import (
     make_store,
     print_access,
     recall_as,
+    run_killed,
     write_raw,
 )
 from recallfs.catalog import records
@@ -236,6 +237,18 @@ def test_root_mends_what_a_member_could_not_restore(shared: Shared) -> None:
     found = metadata_of(place)
     assert (found.uid, found.gid, found.mode) == (BEN.uid, GROUP, 0o4750)
     assert recall_as(BEN, "get", "recall://lab/d.h5", "--json").returncode == 0
+
+
+def test_what_one_may_not_read_is_not_recovered_away(shared: Shared) -> None:
+    """A member who opens the store after another's crash leaves what they cannot judge."""
+    url = "recall://lab/t.txt"
+    killed = act(ALICE, run_killed, ("run", "text", "-o", url), "place.unstaged")
+    assert killed.returncode == -9
+    assert stat.S_IMODE((shared.root / "t.txt").stat().st_mode) == 0o600
+    recall_as(BEN, "status", "lab")
+    recall_as(BEN, "run", "text", "-o", "recall://lab/other.txt")
+    recall_as(ALICE, "status", "lab")
+    assert json.loads(recall_as(ALICE, "show", url, "--json").stdout)["state"] == "resident"
 
 
 def test_what_root_makes_is_the_owners(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
