@@ -241,6 +241,7 @@ def test_root_mends_what_a_member_could_not_restore(shared: Shared) -> None:
 
 def test_what_one_may_not_read_is_not_recovered_away(shared: Shared) -> None:
     """A member who opens the store after another's crash leaves what they cannot judge."""
+    make_files(shared)  # so that the catalog is not simply made again
     url = "recall://lab/t.txt"
     killed = act(ALICE, run_killed, ("run", "text", "-o", url), "place.unstaged")
     assert killed.returncode == -9
