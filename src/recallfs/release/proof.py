@@ -17,6 +17,7 @@ from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
 from recallfs.errors import ConflictError, IntegrityError, InvalidInputError, RecallError
+from recallfs.ownership import metadata_of
 from recallfs.recipes.sandbox import can_hide
 from recallfs.release.aside import set_aside
 from recallfs.resolve.commit import keep_rejected
@@ -183,7 +184,7 @@ def _with_skeleton(store: Store, entry: Entry, original: Path) -> Record:
         return record  # not HDF5: it must be recomputed to the same bytes, or not be released
     content = skeleton.to_bytes()
     digest = blake3(content).hexdigest()
-    keep_skeleton(store, digest, content)
+    keep_skeleton(store, digest, content, metadata_of(original))
     with changes.edit(store, entry.id, "skeleton") as draft:
         draft.record = replace(draft.record, skeleton=SkeletonRef(digest, len(content)))
     return draft.record

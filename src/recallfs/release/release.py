@@ -16,6 +16,7 @@ from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor
 from recallfs.errors import ConflictError, NotRecallableError, RecallError
+from recallfs.ownership import metadata_of
 from recallfs.release.copies import verified_copies
 from recallfs.release.exclusive import Watch, watch
 from recallfs.release.policy import Candidate, Decision, Wanted, decide
@@ -108,11 +109,14 @@ def release(
                 evidence=decision.evidence,
                 inode_watched=watched.is_exclusive,
             )
-            released = replace(
-                draft.record,
-                entry=replace(draft.record.entry, state=State.RELEASED, identity=None),
-                release=intended,
+            entry_then = replace(
+                draft.record.entry,
+                state=State.RELEASED,
+                identity=None,
+                # As they are now: who was shut out since the file was added stays so.
+                metadata=metadata_of(watched.descriptor),
             )
+            released = replace(draft.record, entry=entry_then, release=intended)
             secure(store, released, encode(released))
             fault_point("release.vaulted")
             _check_inode(watched, draft.record, progress)

@@ -24,6 +24,7 @@ from recallfs.errors import (
     RecomputeError,
     SourceError,
 )
+from recallfs.resolve.access import check_reader
 from recallfs.resolve.commit import commit_recalled, keep_rejected
 from recallfs.resolve.lease import Grant, hold_lease
 from recallfs.resolve.plan import Facts, Plan, make_plan
@@ -89,6 +90,8 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     ------
     InvalidInputError
         Kind ``unknown-entry``.
+    AccessError
+        The caller could not have read the file.
     ConflictError
         Dirty, or occupied by something else.
     NotRecallableError, SourceError, IntegrityError, RecomputeError
@@ -99,6 +102,7 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     state = settle(store, entry)
     if state is State.RESIDENT:
         return _result(store, entry, "resident", "", 0.0)
+    check_reader(store, entry)
     _refuse_unusable(stores, store, entry, state, wish)
     if store.url(path) in wish.chain:
         raise RecomputeError(
