@@ -107,3 +107,31 @@ def byte_bar(
             yield lambda size: progress.update(task, advance=size)
         finally:
             _bar_console = None
+
+
+@contextmanager
+def count_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[str, int], None]]:
+    """Show on a terminal what is being looked at and how many things were; elsewhere nothing.
+
+    Yields
+    ------
+    callable
+        To be called with what it is, and the number done since the last call.
+    """
+    screen = console(error=True)
+    if quiet or not screen.is_terminal:
+        yield lambda _what, _count: None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.completed:,.0f}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=screen, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+
+        def update(what: str, count: int) -> None:
+            progress.update(task, description=display_name(f"{title}: {what}"), advance=count)
+
+        yield update
