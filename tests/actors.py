@@ -54,3 +54,61 @@ def prove_aside(path: str) -> None:
     entry = store.catalog.entry_at(path)
     assert entry is not None
     prove(stores, store, entry, hiding="aside")
+
+
+def hold_lease_and_staging(what: str, path: str, ready: str) -> None:
+    """Take something of the store in hand, say so, and wait to be killed."""
+    from recallfs.catalog.holder import Holder
+    from recallfs.resolve.stores import stores_in_reach
+
+    store = stores_in_reach().by_name("lab")
+    if what == "staging":
+        with store.staging() as folder:
+            (folder / "data").write_bytes(b"unfinished")
+            Path(ready).touch()
+            time.sleep(60)
+    elif what == "file":
+        from recallfs.release.exclusive import watch
+
+        with watch(store.root / path):
+            Path(ready).touch()
+            time.sleep(60)
+    else:
+        entry = store.catalog.entry_at(path)
+        assert entry is not None
+        if what == "lease":
+            store.catalog.take_lease(f"entry:{entry.id}", str(Holder.current()), instead_of=None)
+        else:
+            (store.root / path).rename(store.aside_path(entry.id))
+    Path(ready).touch()
+    time.sleep(60)
+
+
+def hold_intent(path: str, ready: str) -> None:
+    """Die amid a change of evidence."""
+    import signal
+
+    from recallfs.catalog import records
+    from recallfs.resolve.stores import stores_in_reach
+
+    store = stores_in_reach().by_name("lab")
+    entry = store.catalog.entry_at(path)
+    assert entry is not None
+    with records.edit(store, entry.id, "pin"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with_file_open(path: str, how: str) -> None:
+    """Open an HDF5 file for writing, and die."""
+    import signal
+
+    import h5py
+
+    latest = {} if how == "open" else {"libver": "latest"}
+    file = h5py.File(path, "r+", **latest)
+    if how == "swmr":
+        file.swmr_mode = True
+    if how == "write":
+        file["data"][0] = 7
+        file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
