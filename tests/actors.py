@@ -112,3 +112,20 @@ def die_with_file_open(path: str, how: str) -> None:
         file["data"][0] = 7
         file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def examine_without_rights(output: str) -> None:
+    """Examine the store as somebody who cannot write to it; write down the faults."""
+    from recallfs.doctor.examination import examine
+    from recallfs.resolve.stores import stores_in_reach
+
+    examine()  # everything is imported now: another user could not read our Python
+    control = stores_in_reach().by_name("lab").control
+    (control / "staging").chmod(0o555)
+    if os.getuid() == 0:
+        # Root may write anywhere; without its capabilities it is a user like others.
+        import ctypes
+
+        header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(header, nothing) == 0
+    Path(output).write_text(" ".join(item.finding.id for item in examine().outcomes))

@@ -109,7 +109,7 @@ def test_broken_configured_module_disables_only_itself(
     assert find_recipe("fine", modules, [folder]).name == "fine"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        with pytest.raises(InvalidInputError, match="registry_e.*(boom|no_such)") as caught:
+        with pytest.raises(InvalidInputError, match=r"registry_e.*(boom|no_such)") as caught:
             find_recipe("absent", modules, [folder])
     assert caught.value.kind == "invalid-config"
     assert set(broken_modules(modules, [folder])) == {name}

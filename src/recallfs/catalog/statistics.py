@@ -118,6 +118,35 @@ def derived_resident(catalog: Catalog) -> Amount:
     return Amount(count, int(size))
 
 
+def releasable(catalog: Catalog, at: str) -> Amount:
+    """Return the resident files that have a valid proof at an ISO time and are not pinned."""
+    paths, entries, proofs = schema.paths.c, schema.entries.c, schema.proofs.c
+    pins, later = schema.pins.c, schema.pins.alias()
+    newest = sa.select(sa.func.max(later.c.made_at)).where(later.c.entry_id == pins.entry_id)
+    pinned = sa.select(pins.entry_id).where(
+        pins.is_pinned.is_(True), pins.made_at == newest.scalar_subquery()
+    )
+    valid = sa.select(proofs.entry_id).where(
+        proofs.made_at <= at,
+        proofs.valid_until > at,
+        proofs.id.not_in(sa.select(schema.revocations.c.proof_id)),
+    )
+    query = (
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(entries.size_bytes), 0))
+        .select_from(schema.paths)
+        .join(schema.entries, entries.id == paths.entry_id)
+        .where(
+            paths.store_id == catalog.store_id,
+            paths.state == State.RESIDENT.value,
+            paths.entry_id.in_(valid),
+            paths.entry_id.not_in(pinned),
+        )
+    )
+    with catalog._database.read() as connection:
+        count, size = connection.execute(query).one()
+    return Amount(count, int(size))
+
+
 def trash_totals(catalog: Catalog, now: str) -> TrashTotals:
     """Return what waits in the trash at an ISO time."""
     paths, entries, trash = schema.paths.c, schema.entries.c, schema.trash.c

@@ -30,6 +30,7 @@ COMMANDS = {
     "unpin": "let files be released again",
     "recipes": "list the recipes that are registered",
     "catalog": "rebuild the catalog from the sidecars",
+    "verify": "check files and records against their digests",
     "doctor": "look for what is wrong, and mend it",
     "demo": "see it work on an NWB recording made for it",
 }

@@ -48,9 +48,20 @@ def count_files(count: int) -> str:
     return "1 file" if count == 1 else f"{count:,} files"
 
 
-def say(line: str) -> None:
+def say(line: str, *, style: str = "") -> None:
     """Print a line for a person; names cannot drive the terminal."""
-    console().print(Text(display_name(line)), soft_wrap=True)
+    console().print(Text(display_name(line), style=style), soft_wrap=True)
+
+
+def bar(part: float, whole: float, *, width: int = 20) -> str:
+    """Draw a part of a whole as a bar, to an eighth of a character."""
+    if "utf" not in (sys.stdout.encoding or "").lower():
+        return "#" * round(width * part / whole) if whole else ""
+    eighths = round(8 * width * part / whole) if whole else 0
+    if part and not eighths:
+        eighths = 1  # something is not nothing
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
 
 
 def warn(line: str) -> None:
