@@ -230,7 +230,7 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
     Raises
     ------
     ConflictError
-        If the name belongs to another folder.
+        If the name belongs to another folder, or the folder has another name.
     """
     import tomlkit
 
@@ -245,7 +245,8 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
     # Two `recall init` at once must not lose each other's store.
     with open(path.with_name(f".{path.name}.lock"), "a", encoding="utf-8") as lock:  # noqa: PTH123 - not a path we keep
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = load_config(path, {}).stores.get(name)
+        stores_known = load_config(path, {}).stores
+        known = stores_known.get(name)
         if known is not None:
             if os.path.realpath(known.root) == os.path.realpath(root):
                 return False
@@ -254,6 +255,13 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
                 "choose another name.",
                 details={"store": name, "root": str(known.root)},
             )
+        for other, settings in stores_known.items():
+            if os.path.realpath(settings.root) == os.path.realpath(root):
+                raise ConflictError(
+                    f"{root} is the store {other!r} already (in {path}); to rename it, change "
+                    f"[stores.{other}] there.",
+                    details={"store": other, "root": str(root)},
+                )
         try:
             text, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o666
         except FileNotFoundError:

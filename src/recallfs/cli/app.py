@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except RecallError as error:
+        error = _with_hint(error)
         if as_json:
             print_json(error.to_json())
         else:
@@ -101,6 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(line: str) -> None:
     sys.stderr.write(display_name(line) + "\n")
+
+
+def _with_hint(error: RecallError) -> RecallError:
+    """Say that the configuration is not there, where that is why something is not known."""
+    named = os.environ.get("RECALLFS_CONFIG")
+    if error.kind in ("unknown-store", "not-a-store") and named and not Path(named).exists():
+        error.message += f" RECALLFS_CONFIG names {named}, and no file is there."
+    return error
 
 
 def _show_log(error: RecallError) -> None:

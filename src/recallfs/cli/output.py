@@ -48,6 +48,11 @@ def count_files(count: int) -> str:
     return "1 file" if count == 1 else f"{count:,} files"
 
 
+def count_things(count: int, what: str) -> str:
+    """Write a number of things, of whatever name."""
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def say(line: str, *, style: str = "") -> None:
     """Print a line for a person; names cannot drive the terminal."""
     console().print(Text(display_name(line), style=style), soft_wrap=True)

@@ -60,3 +60,17 @@ def check_places(open_stores: Mapping[str, Store]) -> Iterator[Finding]:
         outer = find_root(Path(os.path.dirname(store.root)))  # noqa: PTH120 - also of '/'
         if outer is not None and outer != store.root:
             yield Finding("store-nested", str(store.root), f"It is inside {outer}.", name)
+        configured = {other.root for other in open_stores.values()}
+        for inner in inner_stores(store.root):
+            if inner not in configured:
+                yield Finding("store-nested", str(inner), f"It is inside {store.root}.", name)
+
+
+def inner_stores(root: Path) -> Iterator[Path]:
+    """Iterate over the roots of other stores below a folder; links are not followed."""
+    for place, folders, _files in os.walk(root):
+        if CONTROL_FOLDER in folders:
+            folders.remove(CONTROL_FOLDER)
+            if Path(place) != root and find_root(Path(place)) == Path(place):
+                folders.clear()
+                yield Path(place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from recallfs.atomic import make_folder, rename_without_replacing, sync_folder
@@ -22,23 +22,37 @@ from recallfs.resolve.stores import Stores
 from recallfs.values import BLOCK_BYTES, CONTROL_FOLDER, Entry, State, normalise_path
 
 
-def files_below(store: Store, path: str) -> Iterator[str]:
-    """Iterate over the regular files at or below a path, in order; symlinks are not followed."""
+def files_below(
+    store: Store, path: str, *, skipped: Callable[[str, str], None] | None = None
+) -> Iterator[str]:
+    """Iterate over the regular files at or below a path, in order; symlinks are not followed.
+
+    Parameters
+    ----------
+    skipped : callable, optional
+        Told the path of everything that is neither file nor folder, and what it is.
+    """
+    skip = skipped or (lambda _path, _what: None)
     place = store.locate(path)
     if place.is_symlink():
+        skip(path, "symlink")
         return
     if not place.is_dir():
         if stat.S_ISREG(place.lstat().st_mode):
             yield path
+        else:
+            skip(path, "special file")
         return
     for item in sorted(os.scandir(place), key=lambda found: found.name):
         if item.name == CONTROL_FOLDER:
             continue
         child = f"{path}/{item.name}" if path else item.name
         if item.is_dir(follow_symlinks=False):
-            yield from files_below(store, child)
+            yield from files_below(store, child, skipped=skipped)
         elif item.is_file(follow_symlinks=False):
             yield child
+        else:
+            skip(child, "symlink" if item.is_symlink() else "special file")
 
 
 def needs_adding(store: Store, path: str) -> bool:
