@@ -20,6 +20,7 @@ from typing import Any
 
 from recallfs.atomic import make_folder, write_record
 from recallfs.errors import AccessError, ConflictError, InvalidInputError
+from recallfs.log import FORMATS, LEVELS
 from recallfs.values import parse_size, parse_span
 
 SOURCE_KINDS = ("mirror", "recompute")
@@ -125,6 +126,24 @@ class ReleaseSettings:
 
 
 @dataclass(frozen=True)
+class LogSettings:
+    """``[log]``: where events are told; nowhere unless a level is given.
+
+    Parameters
+    ----------
+    level : {"debug", "info", "warning", "error"}, optional
+    form : {"text", "json"}
+        ``format`` in the file.
+    file : Path, optional
+        Appended to; by default standard error.
+    """
+
+    level: str | None = None
+    form: str = "text"
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration, valid by construction."""
 
@@ -133,6 +152,7 @@ class Config:
     recipes: RecipeSettings = field(default_factory=RecipeSettings)
     mirrors: tuple[MirrorSettings, ...] = ()
     release: ReleaseSettings = field(default_factory=ReleaseSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
     def store_settings(self, name: str) -> StoreSettings:
         """Return the settings of a store.
@@ -183,7 +203,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
     path = path or config_path()
     document = _read_toml(path)
     check = _Checker(path, _override(document, os.environ if environment is None else environment))
-    check.known(document, "", ("stores", "recipes", "sources", "release"))
+    check.known(document, "", ("stores", "recipes", "sources", "release", "log"))
     stores = {
         check.store_name(name): check.store(table, f"stores.{name}")
         for name, table in check.table(document, "stores").items()
@@ -216,6 +236,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         recipes=check.recipes(check.table(document, "recipes")),
         mirrors=parsed,
         release=check.release(check.table(document, "release")),
+        log=check.log(check.table(document, "log")),
     )
 
 
@@ -471,6 +492,13 @@ class _Checker:
                     "max_skeleton": _fraction,
                 },
             )
+        )
+
+    def log(self, table: Mapping[str, Any]) -> LogSettings:
+        readers = {"level": _one_of(*LEVELS), "format": _one_of(*FORMATS), "file": _path}
+        values = self.take(table, "log", readers)
+        return LogSettings(
+            values.get("level"), values.get("format", FORMATS[0]), values.get("file")
         )
 
 

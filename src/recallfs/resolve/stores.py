@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from recallfs.catalog import records
+from recallfs import log
+from recallfs.catalog import audit, records
 from recallfs.catalog.store import Store, create_store, find_root, open_store, set_aside_catalog
 from recallfs.config import Config, StoreSettings, config_path, load_config
 from recallfs.errors import AccessError, CatalogError, InvalidInputError
@@ -145,6 +146,7 @@ def rebuild_catalog(stores: Stores, name: str) -> records.RebuildReport:
             raise
         store = stores.by_name(name)
     report = records.rebuild(store)
+    audit.restore(store)
     end_strays(store)
     return report
 
@@ -156,6 +158,7 @@ def _rebuild_if_lost(store: Store) -> None:
     with contextlib.suppress(AccessError), store.lock("00"):
         if store.catalog.is_empty():
             records.rebuild(store)
+            audit.restore(store)
     end_strays(store)
 
 
@@ -176,5 +179,7 @@ def stores_in_reach(root: Path | None = None) -> Stores:
     )
     key = (root, path, stamp, variables)
     if key not in _in_reach:
-        _in_reach[key] = Stores(load_config(), root=root)
+        config = load_config()
+        log.configure(config.log.level, config.log.form, config.log.file)
+        _in_reach[key] = Stores(config, root=root)
     return _in_reach[key]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from recallfs.atomic import make_folder, rename_without_replacing, sync_folder
-from recallfs.catalog import records
+from recallfs.catalog import audit, records
 from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder, user_name
 from recallfs.catalog.store import Store
@@ -187,7 +187,7 @@ def forget(store: Store, path: str, *, check: bool = True) -> Entry:
             # At a released path there is only what somebody else put there: it is not ours.
             place.unlink(missing_ok=True)
         store.trash_path(entry.id).unlink(missing_ok=True)
-        store.catalog.add_event("forget", entry, user_name(), {"sha256": entry.sha256})
+        audit.note(store, "forget", entry, user_name(), {"sha256": entry.sha256})
         records.discard(store, entry.id)
     return entry
 
