@@ -33,6 +33,7 @@ COMMANDS = {
     "catalog": "rebuild the catalog from the sidecars",
     "verify": "check files and records against their digests",
     "doctor": "look for what is wrong, and mend it",
+    "completion": "make the shell complete commands and files",
     "demo": "see it work on an NWB recording made for it",
 }
 

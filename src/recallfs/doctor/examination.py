@@ -32,6 +32,9 @@ from recallfs.resolve.stores import Stores, rebuild_catalog
 Progress = Callable[[str, int], None]
 """Told what is being looked at, and how many entries were done since the last call."""
 
+_Take = Callable[[Iterable[Finding]], bool]
+"""Puts findings into the report, mends them if asked to, and tells whether any was mended."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -107,9 +110,15 @@ def examine(
     report = Report()
     told = progress or (lambda _what, _count: None)
 
-    def take(findings: Iterable[Finding]) -> None:
+    seen: set[tuple[str, str]] = set()
+
+    def take(findings: Iterable[Finding]) -> bool:
         # All of an area first: mending changes what is being listed.
-        report.outcomes += [_mended(item) if fix else Outcome(item) for item in list(findings)]
+        new = [item for item in list(findings) if (item.id, item.place) not in seen]
+        seen.update((item.id, item.place) for item in new)
+        outcomes = [_mended(item) if fix else Outcome(item) for item in new]
+        report.outcomes += outcomes
+        return any(not outcome.is_left for outcome in outcomes)
 
     told("configuration", 0)
     take(configuration.check_file())
@@ -151,9 +160,7 @@ def examine(
     return report
 
 
-def _examine_store(
-    stores: Stores, store: Store, take: Callable[[Iterable[Finding]], None], told: Progress
-) -> None:
+def _examine_store(stores: Stores, store: Store, take: _Take, told: Progress) -> None:
     def step(count: int) -> None:
         told(store.name, count)
 
@@ -169,7 +176,9 @@ def _examine_store(
         yield from kept.check(record)
         yield from released.check(record)
 
-    take(check_evidence(store, has_vault=has_vault, each=each))
+    if take(check_evidence(store, has_vault=has_vault, each=each)):
+        # A sidecar that was restored names evidence that could not be looked at before.
+        take(check_evidence(store, has_vault=has_vault, each=each))
     take(released.check_shared())
     take(check_trash(store))
     take(check_files(stores, store, step))
@@ -177,9 +186,7 @@ def _examine_store(
         take(check(store))
 
 
-def _opened(
-    stores: Stores, config: Config, name: str, take: Callable[[Iterable[Finding]], None]
-) -> Store | None:
+def _opened(stores: Stores, config: Config, name: str, take: _Take) -> Store | None:
     """Open a store without the cleaning up that opening it usually brings: that is our subject."""
     settings = config.store_settings(name)
 

@@ -32,14 +32,16 @@ class ReleasedCheck:
         self._store = store
         self._now = now_utc()
         self._mirrors = {source.name for source in stores.mirrors()}
+        self._seen: set[str] = set()
         self._recipes: Counter[str] = Counter()
         self._environments: Counter[str] = Counter()
 
     def check(self, record: Record) -> Iterator[Finding]:
         """Check a released file; others are passed over."""
         release = record.release
-        if release is None:
+        if release is None or record.entry.id in self._seen:
             return
+        self._seen.add(record.entry.id)
         store, url = self._store, self._store.url(record.entry.path)
         is_trashed = store.trash_path(record.entry.id).exists()
         if release.stage == "trashed" and not is_trashed:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 from rich.text import Text
 
+from recallfs.cli.completion import complete_store
 from recallfs.cli.output import console, count_bar, print_json, say
 from recallfs.doctor.examination import Outcome, Report, examine
 from recallfs.doctor.faults import FAULTS, Severity
@@ -17,7 +18,7 @@ _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cy
 
 
 @click.command(name="doctor")
-@click.argument("names", metavar="[STORE...]", nargs=-1)
+@click.argument("names", metavar="[STORE...]", shell_complete=complete_store, nargs=-1)
 @click.option("--fix", is_flag=True, help="Mend what can be mended safely.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(names: tuple[str, ...], fix: bool, as_json: bool) -> int:

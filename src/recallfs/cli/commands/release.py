@@ -11,6 +11,7 @@ import click
 
 from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.release.policy import Decision, Wanted
@@ -40,7 +41,7 @@ _Chosen = list[tuple[Store, Entry, Decision]]
 
 
 @click.command(name="release")
-@click.argument("selection", nargs=-1)
+@click.argument("selection", shell_complete=complete_address, nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Only show what would be released.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--older-than", help="Only files unused for so long, for example 7d.")

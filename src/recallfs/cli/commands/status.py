@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from recallfs.cli.completion import complete_store
 from recallfs.cli.output import bar, count_files, print_json, print_table, say, warn
 from recallfs.cli.overview import gather
 from recallfs.errors import CatalogError, InvalidInputError, RecallError
@@ -24,7 +25,7 @@ _AGES = {
 
 
 @click.command(name="status")
-@click.argument("names", metavar="[STORE...]", nargs=-1)
+@click.argument("names", metavar="[STORE...]", shell_complete=complete_store, nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(names: tuple[str, ...], as_json: bool) -> int:
     """Show what the stores hold, what is released, what could be, and what recalls cost lately.

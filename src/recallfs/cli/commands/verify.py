@@ -6,6 +6,7 @@ import os
 
 import click
 
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say
 from recallfs.doctor.verification import Mismatch, verify_all
 from recallfs.resolve.selection import select
@@ -14,7 +15,7 @@ from recallfs.values import State, format_size
 
 
 @click.command(name="verify")
-@click.argument("selection", nargs=-1)
+@click.argument("selection", shell_complete=complete_address, nargs=-1)
 @click.option("--deep", is_flag=True, help="Read and hash every byte.")
 @click.option(
     "--jobs",
