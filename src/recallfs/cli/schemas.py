@@ -237,7 +237,7 @@ SCHEMAS: Mapping[str, Schema] = {
             )
         ),
     ),
-    "completion": _object({}, **{"shell": {"enum": ["bash", "zsh", "fish"]}, "script": _TEXT}),
+    "completion": _object(shell={"enum": ["bash", "zsh", "fish"]}, script=_TEXT),  # noqa: S604
     "demo": _object(
         sha256_before=_SHA256,
         exact=_FLAG,
