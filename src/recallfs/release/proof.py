@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from recallfs.catalog import changes, records
+from recallfs.catalog import audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, SkeletonRef
 from recallfs.catalog.store import Store
@@ -83,7 +83,7 @@ def prove(
             hiding = "namespace" if can_hide() else "aside"
         return _prove(stores, store, entry, wish, hiding == "aside")
     except RecallError as error:
-        store.catalog.add_event("prove-failed", entry, user_name(), error.to_json())
+        audit.note(store, "prove-failed", entry, user_name(), error.to_json())
         raise
 
 
@@ -151,7 +151,7 @@ def _prove(
     with changes.edit(store, entry.id, "prove") as draft:
         draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
         kept = draft.record.skeleton.stored_bytes if draft.record.skeleton else 0
-    store.catalog.add_event("prove", entry, user_name(), {"proof": proof.id})
+    audit.note(store, "prove", entry, user_name(), {"proof": proof.id})
     return Proved(store.url(entry.path), proof, entry.size_bytes, kept)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from recallfs.atomic import fault_point, rename_without_replacing, sync_folder
-from recallfs.catalog import changes, records
+from recallfs.catalog import audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
@@ -126,7 +126,7 @@ def release(
             draft.undo = lambda: rename_without_replacing(trashed, place)
             draft.record = released
     fault_point("release.recorded")
-    store.catalog.add_event("release", entry, user_name(), {"evidence": decision.evidence})
+    audit.note(store, "release", entry, user_name(), {"evidence": decision.evidence})
     freed = purge(store, entry.id) if hold <= timedelta(0) else 0
     return Released(
         decision.url, entry.size_bytes, freed, intended.purge_after, intended.inode_watched
@@ -171,7 +171,7 @@ def purge(store: Store, entry_id: str) -> int:
             sync_folder(trashed.parent)
             fault_point("purge.unlinked")
         draft.record = replace(draft.record, release=replace(current, stage="purged"))
-    store.catalog.add_event("purge", draft.record.entry, user_name(), {"size_bytes": size})
+    audit.note(store, "purge", draft.record.entry, user_name(), {"size_bytes": size})
     return size
 
 

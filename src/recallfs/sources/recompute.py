@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recallfs import log
 from recallfs.atomic import no_space, write_record
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
@@ -163,6 +164,7 @@ def run_derivation(
     before = {name: Identity.from_stat(path.stat()) for name, path in inputs.items()}
     try:
         outcome = ProcessExecutor().execute(job, cancelled=cancelled)
+        log.event("recompute", store=store.name, recipe=derivation.recipe, seconds=outcome.seconds)
         _check_inputs(derivation, inputs, before)
     except RecomputeError as error:
         # Some libraries say that the disk is full, others crash on it.
