@@ -152,15 +152,23 @@ class Catalog:
 
     # -- evidence ---------------------------------------------------------------------------
 
-    def put(self, records: Sequence[Record], environments: Mapping[str, str] | None = None) -> None:
+    def put(
+        self,
+        records: Sequence[Record],
+        environments: Mapping[str, str] | None = None,
+        *,
+        synced: bool = True,
+    ) -> None:
         """Index records: new rows are added, the path follows the record, intents end.
 
         Parameters
         ----------
         environments : Mapping, optional
             JSON text of environments that the records name, by id.
+        synced : bool
+            False where a synced intent and sidecar let a power failure be made good.
         """
-        with self._database.write() as connection:
+        with self._database.write(synced=synced) as connection:
             for identifier, content in (environments or {}).items():
                 _insert_new(connection, schema.environments, [Row(id=identifier, content=content)])
             _put_records(connection, self.store_id, records)

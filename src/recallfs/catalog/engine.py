@@ -111,10 +111,17 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """Open a transaction that may write; committed at the end, rolled back on an error."""
+    def write(self, *, synced: bool = True) -> Iterator[sa.Connection]:
+        """Open a transaction that may write; committed at the end, rolled back on an error.
+
+        Parameters
+        ----------
+        synced : bool
+            False where a power failure may undo the transaction, because what was synced before
+            it is enough to do it again. A killed process loses nothing either way.
+        """
         with self._mapped_errors(), self.engine.connect() as connection:
-            writing = connection.execution_options(recallfs_write=True)
+            writing = connection.execution_options(recallfs_write=True, recallfs_synced=synced)
             with writing.begin():
                 yield writing
 
@@ -178,7 +185,10 @@ def _make_engine(url: sa.URL) -> sa.Engine:
     def on_begin(connection: sa.Connection) -> None:
         # A write that began as a read cannot wait for another writer: it fails at once. A read
         # needs no transaction: each query sees one state of the database by itself.
-        if connection.get_execution_options().get("recallfs_write", False):
+        options = connection.get_execution_options()
+        if options.get("recallfs_write", False):
+            level = "FULL" if options["recallfs_synced"] else "NORMAL"
+            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine

@@ -163,7 +163,8 @@ def create(
         raise
     if place is not None:
         records = [with_identity(store, record, inode) for record in records]
-    store.catalog.put(records)
+    # The intent is synced: should this be lost with the power, recovery does it again.
+    store.catalog.put(records, synced=False)
     fault_point("catalog.recorded")
 
 
