@@ -59,17 +59,37 @@ class _Transaction(Transaction):
             raise
 
 
-class _RangedFile(io.BufferedReader):
-    """A native file with the attributes that fsspec's block cache looks for."""
+class NativeFile(io.BufferedReader):
+    """A native file, with what code written for fsspec looks for in an open file.
+
+    Parameters
+    ----------
+    fs : RecallFileSystem
+    path : str
+        In the filesystem.
+    place : Path
+        On the disk.
+    """
 
     blocksize = BLOCK_BYTES
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, fs: RecallFileSystem, path: str, place: Path) -> None:
         super().__init__(io.FileIO(place))
+        self.fs = fs
+        self.path = path
         self.size = os.fstat(self.fileno()).st_size
 
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed."""
+        return self.raw.closed
+
+    @closed.setter
+    def closed(self, value: bool) -> None:
+        pass  # fsspec's block cache says so itself after it has closed the file
+
     def _fetch_range(self, start: int, end: int) -> bytes:
-        return os.pread(self.fileno(), end - start, start)
+        return os.pread(self.fileno(), end - start, start)  # asked for by fsspec's block cache
 
 
 class RecallFileSystem(AbstractFileSystem):
@@ -276,16 +296,14 @@ class RecallFileSystem(AbstractFileSystem):
         for item in listing:
             name = "" if item["name"] == path else item["name"].rpartition("/")[2]
             (folders if item["type"] == "directory" else files)[name] = item
-        below = [item["name"] for item in folders.values()]
+        paths = {name: item["name"] for name, item in folders.items()}
         shown = (path, folders, files) if detail else (path, list(folders), list(files))
         if topdown:
             yield shown
-            if not detail:  # what the caller took out is not walked into, as with os.walk
-                below = [folders[name]["name"] for name in shown[1] if name in folders]
         if maxdepth is None or maxdepth > 1:
             deeper = None if maxdepth is None else maxdepth - 1
-            for folder in below:
-                yield from self.walk(folder, deeper, topdown, on_error, detail, **kwargs)
+            for name in shown[1]:  # what the caller took out of it is not walked into
+                yield from self.walk(paths[name], deeper, topdown, on_error, detail, **kwargs)
         if not topdown:
             yield shown
 
@@ -366,21 +384,17 @@ class RecallFileSystem(AbstractFileSystem):
         if not relative:
             raise IsADirectoryError(path)
         if mode == "rb":
-            # This is how fsspec's block cache asks for a file that it can read ranges from.
-            is_ranged = kwargs.get("cache_type") == "none"
-            return self._opened(store, relative, kwargs.get("callback"), is_ranged=is_ranged)
+            return self._opened(store, relative, kwargs.get("callback"))
         if mode in ("wb", "xb", "ab"):
             return self._writer(store, relative, mode, autocommit=autocommit)
         raise InvalidInputError(f"mode {mode!r} is not supported; use rb, wb, xb or ab.")
 
-    def _opened(
-        self, store: Store, relative: str, callback: Any = None, *, is_ranged: bool = False
-    ) -> Any:
+    def _opened(self, store: Store, relative: str, callback: Any = None) -> NativeFile:
         """Open a file natively, after bringing it back if need be."""
         for _ in range(_LOOKS):
             place = self._available(store, relative, callback)
             try:
-                return _RangedFile(place) if is_ranged else place.open("rb")
+                return NativeFile(self, f"{store.name}/{relative}", place)
             except FileNotFoundError:
                 if store.catalog.entry_at(relative) is None:
                     raise
@@ -435,6 +449,10 @@ class RecallFileSystem(AbstractFileSystem):
             last = size if end is None else max(0, end + size if end < 0 else end)
             file.seek(first)
             return bytes(file.read(max(0, last - first)))
+
+    def tail(self, path: str, size: int = 1024) -> bytes:
+        """Read the last bytes of a file."""
+        return self.cat_file(path, -size) if size else b""
 
     def get_file(
         self, rpath: str, lpath: Any, callback: Any = None, outfile: Any = None, **kwargs: Any
