@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import gc
 import multiprocessing
 import os
@@ -582,3 +583,15 @@ def test_cache_never_keeps_what_failed(lab: Lab, fs: RecallFileSystem) -> None:
     lab.config.write_text(config)
     with fsspec.open(url, simplecache=options) as file:
         assert file.read() == CONTENT
+
+
+def test_examples_of_the_page_are_true() -> None:
+    """What the page of the filesystem shows is what happens."""
+    page = Path(__file__).parents[1] / "docs/reference/filesystem.md"
+    text = "\n".join(
+        "" if line.startswith("```") else line for line in page.read_text().split("\n")
+    )
+    examples = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    outcome = doctest.DocTestRunner().run(examples)
+    assert outcome.attempted > 5
+    assert outcome.failed == 0
