@@ -220,7 +220,8 @@ def create(
             raise
         if place is not None:
             new = [records.with_identity(store, record, inode) for record in new]
-        store.catalog.put(new, replacing=replaced)
+        # The intents are synced: should this be lost with the power, recovery does it again.
+        store.catalog.put(new, replacing=replaced, synced=False)
         fault_point("catalog.recorded")
         for entry_id in replaced:
             records.retire(store, entry_id)

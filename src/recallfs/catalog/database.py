@@ -158,6 +158,7 @@ class Catalog(Leases, History):
         environments: Mapping[str, str] | None = None,
         *,
         replacing: Collection[str] = (),
+        synced: bool = True,
     ) -> None:
         """Index records: new rows are added, the path follows the record, intents end.
 
@@ -167,6 +168,8 @@ class Catalog(Leases, History):
             JSON text of environments that the records name, by id.
         replacing : collection of str
             Ids of the entries that give up their paths to these; their intents stay.
+        synced : bool
+            False where a synced intent and sidecar let a power failure be made good.
 
         Raises
         ------
@@ -185,7 +188,7 @@ class Catalog(Leases, History):
                 connection.execute(sa.delete(schema.intents).where(ended))
             _put_records(connection, self.store_id, records)
 
-        self._database.transact(change, store_id=self.store_id)
+        self._database.transact(change, store_id=self.store_id, synced=synced)
 
     def replace_all(
         self, records: Callable[[], Iterable[Record]], environments: Mapping[str, str]
