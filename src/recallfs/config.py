@@ -20,6 +20,7 @@ from typing import Any
 
 from recallfs.atomic import make_folder, write_record
 from recallfs.errors import AccessError, ConflictError, InvalidInputError
+from recallfs.log import FORMATS, LEVELS
 from recallfs.values import parse_size, parse_span
 
 SOURCE_KINDS = ("mirror", "recompute")
@@ -125,6 +126,24 @@ class ReleaseSettings:
 
 
 @dataclass(frozen=True)
+class LogSettings:
+    """``[log]``: where events are told; nowhere unless a level is given.
+
+    Parameters
+    ----------
+    level : {"debug", "info", "warning", "error"}, optional
+    form : {"text", "json"}
+        ``format`` in the file.
+    file : Path, optional
+        Appended to; by default standard error.
+    """
+
+    level: str | None = None
+    form: str = "text"
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration, valid by construction."""
 
@@ -133,6 +152,7 @@ class Config:
     recipes: RecipeSettings = field(default_factory=RecipeSettings)
     mirrors: tuple[MirrorSettings, ...] = ()
     release: ReleaseSettings = field(default_factory=ReleaseSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
     def store_settings(self, name: str) -> StoreSettings:
         """Return the settings of a store.
@@ -183,7 +203,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
     path = path or config_path()
     document = _read_toml(path)
     check = _Checker(path, _override(document, os.environ if environment is None else environment))
-    check.known(document, "", ("stores", "recipes", "sources", "release"))
+    check.known(document, "", ("stores", "recipes", "sources", "release", "log"))
     stores = {
         check.store_name(name): check.store(table, f"stores.{name}")
         for name, table in check.table(document, "stores").items()
@@ -216,6 +236,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         recipes=check.recipes(check.table(document, "recipes")),
         mirrors=parsed,
         release=check.release(check.table(document, "release")),
+        log=check.log(check.table(document, "log")),
     )
 
 
@@ -230,7 +251,7 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
     Raises
     ------
     ConflictError
-        If the name belongs to another folder.
+        If the name belongs to another folder, or the folder has another name.
     """
     import tomlkit
 
@@ -245,7 +266,8 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
     # Two `recall init` at once must not lose each other's store.
     with open(path.with_name(f".{path.name}.lock"), "a", encoding="utf-8") as lock:  # noqa: PTH123 - not a path we keep
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = load_config(path, {}).stores.get(name)
+        stores_known = load_config(path, {}).stores
+        known = stores_known.get(name)
         if known is not None:
             if os.path.realpath(known.root) == os.path.realpath(root):
                 return False
@@ -254,6 +276,13 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
                 "choose another name.",
                 details={"store": name, "root": str(known.root)},
             )
+        for other, settings in stores_known.items():
+            if os.path.realpath(settings.root) == os.path.realpath(root):
+                raise ConflictError(
+                    f"{root} is the store {other!r} already (in {path}); to rename it, change "
+                    f"[stores.{other}] there.",
+                    details={"store": other, "root": str(root)},
+                )
         try:
             text, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o666
         except FileNotFoundError:
@@ -463,6 +492,13 @@ class _Checker:
                     "max_skeleton": _fraction,
                 },
             )
+        )
+
+    def log(self, table: Mapping[str, Any]) -> LogSettings:
+        readers = {"level": _one_of(*LEVELS), "format": _one_of(*FORMATS), "file": _path}
+        values = self.take(table, "log", readers)
+        return LogSettings(
+            values.get("level"), values.get("format", FORMATS[0]), values.get("file")
         )
 
 

@@ -165,7 +165,11 @@ class Database:
         return Path(str(self.url.database))
 
     def transact(
-        self, change: Callable[[sa.Connection], _Result], *, store_id: str | None = None
+        self,
+        change: Callable[[sa.Connection], _Result],
+        *,
+        store_id: str | None = None,
+        synced: bool = True,
     ) -> _Result:
         """Make a change as one transaction: all of it is done, or nothing.
 
@@ -177,11 +181,14 @@ class Database:
         store_id : str, optional
             One transaction at a time changes this store's rows. (In SQLite, one at a time changes
             anything.)
+        synced : bool
+            False where a power failure may undo the transaction, because what was synced before
+            it is enough to do it again. A killed process loses nothing either way.
         """
 
         def attempt() -> _Result:
             with self.engine.connect() as connection:
-                writing = connection.execution_options(recallfs_write=True)
+                writing = connection.execution_options(recallfs_write=True, recallfs_synced=synced)
                 with writing.begin():
                     if store_id is not None and not self.is_sqlite:
                         _lock_store(writing, store_id)
@@ -255,7 +262,10 @@ class Database:
         def on_begin(connection: sa.Connection) -> None:
             # A write that began as a read cannot wait for another writer: it fails at once. A read
             # needs no transaction: each query sees one state of the database by itself.
-            if connection.get_execution_options().get("recallfs_write", False):
+            options = connection.get_execution_options()
+            if options.get("recallfs_write", False):
+                level = "FULL" if options["recallfs_synced"] else "NORMAL"
+                connection.exec_driver_sql(f"PRAGMA synchronous={level}")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine

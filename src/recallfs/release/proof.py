@@ -10,13 +10,14 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from recallfs.catalog import changes, records
+from recallfs.catalog import audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, SkeletonRef
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
 from recallfs.errors import ConflictError, IntegrityError, InvalidInputError, RecallError
+from recallfs.ownership import metadata_of
 from recallfs.recipes.sandbox import can_hide
 from recallfs.release.aside import set_aside
 from recallfs.resolve.commit import keep_rejected
@@ -82,7 +83,7 @@ def prove(
             hiding = "namespace" if can_hide() else "aside"
         return _prove(stores, store, entry, wish, hiding == "aside")
     except RecallError as error:
-        store.catalog.add_event("prove-failed", entry, user_name(), error.to_json())
+        audit.note(store, "prove-failed", entry, user_name(), error.to_json())
         raise
 
 
@@ -150,7 +151,7 @@ def _prove(
     with changes.edit(store, entry.id, "prove") as draft:
         draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
         kept = draft.record.skeleton.stored_bytes if draft.record.skeleton else 0
-    store.catalog.add_event("prove", entry, user_name(), {"proof": proof.id})
+    audit.note(store, "prove", entry, user_name(), {"proof": proof.id})
     return Proved(store.url(entry.path), proof, entry.size_bytes, kept)
 
 
@@ -183,7 +184,7 @@ def _with_skeleton(store: Store, entry: Entry, original: Path) -> Record:
         return record  # not HDF5: it must be recomputed to the same bytes, or not be released
     content = skeleton.to_bytes()
     digest = blake3(content).hexdigest()
-    keep_skeleton(store, digest, content)
+    keep_skeleton(store, digest, content, metadata_of(original))
     with changes.edit(store, entry.id, "skeleton") as draft:
         draft.record = replace(draft.record, skeleton=SkeletonRef(digest, len(content)))
     return draft.record

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from recallfs import log
 from recallfs.catalog.database import Catalog, Lease
 from recallfs.catalog.holder import Holder
 from recallfs.errors import CatalogError, LockedError, RecallError
@@ -120,6 +121,8 @@ def _acquire(catalog: Catalog, key: str, is_ready: Callable[[], bool]) -> Grant 
             stood_still = time.monotonic() - last_change > PATIENCE_S
             if stood_still or Holder.parse(current.holder).is_known_dead():
                 fence = catalog.take_lease(key, holder, instead_of=current)
+                if fence is not None:
+                    log.event("take-over", key=key, holder=current.holder, fence=fence)
         if fence is not None:
             if is_ready():
                 catalog.free_lease(key, fence)

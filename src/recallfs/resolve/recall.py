@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from recallfs import log
 from recallfs.atomic import fault_point
-from recallfs.catalog import records
+from recallfs.catalog import audit, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
@@ -24,6 +26,7 @@ from recallfs.errors import (
     RecomputeError,
     SourceError,
 )
+from recallfs.resolve.access import check_reader
 from recallfs.resolve.commit import commit_recalled, keep_rejected
 from recallfs.resolve.lease import Grant, hold_lease
 from recallfs.resolve.plan import Facts, Plan, make_plan
@@ -89,6 +92,8 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     ------
     InvalidInputError
         Kind ``unknown-entry``.
+    AccessError
+        The caller could not have read the file.
     ConflictError
         Dirty, or occupied by something else.
     NotRecallableError, SourceError, IntegrityError, RecomputeError
@@ -99,6 +104,7 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     state = settle(store, entry)
     if state is State.RESIDENT:
         return _result(store, entry, "resident", "", 0.0)
+    check_reader(store, entry)
     _refuse_unusable(stores, store, entry, state, wish)
     if store.url(path) in wish.chain:
         raise RecomputeError(
@@ -151,12 +157,15 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             except IntegrityError as error:
                 _keep_aside(store, entry, error)
                 answers[step.source] = error
+                _tell_fetch(store, entry, step.source, error)
                 continue
             except (NotRecallableError, SourceError, RecomputeError, AccessError) as error:
                 if grant.lost.is_set():
                     grant.check()
                 answers[step.source] = error
+                _tell_fetch(store, entry, step.source, error)
                 continue
+            _tell_fetch(store, entry, step.source)
             committed = commit_recalled(store, entry.id, fetched.path, digests, grant)
         seconds = time.monotonic() - start
         store.catalog.add_recall(
@@ -166,8 +175,36 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             seconds=seconds,
             level=Level.EXACT.value,
         )
+        log.event(
+            "recall",
+            store=store.name,
+            path=entry.path,
+            entry=entry.id,
+            source=step.source,
+            seconds=round(seconds, 3),
+            bytes=entry.size_bytes,
+        )
         return _result(store, committed, step.source, fetched.method, seconds)
-    raise _all_failed(store, entry, answers)
+    failure = _all_failed(store, entry, answers)
+    said = {"kind": failure.kind, "message": failure.message}
+    # A reader without write rights leaves no trace; the failure itself is what counts.
+    with contextlib.suppress(AccessError):
+        audit.note(store, "recall-failed", entry, user_name(), said)
+    raise failure
+
+
+def _tell_fetch(store: Store, entry: Entry, source: str, error: RecallError | None = None) -> None:
+    """Tell what a source answered."""
+    said = {} if error is None else {"kind": error.kind, "message": error.message}
+    log.event(
+        "fetch",
+        is_failure=error is not None,
+        store=store.name,
+        path=entry.path,
+        entry=entry.id,
+        source=source,
+        **said,
+    )
 
 
 def obtain_input(

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recallfs import log
 from recallfs.atomic import no_space, write_record
+from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import RecipeSettings
@@ -26,12 +28,13 @@ from recallfs.errors import (
     RecomputeError,
     SourceError,
 )
+from recallfs.ownership import metadata_of
 from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.skeleton.graft import graft
 from recallfs.skeleton.vault import load_skeleton
 from recallfs.sources.base import Fetched, Offer, Progress, Request, Source
-from recallfs.values import Derivation, Digests, Identity, now_utc
+from recallfs.values import Derivation, Digests, Identity, Metadata, now_utc
 
 _FULL_BYTES = 256 * 1024
 """A disk with less than this is taken to be why a recipe failed."""
@@ -161,6 +164,7 @@ def run_derivation(
     before = {name: Identity.from_stat(path.stat()) for name, path in inputs.items()}
     try:
         outcome = ProcessExecutor().execute(job, cancelled=cancelled)
+        log.event("recompute", store=store.name, recipe=derivation.recipe, seconds=outcome.seconds)
         _check_inputs(derivation, inputs, before)
     except RecomputeError as error:
         # Some libraries say that the disk is full, others crash on it.
@@ -171,7 +175,7 @@ def run_derivation(
             error.details["log_path"] = str(store.log_path(derivation.id))
         raise
     finally:
-        _keep_log(folder / LOG_NAME, store.log_path(derivation.id))
+        _keep_log(store, derivation, inputs, folder / LOG_NAME)
     return outputs, outcome
 
 
@@ -246,13 +250,30 @@ def _check_inputs(
             )
 
 
-def _keep_log(log: Path, kept: Path) -> None:
-    """Keep the end of a run's log; a log that cannot be kept does not make the run fail."""
+def _keep_log(store: Store, derivation: Derivation, inputs: Mapping[str, Path], log: Path) -> None:
+    """Keep the end of a run's log; a log that cannot be kept does not make the run fail.
+
+    A recipe may print what it reads: who may not read all inputs and outputs does not see it.
+    """
     with contextlib.suppress(OSError, SourceError):
+        concerned = [metadata_of(path) for path in inputs.values()]
+        for output in derivation.outputs:
+            concerned += _present_metadata(store, output.entry_id)
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             content = file.read()
-        write_record(kept, content)
+        write_record(store.log_path(derivation.id), content, concerned=concerned)
+
+
+def _present_metadata(store: Store, entry_id: str) -> list[Metadata]:
+    """Return who may read an output: as its file says if it is here, else as recorded."""
+    entry = store.catalog.entry(entry_id)
+    if entry is None:
+        return []  # it is being made for the first time
+    for place in (store.root / entry.path, store.aside_path(entry_id)):
+        with contextlib.suppress(OSError):
+            return [metadata_of(place)]
+    return [records.load(store, entry_id).entry.metadata]
 
 
 def output_name(derivation: Derivation, entry_id: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 
+from recallfs.atomic import is_regular, not_ours
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.errors import NotRecallableError
@@ -23,11 +26,24 @@ class TrashSource(Source):
         return Offer(self.name, "put back from the trash", 0.0)
 
     def fetch(self, request: Request) -> Fetched:
-        """Give the trashed inode a second name in scratch; the trash keeps its own until commit."""
+        """Give the trashed inode a second name in scratch; the trash keeps its own until commit.
+
+        Where the system allows that to its owner alone, the commit takes it out of the trash.
+        """
         staged = request.scratch / "data"
         trashed = request.store.trash_path(request.record.entry.id)
+        if os.path.lexists(trashed) and not is_regular(trashed):
+            raise not_ours(trashed)
         try:
             os.link(trashed, staged, follow_symlinks=False)
         except FileNotFoundError:
             raise NotRecallableError("the trash no longer has it.") from None
+        except OSError as error:
+            # Linux' fs.protected_hardlinks: no names for what one cannot write. Or another disk.
+            if error.errno not in (errno.EPERM, errno.EACCES, errno.EXDEV):
+                raise
+            if request.scratch.is_relative_to(request.store.control):
+                staged = trashed
+            else:
+                shutil.copyfile(trashed, staged, follow_symlinks=False)
         return Fetched(staged, None, "from the trash")

@@ -7,6 +7,7 @@ import dataclasses
 import click
 
 from recallfs.cli.batch import for_each, print_failures
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, console, print_json, print_table
 from recallfs.resolve.recall import Wish, recall
 from recallfs.resolve.selection import select
@@ -15,7 +16,7 @@ from recallfs.values import State, display_name, format_size
 
 
 @click.command(name="get")
-@click.argument("selection", nargs=-1, required=True)
+@click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
 @click.option("--source", help="Ask only this source, for example mirror:lab or recompute.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(selection: tuple[str, ...], source: str | None, as_json: bool) -> int:
