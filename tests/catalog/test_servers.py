@@ -363,3 +363,37 @@ def _shape(url: str) -> dict[str, object]:
         }
     database.close()
     return found
+
+
+@pytest.mark.services
+def test_a_password_may_stand_in_a_file(
+    server: Server, server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the password in the drivers' own files, the address needs none."""
+    url = sa.make_url(server_url).set(password=None)
+    if isinstance(server, PostgreSQL):
+        place = tmp_path / "pgpass"
+        password = PASSWORD.replace("\\", "\\\\").replace(":", "\\:")
+        place.write_text(f"127.0.0.1:{server.port}:*:*:{password}\n")
+        place.chmod(0o600)
+        monkeypatch.setenv("PGPASSFILE", str(place))
+    else:
+        place = tmp_path / "my.cnf"
+        place.write_text(f'[client]\npassword = "{PASSWORD}"\n')
+        url = url.update_query_dict({"read_default_file": str(place)})
+    catalog = Catalog(url.render_as_string(hide_password=False), STORE_ID)
+    catalog.prepare()
+    assert catalog.is_empty()
+    catalog.close()
+
+
+@pytest.mark.services
+def test_encryption_that_is_asked_for_is_insisted_on(server: Server, server_url: str) -> None:
+    """A server that cannot encrypt is refused when the address asks for it."""
+    options = {
+        PostgreSQL: {"sslmode": "require"},
+        MariaDB: {"ssl_check_hostname": "true"},
+    }[type(server)]
+    error = fails(sa.make_url(server_url).update_query_dict(options))
+    assert error.kind == "catalog-unavailable"
+    assert "SSL" in str(error)
