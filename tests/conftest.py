@@ -12,6 +12,14 @@ from typing import Any
 
 import pytest
 
+from database_servers import (  # noqa: F401 - fixtures
+    mariadb,
+    mariadb_url,
+    postgresql,
+    postgresql_url,
+    server,
+    server_url,
+)
 from processes import Finished, run_cli
 from recallfs.catalog.store import Store
 from recallfs.resolve.stores import Stores, stores_in_reach

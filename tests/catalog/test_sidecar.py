@@ -23,6 +23,7 @@ from recallfs.catalog.sidecar import (
     encode,
 )
 from recallfs.errors import CatalogError, IntegrityError, RecallError
+from recallfs.testing.records import MOMENT, plain_record, rich_record
 from recallfs.values import (
     Copy,
     Derivation,
@@ -35,7 +36,6 @@ from recallfs.values import (
     State,
     normalise_path,
 )
-from sample_records import MOMENT, plain_record, rich_record
 
 GOLDEN = Path(__file__).parent / "data" / "rsc1-1.rsc1"
 GOLDEN_ACL = GOLDEN.with_name("rsc1-2.rsc1")

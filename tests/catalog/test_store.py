@@ -14,7 +14,7 @@ from processes import start
 from recallfs.catalog.store import Store, create_store, find_root, open_store
 from recallfs.config import StoreSettings
 from recallfs.errors import InvalidInputError
-from sample_records import hex_id, plain_record
+from recallfs.testing.records import hex_id, plain_record
 
 
 @pytest.fixture

@@ -143,7 +143,9 @@ def rebuild_catalog(stores: Stores, name: str) -> RebuildReport:
     try:
         store = stores.by_name(name)
     except CatalogError as error:
-        if error.kind != "catalog-damaged" or not set_aside_catalog(stores.root_of(name)):
+        root = stores.root_of(name)
+        is_own_file = stores._settings_for(root).catalog is None
+        if error.kind != "catalog-damaged" or not is_own_file or not set_aside_catalog(root):
             raise
         store = stores.by_name(name)
     report = rebuild(store)

@@ -43,7 +43,10 @@ def command(folder: Path, name: str | None, vault: Path | None, as_json: bool) -
     # The name is claimed before the folder is changed: a name that is taken changes nothing.
     added = register_store(name, root)
     try:
-        store = create_store(root, name, vault=vault and vault.expanduser().resolve())
+        settings = load_config().store_settings(name)
+        store = create_store(
+            root, name, vault=vault and vault.expanduser().resolve(), settings=settings
+        )
     except BaseException:
         if added:
             unregister_store(name)
