@@ -326,6 +326,20 @@ class Catalog:
         """Say that the holder is alive; False if the lease was taken over."""
         return self._update_lease(key, fence, beat=schema.leases.c.beat + 1)
 
+    def beat_leases(self, fences: Mapping[str, int]) -> set[str]:
+        """Beat for several leases, by key, in one transaction; return those taken over."""
+        columns = schema.leases.c
+        with self._database.write() as connection:
+            return {
+                key
+                for key, fence in fences.items()
+                if not connection.execute(
+                    sa.update(schema.leases)
+                    .where(columns.key == key, columns.fence == fence, columns.holder.is_not(None))
+                    .values(beat=columns.beat + 1)
+                ).rowcount
+            }
+
     def free_lease(self, key: str, fence: int, failure: str | None = None) -> bool:
         """Give a lease back, with the reason if the work failed; False if it was taken over."""
         return self._update_lease(key, fence, holder=None, failure=failure)

@@ -129,6 +129,18 @@ def _start_time_without_proc(pid: int) -> str | None:
     return "?"
 
 
+def is_stopped(holder: Holder) -> bool:
+    """Tell whether a process of this computer was stopped, as by Ctrl-Z; False where not known."""
+    if holder.host != _host() or not _sees_processes():
+        return False
+    try:
+        status = Path(f"/proc/{holder.pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    fields = status.rpartition(")")[2].split()
+    return fields[0] in "Tt" and fields[19] == holder.started
+
+
 def user_name() -> str:
     """Return who is acting, for the audit trail: ``user@host``."""
     try:

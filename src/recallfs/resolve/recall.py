@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from recallfs.atomic import fault_point
 from recallfs.catalog import records
@@ -24,15 +25,21 @@ from recallfs.errors import (
     RecomputeError,
     SourceError,
 )
+from recallfs.resolve.budget import hold_slot
 from recallfs.resolve.commit import commit_recalled, keep_rejected
 from recallfs.resolve.lease import Grant, hold_lease
 from recallfs.resolve.plan import Facts, Plan, make_plan
 from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.stores import Stores
-from recallfs.sources.base import Progress, Request, Source
+from recallfs.sources.base import Fetched, Need, Progress, Request, Source
 from recallfs.sources.recompute import RecomputeSource
 from recallfs.sources.trash import TrashSource
 from recallfs.values import Entry, InputRef, Level, State
+
+_Result = TypeVar("_Result")
+
+_ATTEMPTS = 3
+"""How often work starts over because an input was released before it could be read."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +134,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
     plan, sources = _planned(stores, store, entry, settle(store, entry), wish.only)
     record = records.load(store, entry.id)
     answers: dict[str, RecallError] = {}
-
-    def obtain(reference: InputRef) -> Path:
-        chain = (*wish.chain, store.url(entry.path))
-        return obtain_input(stores, store, reference, replace(wish, only=None, chain=chain))
+    inner = replace(wish, only=None, chain=(*wish.chain, store.url(entry.path)))
 
     for step in plan.steps:
         if wish.announce is not None:
@@ -138,9 +142,9 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             wish.announce(f"{store.url(entry.path)} {plan.gone}: {step.what}{last}")
         with store.staging() as scratch:
             fault_point("stage.created")
-            request = Request(store, record, scratch, obtain, wish.progress, grant.lost)
+            request = Request(store, record, scratch, {}, wish.progress, grant.lost)
             try:
-                fetched = sources[step.source].fetch(request)
+                fetched = _fetch(stores, sources[step.source], request, inner)
                 digests = fetched.digests or digest_file(fetched.path)
                 if digests.sha256 not in record.accepted:
                     raise IntegrityError(
@@ -168,6 +172,73 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
         )
         return _result(store, committed, step.source, fetched.method, seconds)
     raise _all_failed(store, entry, answers)
+
+
+def _fetch(stores: Stores, source: Source, request: Request, wish: Wish) -> Fetched:
+    """Fetch from a source, with its inputs here and within the budgets of this computer."""
+    return with_inputs(
+        stores,
+        request.store,
+        source.inputs(request.record),
+        lambda inputs: source.fetch(replace(request, inputs=inputs)),
+        need=source.need(request.store, request.record),
+        scratch=request.scratch,
+        wish=wish,
+        cancelled=request.cancelled,
+    )
+
+
+def with_inputs(
+    stores: Stores,
+    store: Store,
+    references: Sequence[InputRef],
+    work: Callable[[Mapping[str, Path]], _Result],
+    *,
+    need: Need | None,
+    scratch: Path,
+    wish: Wish,
+    cancelled: threading.Event | None = None,
+) -> _Result:
+    """Do work that needs inputs and a slot: first all inputs, then the slot, then the work.
+
+    Parameters
+    ----------
+    work : callable
+        Called with the path of each input, while the slot is held; called again if an input was
+        released meanwhile. It must wait for nobody.
+    need : Need or None
+    scratch : Path
+        Folder that the work writes to.
+
+    Raises
+    ------
+    SourceError
+        If inputs were released again and again; also what `recallfs.resolve.budget.hold_slot`
+        raises.
+    RecallError
+        What recalling the inputs, or the work, raises.
+    """
+    for _ in range(_ATTEMPTS):
+        paths = {item.name: obtain_input(stores, store, item, wish) for item in references}
+        with hold_slot(stores.config, need, scratch, announce=wish.announce, cancelled=cancelled):
+            if not all(has_bytes(path) for path in paths.values()):
+                continue
+            try:
+                return work(paths)
+            except (RecallError, FileNotFoundError):
+                if not any(_was_released(store, path) for path in paths.values()):
+                    raise
+    raise SourceError(
+        f"inputs of the recipe were released {_ATTEMPTS} times while they were needed; pin them "
+        "(`recall pin`), then try again.",
+        details={"inputs": [store.url(item.path) for item in references]},
+    )
+
+
+def _was_released(store: Store, path: Path) -> bool:
+    relative = store.relative(path)
+    entry = store.catalog.entry_at(relative) if relative else None
+    return entry is not None and not has_bytes(path) and entry.state is State.RELEASED
 
 
 def obtain_input(

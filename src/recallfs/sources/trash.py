@@ -7,7 +7,7 @@ import os
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.errors import NotRecallableError
-from recallfs.sources.base import Fetched, Offer, Request, Source
+from recallfs.sources.base import Fetched, Need, Offer, Request, Source
 
 
 class TrashSource(Source):
@@ -21,6 +21,10 @@ class TrashSource(Source):
         if record.release is None or record.release.stage != "trashed":
             return None
         return Offer(self.name, "put back from the trash", 0.0)
+
+    def need(self, store: Store, record: Record) -> Need | None:
+        """Return None: nothing is copied."""
+        return None
 
     def fetch(self, request: Request) -> Fetched:
         """Give the trashed inode a second name in scratch; the trash keeps its own until commit."""
