@@ -42,6 +42,21 @@ def hold_many(log: str, place: str, seconds: float, count: int) -> None:
     in_threads(count, lambda _: hold_with(config, log, place, seconds))
 
 
+def become(user: int) -> None:
+    """Give up root's rights and be somebody else."""
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+
+def hold_many_as(user: int, log: str, place: str, seconds: float, count: int) -> None:
+    """Be another user, say so, and hold a slot in each of many threads."""
+    config = load_config()
+    become(user)
+    note(log, "asked")
+    in_threads(count, lambda _: hold_with(config, log, place, seconds))
+
+
 def hold_and_fork(log: str, place: str, child_file: str) -> None:
     """Hold a slot, fork a child that outlives this process, and wait to be killed."""
     with hold_slot(load_config(), Need("recompute", 0), Path(place)):

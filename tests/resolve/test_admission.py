@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recallfs.resolve.admission import PATIENCE_NS, Limits, Ticket, admit, in_order
+from recallfs.resolve.admission import PATIENCE_NS, Disk, Limits, Ticket, admit, in_order
 
 TWO = Limits(2, 2)
 
@@ -20,7 +20,7 @@ def ticket(number: int, *, user: int = 1, kind: str = "recompute", **values: obj
 
 
 def verdict(own: Ticket, *others: Ticket, limits: Limits = TWO, free: int = 0, floor: int = 0):  # type: ignore[no-untyped-def] # as `admit`
-    return admit(own, others, limits, free_bytes=free, floor_bytes=floor)
+    return admit(own, others, limits, Disk(1000, free, floor))
 
 
 def test_slots_are_taken_in_order_of_asking() -> None:
@@ -37,8 +37,16 @@ def test_user_with_fewest_running_goes_first() -> None:
     waiting = [ticket(n, user=1) for n in range(2, 20)]
     other = ticket(99, user=2)
     running = ticket(1, user=1, is_running=True)
-    assert in_order([*waiting, other], [running], "recompute", TWO)[0] is other
+    assert in_order([*waiting, other], [running], "recompute", TWO, {})[0] is other
     assert verdict(other, running, *waiting).may_start
+
+
+def test_users_take_turns_where_one_runs_at_a_time() -> None:
+    """With nothing running, the user whose last start is the longest ago comes first."""
+    early, late = ticket(1, user=1), ticket(2, user=2)
+    disk = Disk(1, 1, 0)
+    assert admit(late, [early], Limits(1, 1), disk, {1: 50, 2: 10}).may_start
+    assert not admit(early, [late], Limits(1, 1), disk, {1: 50, 2: 10}).may_start
 
 
 def test_limit_per_user_leaves_slots_to_others() -> None:
@@ -73,6 +81,7 @@ def test_hopeless_is_told_at_once_and_space_that_may_come_is_waited_for() -> Non
     assert verdict(own, elsewhere, free=40).is_hopeless
     assert verdict(own, elsewhere, free=50).may_start
     assert verdict(own, elsewhere, free=50, floor=1).is_hopeless
+    assert admit(own, [writer], TWO, Disk(60, 60, 20)).is_hopeless
 
 
 def test_small_files_do_not_starve_a_large_one() -> None:
@@ -119,6 +128,7 @@ def test_no_crowd_exceeds_a_limit_or_gets_stuck(
     crowd, limits, disk, floor = drawn
     tickets = {item.name: item for item in crowd}
     started: list[str] = []
+    served: dict[int, int] = {}
     for _ in range(20 * len(crowd)):
         if not tickets:
             break
@@ -130,12 +140,13 @@ def test_no_crowd_exceeds_a_limit_or_gets_stuck(
             if own.is_running:
                 continue
             others = [item for item in tickets.values() if item.name != name]
-            said = admit(own, others, limits, free_bytes=disk, floor_bytes=floor)
+            said = admit(own, others, limits, Disk(disk, disk, floor), served)
             assert not said.is_hopeless
             tickets[name] = replace(own, is_running=said.may_start, lacks_space=said.lacks_space)
             progressed = progressed or said.may_start or said.lacks_space != own.lacks_space
             if said.may_start:
                 started.append(name)
+                served[own.user] = len(started)
             running = [item for item in tickets.values() if item.is_running]
             for kind in ("recompute", "fetch"):
                 users = [item.user for item in running if item.kind == kind]

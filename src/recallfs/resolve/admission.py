@@ -81,8 +81,28 @@ class Verdict:
     is_hopeless: bool = False
 
 
+@dataclass(frozen=True)
+class Disk:
+    """The disk that will be written to.
+
+    Parameters
+    ----------
+    total_bytes, free_bytes : int
+    floor_bytes : int
+        How much is to stay free.
+    """
+
+    total_bytes: int
+    free_bytes: int
+    floor_bytes: int
+
+
 def admit(
-    own: Ticket, others: Sequence[Ticket], limits: Limits, *, free_bytes: int, floor_bytes: int
+    own: Ticket,
+    others: Sequence[Ticket],
+    limits: Limits,
+    disk: Disk,
+    served: Mapping[int, int] = {},
 ) -> Verdict:
     """Decide whether a piece of work may start now.
 
@@ -94,8 +114,11 @@ def admit(
         Of all others on this computer that are alive.
     limits : Limits
         Of the kind of `own`.
-    free_bytes, floor_bytes : int
-        Free space of its disk, and how much of that is to stay free.
+    disk : Disk
+        Its disk.
+    served : Mapping of int to int
+        When each user's work last started; of two with equally many running, the one that has
+        waited for longer comes first.
 
     Notes
     -----
@@ -105,16 +128,17 @@ def admit(
     Examples
     --------
     >>> own = Ticket(user=1, kind="fetch", size_bytes=5, device=1, number=1, seen=1)
-    >>> admit(own, [], Limits(1, 1), free_bytes=10, floor_bytes=5).may_start
+    >>> admit(own, [], Limits(1, 1), Disk(100, 10, 5)).may_start
     True
     """
     running = [ticket for ticket in others if ticket.is_running]
     waiting = [t for t in others if not t.is_running and own.seen - t.seen < PATIENCE_NS]
     reserved = sum(ticket.size_bytes for ticket in running if ticket.device == own.device)
-    if free_bytes + reserved - own.size_bytes < floor_bytes:
+    most_free = min(disk.free_bytes + reserved, disk.total_bytes)
+    if most_free - own.size_bytes < disk.floor_bytes:
         return Verdict(False, lacks_space=True, is_hopeless=True)
 
-    queue = in_order([own, *waiting], running, own.kind, limits)
+    queue = in_order([own, *waiting], running, own.kind, limits, served)
     ahead = queue[: queue.index(own)] if own in queue else None
     earlier = [ticket for ticket in waiting if ticket.number < own.number]
     before = sum(t.kind == own.kind for t in earlier) if ahead is None else len(ahead)
@@ -125,17 +149,21 @@ def admit(
     # But not its space, else small files would keep a large one waiting for ever. Space goes by
     # age alone: with an order for each kind, two could each wait for the other.
     promised = sum(ticket.size_bytes for ticket in earlier if ticket.device == own.device)
-    has_space = free_bytes - reserved - promised - own.size_bytes >= floor_bytes
+    has_space = disk.free_bytes - reserved - promised - own.size_bytes >= disk.floor_bytes
     return Verdict(has_slot and has_space, before, lacks_space=has_slot and not has_space)
 
 
 def in_order(
-    waiting: Sequence[Ticket], running: Sequence[Ticket], kind: str, limits: Limits
+    waiting: Sequence[Ticket],
+    running: Sequence[Ticket],
+    kind: str,
+    limits: Limits,
+    served: Mapping[int, int],
 ) -> list[Ticket]:
     """Return the waiting pieces of work of a kind in the order in which they may start.
 
-    The user with the fewest running comes first, then who asked first. Whoever is at their user's
-    limit is left out.
+    The user with the fewest running comes first, then the one whose last start is the longest ago,
+    then who asked first. Whoever is at their user's limit is left out.
     """
     counts = Counter(ticket.user for ticket in running if ticket.kind == kind)
     queues: Mapping[int, list[Ticket]] = {ticket.user: [] for ticket in waiting}
@@ -145,7 +173,7 @@ def in_order(
     ordered: list[Ticket] = []
     while True:
         heads = [
-            (counts[user], queue[0].number, queue[0].name, user)
+            (counts[user], served.get(user, 0), queue[0].number, queue[0].name, user)
             for user, queue in queues.items()
             if queue and counts[user] < limits.running_per_user
         ]

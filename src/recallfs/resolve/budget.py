@@ -38,7 +38,7 @@ from recallfs.atomic import is_full, no_space
 from recallfs.catalog.holder import Holder, is_stopped
 from recallfs.config import Config, RecallSettings
 from recallfs.errors import InvalidInputError, RecallError, SourceError
-from recallfs.resolve.admission import Limits, Ticket, Verdict, admit
+from recallfs.resolve.admission import Disk, Limits, Ticket, Verdict, admit
 from recallfs.sources.base import Need
 from recallfs.values import format_size
 
@@ -61,6 +61,7 @@ _TICK_NS = 50_000_000
 
 _PREFIX = "ticket-"
 _LOCK_PREFIX = "lock-"
+_USER_PREFIX = "user-"
 _LOCK_POLL_S = 0.002
 _LOCK_PATIENCE_S = 2.0
 _log = logging.getLogger("recallfs")
@@ -291,33 +292,34 @@ class _Held:
         if stamp == self.folder_stamp and time.monotonic() - self.looked < LOOK_S:
             return self.verdict
         self.ticket = replace(self.ticket, seen=time.monotonic_ns())
-        disk = shutil.disk_usage(self.waiter.place)
-        floor = self.waiter.settings.keep_free.on(disk.total)
+        usage = shutil.disk_usage(self.waiter.place)
+        floor = self.waiter.settings.keep_free.on(usage.total)
+        disk = Disk(usage.total, usage.free, floor)
         with _locked(self.waiter.folder) as folder:
             # Before the look: what changes after this is looked at again.
             self.folder_stamp, self.looked = _stamp(self.waiter.folder), time.monotonic()
             if abs(time.time_ns() - self.folder_stamp[0]) < _TICK_NS:
                 self.folder_stamp = (0, 0)  # another change might not show
             others = _others(folder, self.ticket.name)
-            self.verdict = admit(
-                self.ticket, others, self.waiter.limits, free_bytes=disk.free, floor_bytes=floor
-            )
+            self.verdict = admit(self.ticket, others, self.waiter.limits, disk, _served(folder))
             self.ticket = replace(
                 self.ticket,
                 is_running=self.verdict.may_start,
                 lacks_space=self.verdict.lacks_space,
             )
             self.write()
+            if self.verdict.may_start:
+                _note_served(folder)
         if self.verdict.is_hopeless:
             raise SourceError(
                 f"not enough space on the disk at {self.waiter.place}: "
-                f"{format_size(self.ticket.size_bytes)} are needed, {format_size(disk.free)} are "
+                f"{format_size(self.ticket.size_bytes)} are needed, {format_size(usage.free)} are "
                 f"free, of which {format_size(floor)} are to stay free (recall.keep_free); "
                 "free some space and try again.",
                 kind="no-space",
                 details={
                     "needed_bytes": self.ticket.size_bytes,
-                    "free_bytes": disk.free,
+                    "free_bytes": usage.free,
                     "keep_free_bytes": floor,
                     "folder": str(self.waiter.place),
                 },
@@ -406,6 +408,37 @@ def _parse_ticket(content: bytes, name: str, owner: int) -> Ticket | None:
         # may have written stays reserved.
         return replace(ticket, kind="stopped")
     return ticket
+
+
+def _served(folder: int) -> dict[int, int]:
+    """Read when work of each user last started, since this computer did."""
+    served = {}
+    for name in os.listdir(folder):
+        user = name.removeprefix(_USER_PREFIX)
+        if name.startswith(_USER_PREFIX) and user.isdecimal():
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            with contextlib.suppress(OSError, ValueError):
+                descriptor = os.open(name, flags, dir_fd=folder)
+                try:
+                    is_theirs = os.fstat(descriptor).st_uid == int(user)
+                    host, _, moment = os.read(descriptor, 512).decode().rpartition(" ")
+                finally:
+                    os.close(descriptor)
+                if is_theirs and host == Holder.current().host:
+                    served[int(user)] = int(moment)
+    return served
+
+
+def _note_served(folder: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    # Without it, turns between users are less even.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(f"{_USER_PREFIX}{os.geteuid()}", flags, 0o644, dir_fd=folder)
+        try:
+            os.fchmod(descriptor, 0o644)
+            os.write(descriptor, f"{Holder.current().host} {time.monotonic_ns()}".encode())
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
