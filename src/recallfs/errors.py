@@ -67,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
     "catalog-locked": Kind(81, "the catalog is busy"),
     "schema-version": Kind(82, "the catalog was written by a newer recallfs"),
     "lease-lost": Kind(83, "another process took this recall over"),
+    "catalog-unavailable": Kind(84, "the catalog's server does not answer"),
 }
 
 

@@ -19,6 +19,9 @@ from recallfs.errors import InvalidInputError
 BLOCK_BYTES = 4 * 1024 * 1024
 """Length of the blocks that the ``b3b1`` digests cover, in bytes."""
 
+PATH_BYTES = 2600
+"""Longest path inside a store, in bytes; what the index of every catalog's database can hold."""
+
 CONTROL_FOLDER = ".recall"
 """Folder of a store that holds what recallfs itself writes; never part of the managed tree."""
 
@@ -251,7 +254,7 @@ def normalise_path(path: str) -> str:
     ------
     InvalidInputError
         Kind ``invalid-path`` for ``..``, a NUL character, a component above 255 bytes, a name
-        that is not UTF-8, or a path into the control folder.
+        that is not UTF-8, more than `PATH_BYTES` in all, or a path into the control folder.
     """
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -276,7 +279,14 @@ def normalise_path(path: str) -> str:
             raise InvalidInputError(
                 f"{path!r} has a name that no file can have.", kind="invalid-path"
             )
-    return "/".join(parts)
+    joined = "/".join(parts)
+    if len(joined.encode("utf-8")) > PATH_BYTES:
+        raise InvalidInputError(
+            f"{path[:60]!r}… has {len(joined.encode('utf-8'))} bytes; paths in a store have at "
+            f"most {PATH_BYTES}.",
+            kind="invalid-path",
+        )
+    return joined
 
 
 def parent_of(path: str) -> str:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from recallfs.catalog import schema
 from recallfs.catalog.database import Catalog, Intent
 from recallfs.catalog.sidecar import Record
+from recallfs.errors import ConflictError
 from recallfs.values import Copy, Entry, Identity, State, after, now_utc
 from sample_records import MOMENT, STORE_ID, hex_id, plain_record, rich_record
 
@@ -37,7 +38,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 
 def rows(catalog: Catalog, table: sa.Table) -> list[tuple[object, ...]]:
     """Return all rows of a table, sorted."""
-    with catalog._database.read() as connection:
+    with catalog._database.engine.connect() as connection:
         return sorted(tuple(row) for row in connection.execute(sa.select(table)))
 
 
@@ -80,8 +81,7 @@ def test_listings_agree_with_a_naive_model(catalog: Catalog) -> None:
     @settings(deadline=None, max_examples=50)
     @given(_PATHS)
     def check(paths: set[str]) -> None:
-        catalog.clear()
-        catalog.put([plain_record(path) for path in paths])
+        catalog.replace_all(lambda: map(plain_record, paths), {})
         check_against_model(catalog, paths, folders_of(paths))
 
     check()
@@ -164,11 +164,19 @@ def test_a_put_that_fails_changes_nothing(catalog: Catalog) -> None:
     assert rows(catalog, schema.entries) == []
 
 
-def test_a_path_follows_the_newest_record(catalog: Catalog) -> None:
-    """A new entry at a path takes it over; the earlier one stands nowhere, but is remembered."""
+def test_a_path_is_taken_over_only_on_purpose(catalog: Catalog) -> None:
+    """A new entry takes a path from the one it replaces, which is remembered, and from no other."""
     first, second = plain_record("a"), plain_record("a", name="second")
     catalog.put([first])
-    catalog.put([second])
+    for wrong in (
+        [second],
+        [plain_record("b"), second],
+        [plain_record("c"), plain_record("c", name="d")],
+    ):
+        with pytest.raises(ConflictError):
+            catalog.put(wrong)
+        assert [entry.id for entry in catalog.entries_below("")] == [first.entry.id]
+    catalog.put([second], replacing=[first.entry.id])
     found = catalog.entry_at("a")
     assert found is not None
     assert found.id == second.entry.id
@@ -236,7 +244,7 @@ def test_stores_share_a_database(tmp_path: Path) -> None:
             assert catalog.children("") == ([], ["a"])
             assert catalog.totals() == {"resident": (1, 3)}
         assert one.intents() == []
-        one.clear()
+        one.replace_all(list, {})
         assert one.entry_at("a/b") is None
         assert two.entry_at("a/b") is not None
         assert len(two.intents()) == 1
@@ -377,18 +385,21 @@ def test_threads_get_one_lease(catalog: Catalog) -> None:
 def test_a_reader_is_not_stopped_by_a_writer(catalog: Catalog) -> None:
     """While a write is under way, reads are answered from before it."""
     catalog.put([plain_record("a")])
-    with catalog._database.write() as connection:
+    found: list[Entry | None] = []
+
+    def change(connection: sa.Connection) -> None:
         connection.execute(sa.delete(schema.paths))
-        found: list[Entry | None] = []
         thread = threading.Thread(target=lambda: found.append(catalog.entry_at("a")))
         thread.start()
         thread.join(20)
-        assert found == [plain_record("a").entry]
+
+    catalog._database.transact(change)
+    assert found == [plain_record("a").entry]
     assert catalog.entry_at("a") is None
 
 
 def test_a_listing_may_be_changed_under_way(catalog: Catalog) -> None:
-    """Entries may be put while a listing is read; the listing is of one moment."""
+    """Entries may be put while a listing is read, which holds up nobody."""
     catalog.put([plain_record(f"{i:04}") for i in range(600)])
     listed: list[str] = []
     for entry in catalog.entries_below(""):

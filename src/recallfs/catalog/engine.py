@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DatabaseError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from recallfs.catalog import schema
 from recallfs.errors import (
     AccessError,
     CatalogError,
+    InvalidInputError,
     LockedError,
     RecallError,
     SchemaVersionError,
     SourceError,
 )
+from recallfs.mounts import is_network
 
 _BUSY_TIMEOUT_MS = 30_000
+_ATTEMPTS = 6
+_SERVER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "postgresql": {
+        "connect_timeout": 10,
+        "options": f"-c lock_timeout={_BUSY_TIMEOUT_MS} -c statement_timeout=300000",
+        "tcp_user_timeout": 30_000,
+    },
+    "mysql": {"connect_timeout": 10, "read_timeout": 300, "write_timeout": 60},
+}
+_EXTRAS = {"postgresql": "postgresql", "mysql": "mariadb", "mariadb": "mariadb"}
+
+_Result = TypeVar("_Result")
 
 
 class Database:
@@ -31,7 +56,8 @@ class Database:
     Parameters
     ----------
     url : str or Path
-        SQLAlchemy URL, or the file of an SQLite database.
+        SQLAlchemy URL (``sqlite``, ``postgresql+psycopg``, ``mariadb+pymysql``), or the file of an
+        SQLite database.
 
     Notes
     -----
@@ -40,8 +66,10 @@ class Database:
 
     def __init__(self, url: str | Path) -> None:
         # A path is not pasted into a URL: there '?', '#' and '%' mean something.
-        is_file = isinstance(url, Path)
-        self.url = sa.URL.create("sqlite", database=str(url)) if is_file else sa.make_url(str(url))
+        self.url = (
+            sa.URL.create("sqlite", database=str(url)) if isinstance(url, Path) else _parsed(url)
+        )
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine: sa.Engine | None = None
         self._pid = 0
 
@@ -52,7 +80,7 @@ class Database:
             if self._engine is not None:
                 # After a fork the parent's connections are the parent's.
                 self._engine.dispose(close=False)
-            self._engine = _make_engine(self.url)
+            self._engine = self._make_engine()
             self._pid = os.getpid()
         return self._engine
 
@@ -61,6 +89,11 @@ class Database:
         if self._engine is not None and self._pid == os.getpid():
             self._engine.dispose()
         self._engine = None
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this is an SQLite file that the caller may read and not write."""
+        return isinstance(self.engine.pool, sa.pool.NullPool)
 
     def migrate(self) -> None:
         """Bring the schema to the newest version, making it if need be.
@@ -78,10 +111,13 @@ class Database:
         folder = str(Path(__file__).parent / "migrations")
         settings.set_main_option("script_location", folder.replace("%", "%%"))
         settings.set_main_option("path_separator", "os")
+
+        def upgrade(connection: sa.Connection) -> None:
+            settings.attributes["connection"] = connection
+            command.upgrade(settings, "head")
+
         try:
-            with self.write() as connection:
-                settings.attributes["connection"] = connection
-                command.upgrade(settings, "head")
+            self.transact(upgrade)
         except CommandError as error:
             raise SchemaVersionError(
                 f"the catalog at {self._shown_url()} was written by a newer recallfs ({error}); "
@@ -91,94 +127,275 @@ class Database:
 
     def check_version(self) -> None:
         """Upgrade an older schema; refuse a newer one. Costs one query when all is well."""
+        asked = sa.text("SELECT version_num FROM schema_version")
         try:
-            with self.read() as connection:
-                found = connection.execute(sa.text("SELECT version_num FROM schema_version"))
-                version = found.scalar()
+            version = self.query(lambda connection: connection.execute(asked).scalar())
         except CatalogError as error:
             # No such table: SQLite calls that an operational error, servers a programming error.
             missing = isinstance(error.__cause__, (OperationalError, ProgrammingError))
-            if not missing or isinstance(error, LockedError):
+            if not missing or isinstance(error, LockedError) or self.is_read_only:
                 raise
             version = None
         if version != schema.REVISION:
             self.migrate()
 
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """Open a connection for queries."""
-        with self._mapped_errors(), self.engine.connect() as connection:
-            yield connection
+    def query(self, ask: Callable[[sa.Connection], _Result]) -> _Result:
+        """Ask something; asked again if the connection was lost or the file changed under us.
 
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """Open a transaction that may write; committed at the end, rolled back on an error."""
-        with self._mapped_errors(), self.engine.connect() as connection:
-            writing = connection.execution_options(recallfs_write=True)
-            with writing.begin():
-                yield writing
+        Parameters
+        ----------
+        ask : callable
+            Gets a connection that writes nothing, perhaps more than once.
+        """
 
-    @contextmanager
-    def _mapped_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except RecallError:
-            raise
-        except OperationalError as error:
+        def attempt() -> _Result:
+            before = self._stamp()
+            with self.engine.connect() as connection:
+                answer = ask(connection)
+            if before is not None and before != self._stamp():
+                raise OperationalError("", None, sqlite3.OperationalError("changed meanwhile"))
+            return answer
+
+        return self._tried(attempt)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """Return what shows whether a file that is read as a constant one has changed."""
+        if not self.is_read_only or _way_to_read(self._file) != _ALONE:
+            return None
+        status = self._file.stat()
+        return status.st_mtime_ns, status.st_size
+
+    @property
+    def _file(self) -> Path:
+        return Path(str(self.url.database))
+
+    def transact(
+        self, change: Callable[[sa.Connection], _Result], *, store_id: str | None = None
+    ) -> _Result:
+        """Make a change as one transaction: all of it is done, or nothing.
+
+        Parameters
+        ----------
+        change : callable
+            Gets a connection, perhaps more than once: when the database takes two transactions
+            that wait for each other apart, or a connection is lost, it is called again.
+        store_id : str, optional
+            One transaction at a time changes this store's rows. (In SQLite, one at a time changes
+            anything.)
+        """
+
+        def attempt() -> _Result:
+            with self.engine.connect() as connection:
+                writing = connection.execution_options(recallfs_write=True)
+                with writing.begin():
+                    if store_id is not None and not self.is_sqlite:
+                        _lock_store(writing, store_id)
+                    return change(writing)
+
+        if self.is_read_only:
+            raise AccessError(f"the catalog at {self._shown_url()} cannot be written by you.")
+        return self._tried(attempt)
+
+    def _tried(self, attempt: Callable[[], _Result]) -> _Result:
+        for number in range(_ATTEMPTS):
+            try:
+                return attempt()
+            except RecallError:
+                raise
+            except SQLAlchemyError as error:
+                if number + 1 == _ATTEMPTS or not self._is_passing(error):
+                    self._raise(error)
+                time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311 - no secret
+        raise AssertionError("unreachable")
+
+    def _is_passing(self, error: SQLAlchemyError) -> bool:
+        """Tell whether the same might succeed when it is tried again at once."""
+        if not isinstance(error, DBAPIError):
+            return False
+        if self.is_sqlite:
+            # Seen by readers without write rights in the moment in which a writer opens the file.
             text = str(error.orig).lower()
-            if "locked" in text or "busy" in text:
+            return self.is_read_only and "malformed" not in text and "not a database" not in text
+        code = getattr(error.orig, "sqlstate", None) or (error.orig and error.orig.args[:1])
+        return error.connection_invalidated or code in ("40P01", "40001", (1213,), (1020,))
+
+    def _raise(self, error: SQLAlchemyError) -> NoReturn:
+        """Raise what an error of the database means for us."""
+        where = f"the catalog at {self._shown_url()}"
+        text = str(getattr(error, "orig", "")).lower()
+        if isinstance(error, (OperationalError, InterfaceError)):
+            if "locked" in text or "busy" in text or "lock wait timeout" in text:
                 raise LockedError(
-                    f"the catalog at {self._shown_url()} stayed busy for "
-                    f"{_BUSY_TIMEOUT_MS // 1000} s; try again."
+                    f"{where} stayed busy for {_BUSY_TIMEOUT_MS // 1000} s; try again."
                 ) from error
             if "disk is full" in text:
                 raise SourceError(
-                    f"no space left for the catalog at {self._shown_url()}; nothing was changed "
-                    "in it. Free some space and try again.",
+                    f"no space left for {where}; nothing was changed in it. Free some space and "
+                    "try again.",
                     kind="no-space",
                 ) from error
             if "readonly" in text or "read-only" in text:
-                raise AccessError(
-                    f"the catalog at {self._shown_url()} cannot be written by you."
+                raise AccessError(f"{where} cannot be written by you.") from error
+            if not self.is_sqlite and error.connection_invalidated:
+                raise CatalogError(
+                    f"{where} does not answer; try again when it does.", kind="catalog-unavailable"
                 ) from error
+            raise CatalogError(f"{where} cannot be used: {error.orig}.") from error
+        if isinstance(error, ProgrammingError) and not self.is_sqlite:
+            raise CatalogError(f"{where} cannot be used: {error.orig}.") from error
+        if isinstance(error, DatabaseError):
             raise CatalogError(
-                f"the catalog at {self._shown_url()} cannot be used: {error.orig}."
-            ) from error
-        except DatabaseError as error:
-            raise CatalogError(
-                f"the catalog at {self._shown_url()} is damaged ({error.orig}); "
+                f"{where} is damaged ({error.orig}); "
                 "move it away, then `recall catalog rebuild` makes it again from the sidecars.",
             ) from error
-        except SQLAlchemyError as error:
-            raise CatalogError(f"the catalog at {self._shown_url()} failed: {error}.") from error
+        raise CatalogError(f"{where} failed: {error}.") from error
 
     def _shown_url(self) -> str:
-        if self.url.get_backend_name() == "sqlite" and self.url.database:
+        if self.is_sqlite and self.url.database:
             return self.url.database
         return self.url.render_as_string(hide_password=True)
 
+    def _make_engine(self) -> sa.Engine:
+        if not self.is_sqlite:
+            return self._make_server_engine()
+        if self.url.database and _belongs_to_others(self._file):
+            return _make_read_only_engine(self._file)
+        engine = sa.create_engine(
+            self.url,
+            max_overflow=-1,
+            connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+        )
+        # A write-ahead log lives in memory that hosts would have to share.
+        is_far = bool(self.url.database) and is_network(self._file.parent)
+        journal = "DELETE" if is_far else "WAL"
 
-def _make_engine(url: sa.URL) -> sa.Engine:
-    if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True)
-    engine = sa.create_engine(
-        url,
-        max_overflow=-1,
-        connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+        @event.listens_for(engine, "connect")
+        def on_connect(connection: Any, _record: Any) -> None:
+            # We begin transactions ourselves: the driver's own way cannot begin an immediate one.
+            connection.isolation_level = None
+            for pragma in (f"journal_mode={journal}", "synchronous=FULL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def on_begin(connection: sa.Connection) -> None:
+            # A write that began as a read cannot wait for another writer: it fails at once. A read
+            # needs no transaction: each query sees one state of the database by itself.
+            if connection.get_execution_options().get("recallfs_write", False):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        return engine
+
+    def _make_server_engine(self) -> sa.Engine:
+        options = _SERVER_OPTIONS[_server(self.url)]
+        try:
+            return sa.create_engine(
+                self.url,
+                pool_pre_ping=True,
+                isolation_level="READ COMMITTED",
+                connect_args={k: v for k, v in options.items() if k not in self.url.query},
+            )
+        except ImportError as error:
+            extra = _EXTRAS[self.url.get_backend_name()]
+            raise InvalidInputError(
+                f"the catalog at {self._shown_url()} needs the package {error.name!r}; "
+                f"`pip install recallfs[{extra}]` brings it.",
+                kind="invalid-config",
+            ) from error
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert the rows whose primary keys are not there yet; those that are stay as they are."""
+    dialect = connection.dialect.name
+    if not rows:
+        return
+    statement: sa.Insert
+    if dialect == "sqlite":
+        statement = sqlite.insert(table).on_conflict_do_nothing()
+    elif dialect == "postgresql":
+        statement = postgresql.insert(table).on_conflict_do_nothing()
+    else:
+        key = next(iter(table.primary_key.columns)).name
+        # Unlike INSERT IGNORE, this lets nothing else that is wrong with a row pass.
+        statement = mysql.insert(table).on_duplicate_key_update({key: table.c[key]})
+    connection.execute(statement, rows)
+
+
+def _lock_store(connection: sa.Connection, store_id: str) -> None:
+    columns = schema.stores.c
+    lock = (
+        sa.update(schema.stores)
+        .where(columns.id == store_id)
+        .values(writes=schema.stores.c.writes + 1)
     )
+    if not connection.execute(lock).rowcount:
+        insert_new(connection, schema.stores, [{"id": store_id, "writes": 0}])
+        connection.execute(lock)
 
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, _record: Any) -> None:
-        # We begin transactions ourselves: the driver's own way cannot begin an immediate one.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: sa.Connection) -> None:
-        # A write that began as a read cannot wait for another writer: it fails at once. A read
-        # needs no transaction: each query sees one state of the database by itself.
-        if connection.get_execution_options().get("recallfs_write", False):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _belongs_to_others(file: Path) -> bool:
+    return file.exists() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
 
-    return engine
+
+_WITH_OTHERS, _ALONE = "mode=ro", "mode=ro&immutable=1"
+
+
+def _way_to_read(file: Path) -> str:
+    """Tell how SQLite is to open a file that the caller may not write."""
+    with file.open("rb") as opened:
+        header = opened.read(20)
+    has_log = header[18:19] == b"\x02"
+    # In a file with a log nothing else says that somebody has it open.
+    is_alone = has_log and not file.with_name(f"{file.name}-wal").exists()
+    return _ALONE if is_alone else _WITH_OTHERS
+
+
+def _make_read_only_engine(file: Path) -> sa.Engine:
+    """Open a file that belongs to others, at each query anew.
+
+    Notes
+    -----
+    While somebody has it open for writing there is a log, and SQLite reads both; else it reads the
+    file alone, as one that cannot change. Somebody may begin to write right then, which
+    `Database.query` looks for.
+
+    References
+    ----------
+    https://www.sqlite.org/wal.html#readonly
+    """
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"file:{quote(str(file))}?{_way_to_read(file)}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_MS / 1000,
+            check_same_thread=False,
+            isolation_level=None,
+        )
+
+    return sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.NullPool)
+
+
+def _parsed(url: str) -> sa.URL:
+    try:
+        parsed = sa.make_url(url)
+    except SQLAlchemyError as error:
+        raise InvalidInputError(
+            "the store's catalog is not a database URL such as "
+            "postgresql+psycopg://user@host/name.",
+            kind="invalid-config",
+        ) from error
+    usual = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+    if parsed.drivername in (*usual, "mariadb"):
+        parsed = parsed.set(drivername=usual.get(parsed.drivername, "mysql+pymysql"))
+    if parsed.get_backend_name() == "mariadb":
+        parsed = parsed.set(drivername=parsed.drivername.replace("mariadb", "mysql", 1))
+    if parsed.get_backend_name() not in ("sqlite", "postgresql", "mysql"):
+        raise InvalidInputError(
+            f"catalogs are kept in SQLite, PostgreSQL or MariaDB, not in {parsed.drivername!r}.",
+            kind="invalid-config",
+        )
+    return parsed
+
+
+def _server(url: sa.URL) -> str:
+    return url.get_backend_name()

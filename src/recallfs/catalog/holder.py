@@ -73,6 +73,12 @@ class Holder:
             return False
         return _start_time(self.pid) != self.started
 
+    def is_known_stopped(self) -> bool:
+        """Tell whether the process stands still (SIGSTOP, a debugger) on this host."""
+        if self.host != _host() or not _sees_processes():
+            return False
+        return _start_time(self.pid) == self.started and _status(self.pid)[0] in ("T", "t")
+
 
 def _short(text: str) -> str:
     return blake3(text.encode()).hexdigest()[:12]
@@ -106,15 +112,20 @@ def _sees_processes() -> bool:
 
 def _start_time(pid: int) -> str | None:
     """Start time of a process in clock ticks since boot; None if there is no such process."""
-    name = "self" if pid == os.getpid() else pid
     try:
-        status = Path(f"/proc/{name}/stat").read_text(encoding="ascii", errors="replace")
+        fields = _status(pid)
     except OSError:
         return _start_time_without_proc(pid)
-    # The command name, in parentheses, may itself hold spaces and parentheses.
-    fields = status.rpartition(")")[2].split()
     # A zombie holds nothing any more.
     return None if fields[0] == "Z" else fields[19]
+
+
+def _status(pid: int) -> list[str]:
+    """Return what /proc says of a process, from its state on; OSError if it says nothing."""
+    name = "self" if pid == os.getpid() else pid
+    status = Path(f"/proc/{name}/stat").read_text(encoding="ascii", errors="replace")
+    # The command name, in parentheses, may itself hold spaces and parentheses.
+    return status.rpartition(")")[2].split()
 
 
 def _start_time_without_proc(pid: int) -> str | None:
@@ -127,18 +138,6 @@ def _start_time_without_proc(pid: int) -> str | None:
     except PermissionError:
         pass
     return "?"
-
-
-def is_stopped(holder: Holder) -> bool:
-    """Tell whether a process of this computer was stopped, as by Ctrl-Z; False where not known."""
-    if holder.host != _host() or not _sees_processes():
-        return False
-    try:
-        status = Path(f"/proc/{holder.pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    fields = status.rpartition(")")[2].split()
-    return fields[0] in "Tt" and fields[19] == holder.started
 
 
 def user_name() -> str:

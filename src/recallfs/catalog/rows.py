@@ -74,6 +74,11 @@ def rows_of(store_id: str, records: Sequence[Record]) -> dict[str, list[Row]]:
                 parent=parent_of(entry.path),
                 entry_id=entry.id,
                 state=entry.state.value,
+                size_bytes=entry.size_bytes,
+                mtime_ns=entry.metadata.mtime_ns,
+                recipe=record.derivations[-1].recipe if record.derivations else None,
+                proved_until=_proved_until(record),
+                is_pinned=record.is_pinned,
                 **identity_values(entry.identity),
             )
         )
@@ -104,6 +109,11 @@ def rows_of(store_id: str, records: Sequence[Record]) -> dict[str, list[Row]]:
         for derivation in record.derivations:
             _add_derivation(rows, derivation)
     return rows
+
+
+def _proved_until(record: Record) -> str | None:
+    revoked = {item.proof_id for item in record.revocations}
+    return max((p.valid_until for p in record.proofs if p.id not in revoked), default=None)
 
 
 def _add_derivation(rows: dict[str, list[Row]], derivation: Derivation) -> None:

@@ -3,6 +3,8 @@
 Entries, incarnations, copies, derivations, proofs, revocations and pins are append-only; `paths`
 says which entry stands at a path now and what was last seen there; what readers cause (recalls,
 accesses) is kept apart, and so is work in hand (intents, trash, leases).
+
+`paths` repeats what selections and totals ask for, so that one index answers them without a join.
 """
 
 from __future__ import annotations
@@ -11,17 +13,19 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
+    Double,
     ForeignKey,
     Index,
     Integer,
     MetaData,
     String,
     Table,
-    Text,
+    false,
 )
 
-REVISION = "0001"
+from recallfs.catalog.types import LONG_TEXT, Path, Unsigned
+
+REVISION = "0002"
 """Newest migration; a catalog at another revision is upgraded or, when newer, refused."""
 
 metadata = MetaData()
@@ -29,7 +33,7 @@ metadata = MetaData()
 _ID = String(32)
 _HEX = String(64)
 _MOMENT = String(32)
-_PATH = String(4096)
+_PATH = Path()
 
 
 def _row_id() -> Column[int]:
@@ -41,6 +45,13 @@ def _entry_id(*, primary_key: bool = False) -> Column[str]:
         "entry_id", _ID, ForeignKey("entries.id"), primary_key=primary_key, nullable=False
     )
 
+
+stores = Table(
+    "stores",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("writes", BigInteger, nullable=False),
+)
 
 entries = Table(
     "entries",
@@ -65,13 +76,27 @@ paths = Table(
     Column("parent", _PATH, nullable=False),
     Column("entry_id", _ID, ForeignKey("entries.id"), nullable=False, unique=True),
     Column("state", String(16), nullable=False),
-    Column("device", BigInteger),
-    Column("inode", BigInteger),
+    Column("device", Unsigned),
+    Column("inode", Unsigned),
     Column("seen_size_bytes", BigInteger),
     Column("seen_mtime_ns", BigInteger),
     Column("seen_ctime_ns", BigInteger),
-    Index("paths_by_parent", "store_id", "parent", "path"),
-    Index("paths_by_state", "store_id", "state"),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("mtime_ns", BigInteger, nullable=False, server_default="0"),
+    Column("recipe", String(256)),
+    Column("proved_until", _MOMENT),
+    Column("is_pinned", Boolean, nullable=False, server_default=false()),
+    Index("paths_by_parent", "store_id", "parent"),
+    Index(
+        "paths_summary",
+        "store_id",
+        "state",
+        "recipe",
+        "is_pinned",
+        "proved_until",
+        "mtime_ns",
+        "size_bytes",
+    ),
 )
 
 incarnations = Table(
@@ -99,7 +124,7 @@ environments = Table(
     "environments",
     metadata,
     Column("id", _HEX, primary_key=True),
-    Column("content", Text, nullable=False),
+    Column("content", LONG_TEXT, nullable=False),
 )
 
 derivations = Table(
@@ -110,12 +135,12 @@ derivations = Table(
     Column("recipe", String(256), nullable=False),
     Column("version", String(64), nullable=False),
     Column("source_digest", _HEX, nullable=False),
-    Column("parameters", Text, nullable=False),
+    Column("parameters", LONG_TEXT, nullable=False),
     Column("seed", String(32), nullable=False),
     Column("started_at", _MOMENT, nullable=False),
     Column("threads", Integer, nullable=False),
     Column("environment_id", _HEX, nullable=False),
-    Column("seconds", Float, nullable=False),
+    Column("seconds", Double, nullable=False),
 )
 
 derivation_inputs = Table(
@@ -149,7 +174,7 @@ proofs = Table(
     Column("made_by", String(256), nullable=False),
     Column("made_at", _MOMENT, nullable=False),
     Column("valid_until", _MOMENT, nullable=False),
-    Column("seconds", Float, nullable=False),
+    Column("seconds", Double, nullable=False),
     Column("hidden_by", String(16), nullable=False),
 )
 
@@ -157,7 +182,7 @@ revocations = Table(
     "revocations",
     metadata,
     Column("proof_id", _ID, primary_key=True),
-    Column("reason", Text, nullable=False),
+    Column("reason", LONG_TEXT, nullable=False),
     Column("made_by", String(256), nullable=False),
     Column("made_at", _MOMENT, nullable=False),
 )
@@ -168,7 +193,7 @@ pins = Table(
     _entry_id(primary_key=True),
     Column("made_at", _MOMENT, primary_key=True),
     Column("is_pinned", Boolean, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", LONG_TEXT, nullable=False),
     Column("made_by", String(256), nullable=False),
 )
 
@@ -189,7 +214,7 @@ recalls = Table(
     Column("who", String(256), nullable=False),
     Column("source", String(128), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("seconds", Float, nullable=False),
+    Column("seconds", Double, nullable=False),
     Column("level", String(16), nullable=False),
 )
 
@@ -209,7 +234,7 @@ events = Table(
     Column("action", String(32), nullable=False),
     Column("entry_id", _ID, nullable=False, index=True),
     Column("path", _PATH, nullable=False),
-    Column("details", Text, nullable=False),
+    Column("details", LONG_TEXT, nullable=False),
 )
 
 intents = Table(
@@ -219,7 +244,7 @@ intents = Table(
     Column("store_id", _ID, nullable=False),
     Column("action", String(16), nullable=False),
     Column("path", _PATH, nullable=False),
-    Column("details", Text, nullable=False),
+    Column("details", LONG_TEXT, nullable=False),
     Column("holder", String(256), nullable=False),
 )
 
@@ -230,5 +255,5 @@ leases = Table(
     Column("fence", BigInteger, nullable=False),
     Column("beat", BigInteger, nullable=False),
     Column("holder", String(256)),
-    Column("failure", Text),
+    Column("failure", LONG_TEXT),
 )

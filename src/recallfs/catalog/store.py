@@ -18,25 +18,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import fcntl
 import functools
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recallfs.atomic import is_full, make_folder, new_name, no_space, write_record
+from recallfs.catalog import locks
 from recallfs.catalog.database import Catalog
 from recallfs.catalog.holder import Holder
 from recallfs.config import StoreSettings
-from recallfs.errors import AccessError, InvalidInputError
+from recallfs.errors import AccessError, InvalidInputError, LockedError
 from recallfs.values import CONTROL_FOLDER, normalise_path
 
+_STOPPED_PATIENCE_S = 5.0
 _STORE_FILE = "store.toml"
 _CATALOG_FILE = "catalog.sqlite"
 _FOLDERS = (
@@ -203,29 +205,66 @@ class Store:
 
     @contextmanager
     def lock(self, entry_id: str) -> Iterator[None]:
-        """Be the only writer of an entry's evidence, among all threads and processes.
+        """Be the only one at work on an entry's evidence, among all threads, processes and hosts.
 
         Raises
         ------
         AccessError
             If the caller may not write to the store.
-
-        Notes
-        -----
-        Not to be nested: entries share locks, so a second one might wait for the first forever.
+        LockedError
+            If the one at work is a stopped process.
         """
-        path = self.control / "locks" / entry_id[:2]
+
+        def look(waited_s: float) -> None:
+            if waited_s > _STOPPED_PATIENCE_S:
+                intent = self.catalog.intent(entry_id)
+                if intent is not None and Holder.parse(intent.holder).is_known_stopped():
+                    raise LockedError(
+                        f"a stopped process ({intent.holder.split('|')[1]}) is in the middle of "
+                        f"'{intent.action}' on {self.url(intent.path)}; continue or end it.",
+                        details={"holder": intent.holder, "path": intent.path},
+                    )
+
+        with (
+            self._locked(locks.WRITERS, shared=True),
+            self._locked(locks.entry_byte(entry_id), on_wait=look),
+        ):
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Add evidence of new entries; keeps away whoever wants to be `alone`."""
+        with self._locked(locks.WRITERS, shared=True):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until nobody changes any evidence of the store, and keep it so."""
+        with self._locked(locks.WRITERS):
+            yield
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Be the only one to decide what may go: a moment's work, inside of all other locks."""
+        with self._locked(locks.EVIDENCE):
+            yield
+
+    @contextmanager
+    def _locked(
+        self,
+        byte: int,
+        *,
+        shared: bool = False,
+        on_wait: Callable[[float], None] | None = None,
+    ) -> Iterator[None]:
+        lock = locks.locked(self.control / "locks" / "store", byte, shared=shared, on_wait=on_wait)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+            lock.__enter__()
         except OSError as error:
             raise _unwritable(error, self.root) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            stack.push(lock)
             yield
-        finally:
-            # Closing is not enough where a child that was forked meanwhile has the descriptor too.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
 
 
 def _unwritable(error: OSError, root: Path) -> OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from recallfs.catalog import records
+from recallfs.catalog import changes
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.errors import RecallError
@@ -34,7 +34,7 @@ def verified_copies(stores: Stores, store: Store, record: Record) -> tuple[str, 
                 found.append(Copy(source.name, url, domain, True, now_utc()))
                 break
     if found:
-        with records.edit(store, record.entry.id, "copies") as draft:
+        with changes.edit(store, record.entry.id, "copies") as draft:
             draft.record = replace(draft.record, copies=(*draft.record.copies, *found))
     return tuple(dict.fromkeys(copy.source for copy in found))
 

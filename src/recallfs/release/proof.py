@@ -11,7 +11,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from recallfs.catalog import records
+from recallfs.catalog import changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, SkeletonRef
 from recallfs.catalog.store import Store
@@ -156,7 +156,7 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: b
         seconds=outcome.seconds + matching_s,
         hidden_by="aside" if move_aside else "namespace",
     )
-    with records.edit(store, entry.id, "prove") as draft:
+    with changes.edit(store, entry.id, "prove") as draft:
         draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
         kept = draft.record.skeleton.stored_bytes if draft.record.skeleton else 0
     store.catalog.add_event("prove", entry, user_name(), {"proof": proof.id})
@@ -204,7 +204,7 @@ def _with_skeleton(store: Store, entry: Entry, original: Path) -> Record:
     content = skeleton.to_bytes()
     digest = blake3(content).hexdigest()
     keep_skeleton(store, digest, content)
-    with records.edit(store, entry.id, "skeleton") as draft:
+    with changes.edit(store, entry.id, "skeleton") as draft:
         draft.record = replace(draft.record, skeleton=SkeletonRef(digest, len(content)))
     return draft.record
 

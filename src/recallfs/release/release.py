@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from recallfs.atomic import fault_point, rename_without_replacing, sync_folder
-from recallfs.catalog import records
+from recallfs.catalog import changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
@@ -26,7 +26,7 @@ from recallfs.resolve.stores import Stores
 from recallfs.skeleton.vault import secure
 from recallfs.sources.base import Progress
 from recallfs.sources.mirror import disk_of
-from recallfs.values import Entry, State, after, now_utc
+from recallfs.values import Entry, InputRef, State, after, now_utc
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,14 @@ def release(
             raise ConflictError(f"{judged.url} {judged.reason}.", kind=judged.kind or "conflict")
     settings = stores.config.release
     hold = settings.hold if wanted.hold is None else wanted.hold
+
+    def check() -> None:
+        # Once more where nobody else can decide that something goes.
+        _check_ground(store, entry, decision)
+
     with (
         hold_lease(store.catalog, f"entry:{entry.id}", lambda: False),
-        records.edit(store, entry.id, "release") as draft,
+        changes.edit(store, entry.id, "release", check=check) as draft,
     ):
         place = store.locate(entry.path)
         now = now_utc()
@@ -112,7 +117,9 @@ def release(
             fault_point("release.vaulted")
             _check_inode(watched, draft.record, progress)
             fault_point("release.intended")
-            _move_to_trash(watched, store.trash_path(entry.id))
+            trashed = store.trash_path(entry.id)
+            _move_to_trash(watched, trashed)
+            draft.undo = lambda: rename_without_replacing(trashed, place)
             draft.record = released
     fault_point("release.recorded")
     store.catalog.add_event("release", entry, user_name(), {"evidence": decision.evidence})
@@ -133,12 +140,20 @@ def purge(store: Store, entry_id: str) -> int:
     Raises
     ------
     ConflictError
-        Kind ``dirty`` if somebody wrote to them; they are put back at their path.
+        Kind ``dirty`` if somebody wrote to them; they are put back at their path. Kind ``unproved``
+        if what the release rested on is gone; they stay in the trash then.
     """
-    with records.edit(store, entry_id, "purge") as draft:
+
+    def check() -> None:
+        _check_rests(store, records.load(store, entry_id))
+
+    with changes.edit(store, entry_id, "purge", check=check) as draft:
         trashed = store.trash_path(entry_id)
         current = draft.record.release
-        if current is None or current.stage != "trashed" or not trashed.exists():
+        if current is None or current.stage != "trashed":
+            return 0
+        if not trashed.exists():
+            draft.record = replace(draft.record, release=replace(current, stage="purged"))
             return 0
         if current.purge_after > now_utc():
             return 0  # released anew, with a longer hold, since it was listed as due
@@ -224,38 +239,90 @@ def _candidate(store: Store, entry: Entry, record: Record, state: State, now: st
 
 def _ancestors(store: Store, record: Record, now: str) -> tuple[list[str], list[str]]:
     """Return the inputs that are not resident, and those that nothing can bring back."""
+    ground = _Ground(store, now)
     derivation = record.derivation(now)
     elsewhere, lost = [], []
     for item in derivation.inputs if derivation else ():
-        entries = entries_of_input(store, item)
-        own = record.entry.id
-        if any(e.id != own and settle(store, e) is State.RESIDENT for e in entries):
+        visiting = frozenset({record.entry.id})
+        if ground.is_resident(item, visiting):
             continue
         elsewhere.append(store.url(item.path))
-        visiting = frozenset({record.entry.id})
-        if not any(_is_recallable(store, entry, now, visiting) for entry in entries):
+        if not ground.is_recallable(item, visiting):
             lost.append(store.url(item.path))
     return elsewhere, lost
 
 
-def _is_recallable(store: Store, entry: Entry, now: str, visiting: frozenset[str]) -> bool:
-    """Tell whether an entry that is not resident rests on evidence that goes down to the ground."""
-    if entry.id in visiting:
-        return False
-    record = records.load(store, entry.id)
-    if record.release is not None and record.release.evidence == "copies":
-        return True
-    derivation = record.derivation(now)
-    if derivation is None or not record.valid_proofs(now):
-        return False
-    for item in derivation.inputs:
-        below = entries_of_input(store, item)
-        # What is about to be released itself does not hold anything up.
-        if any(o.id not in visiting and settle(store, o) is State.RESIDENT for o in below):
-            continue
-        if not any(_is_recallable(store, o, now, visiting | {entry.id}) for o in below):
+class _Ground:
+    """What entries rest on, down to bytes that stay where they are.
+
+    Parameters
+    ----------
+    now : str
+        ISO time at which proofs have to be valid.
+    """
+
+    def __init__(self, store: Store, now: str) -> None:
+        self._store = store
+        self._now = now
+        self._leaving = changes.leaving(store)
+
+    def is_resident(self, item: InputRef, visiting: frozenset[str]) -> bool:
+        """Tell whether an input's bytes are here and nobody is about to take them away."""
+        return any(
+            entry.id not in visiting
+            and entry.id not in self._leaving
+            and settle(self._store, entry, note=False) is State.RESIDENT
+            for entry in entries_of_input(self._store, item)
+        )
+
+    def is_recallable(self, item: InputRef, visiting: frozenset[str]) -> bool:
+        """Tell whether an input that is not resident can be brought back."""
+        return any(
+            entry.id not in visiting
+            and self._leaving.get(entry.id) in (None, "release")
+            and self.carries(records.load(self._store, entry.id), visiting)
+            for entry in entries_of_input(self._store, item)
+        )
+
+    def carries(self, record: Record, visiting: frozenset[str] = frozenset()) -> bool:
+        """Tell whether a record's evidence holds, from its proof down to resident inputs."""
+        if record.release is not None and record.release.evidence == "copies":
+            return True
+        derivation = record.derivation(self._now)
+        if derivation is None or not record.valid_proofs(self._now):
             return False
-    return True
+        # What is about to be released itself does not hold anything up.
+        visiting = visiting | {record.entry.id}
+        return all(
+            self.is_resident(item, visiting) or self.is_recallable(item, visiting)
+            for item in derivation.inputs
+        )
+
+
+def _check_ground(store: Store, entry: Entry, decision: Decision) -> None:
+    """Refuse a release whose proof, by now, rests on something that is about to go."""
+    if not decision.evidence.startswith("proof:"):
+        return
+    if not _Ground(store, now_utc()).carries(records.load(store, entry.id)):
+        raise ConflictError(
+            f"{decision.url} rests on an input that is being dropped just now.", kind="relied-on"
+        )
+
+
+def _check_rests(store: Store, record: Record) -> None:
+    """Refuse to drop bytes for good whose evidence has gone since they were released."""
+    release = record.release
+    if release is None or release.stage != "trashed" or not release.evidence.startswith("proof:"):
+        return
+    if not store.trash_path(record.entry.id).exists():
+        return
+    if not _Ground(store, now_utc()).carries(record):
+        raise ConflictError(
+            f"{store.url(record.entry.path)} stays in the trash: its proof no longer counts, or "
+            "an input is gone. `recall undo` puts it back.",
+            kind="unproved",
+            details={"path": record.entry.path},
+        )
 
 
 def _check_evidence(record: Record, decision: Decision, now: str) -> None:

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recallfs.atomic import is_full, no_space
-from recallfs.catalog.holder import Holder, is_stopped
+from recallfs.catalog.holder import Holder
 from recallfs.config import Config, RecallSettings
 from recallfs.errors import InvalidInputError, RecallError, SourceError
 from recallfs.resolve.admission import Disk, Limits, Ticket, Verdict, admit
@@ -403,7 +403,7 @@ def _parse_ticket(content: bytes, name: str, owner: int) -> Ticket | None:
         holder = Holder.parse(str(told["holder"]))
     except (ValueError, KeyError, TypeError):
         return None
-    if ticket.is_running and is_stopped(holder):
+    if ticket.is_running and holder.is_known_stopped():
         # Its recall is taken over by another process, which must not wait for its slot. What it
         # may have written stays reserved.
         return replace(ticket, kind="stopped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -12,7 +13,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from recallfs.atomic import fault_point, make_folder, place, sync_file, sync_folder
-from recallfs.catalog import records
+from recallfs.catalog import changes, records
 from recallfs.catalog.sidecar import Incarnation, Record
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
@@ -74,12 +75,7 @@ def add_existing(
     batch: list[Record] = []
 
     def flush() -> None:
-        known = [store.catalog.entry_at(record.entry.path) for record in batch]
-        records.create(store, batch)
-        for entry in known:
-            if entry is not None:
-                records.retire(store, entry.id)
-        added.extend(record.entry for record in batch)
+        added.extend(_create_added(store, batch))
         batch.clear()
 
     for path in paths:
@@ -97,6 +93,28 @@ def add_existing(
     return added
 
 
+def _create_added(store: Store, batch: list[Record]) -> list[Entry]:
+    """Record files that are in the tree, all at once; one by one if others were at some."""
+    if not batch:
+        return []
+    changes.end_dead(store)
+    try:
+        with contextlib.ExitStack() as stack:
+            standing = store.catalog.entries_at([record.entry.path for record in batch])
+            replaced = sorted(entry.id for entry in standing.values())
+            for entry_id in replaced:
+                stack.enter_context(store.lock(entry_id))
+            changes.create(store, batch, replaced=replaced)
+    except ConflictError:
+        if len(batch) > 1:
+            return [entry for record in batch for entry in _create_added(store, [record])]
+        known = store.catalog.entry_at(batch[0].entry.path)
+        if known is None or known.sha256 != batch[0].entry.sha256:
+            raise
+        return []  # somebody else has added the same file just now
+    return [record.entry for record in batch]
+
+
 def commit_new(
     store: Store,
     path: str,
@@ -105,8 +123,7 @@ def commit_new(
     *,
     derivations: tuple[Derivation, ...] = (),
     entry_id: str | None = None,
-    replaces: Entry | None = None,
-    overwrite: bool = False,
+    replace_check: Callable[[Entry], None] | None = None,
 ) -> Entry:
     """Give a new file its name and its entry.
 
@@ -116,10 +133,9 @@ def commit_new(
         Written whole, on the store's file system; gone afterwards.
     digests : Digests
         Of the staged bytes.
-    replaces : Entry, optional
-        Entry whose resident file gives way, as when a file is written over.
-    overwrite : bool
-        Whether a plain file of the tree, which has no entry, gives way too.
+    replace_check : callable, optional
+        Makes whatever file is at the path give way, as when it is written over; raises if the
+        entry that it is given must not.
 
     Raises
     ------
@@ -140,13 +156,23 @@ def commit_new(
         entry_id=entry_id,
     )
     inode = staged.stat().st_ino
-    put = _replace if overwrite or replaces is not None else place
-    # Two that write one path take turns, so that the record left is that of the file left.
-    with store.lock(blake3(record.entry.path.encode()).hexdigest()):
-        earlier = store.catalog.entry_at(record.entry.path) if put is _replace else None
-        records.create(store, [record], lambda: put(staged, target), inode=inode)
+    changes.end_dead(store)
+    with contextlib.ExitStack() as stack:
+        # Two that write one path take turns, so that the record left is that of the file left.
+        stack.enter_context(store.lock(blake3(record.entry.path.encode()).hexdigest()))
+        earlier = store.catalog.entry_at(record.entry.path) if replace_check else None
         if earlier is not None:
-            records.retire(store, earlier.id)
+            stack.enter_context(store.lock(earlier.id))
+        changes.create(
+            store,
+            [record],
+            lambda: (_replace if replace_check else place)(staged, target),
+            inode=inode,
+            replaced=[earlier.id] if earlier else [],
+            check=lambda: replace_check(earlier) if replace_check and earlier else None,
+        )
+        if earlier is not None:
+            store.trash_path(earlier.id).unlink(missing_ok=True)
     return record.entry
 
 
@@ -169,7 +195,7 @@ def commit_recalled(
     CatalogError
         Kind ``lease-lost``.
     """
-    with records.edit(store, entry_id, "recall") as draft:
+    with changes.edit(store, entry_id, "recall") as draft:
         entry = draft.record.entry
         if digests.sha256 not in draft.record.accepted:
             raise AssertionError("unverified bytes reached the commit")

@@ -8,7 +8,7 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
-from recallfs.catalog import records
+from recallfs.catalog import changes, records
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.errors import AccessError, ConflictError, InvalidInputError
@@ -34,8 +34,13 @@ def observe(store: Store, entry: Entry) -> State | None:
     return None
 
 
-def settle(store: Store, entry: Entry) -> State:
+def settle(store: Store, entry: Entry, *, note: bool = True) -> State:
     """Find out what is at an entry's path, hashing it if need be, and note the answer.
+
+    Parameters
+    ----------
+    note : bool
+        Whether to; where locks are held it would wait for them.
 
     Returns
     -------
@@ -48,7 +53,7 @@ def settle(store: Store, entry: Entry) -> State:
     A file that turns out to hold the recorded bytes ends a release: the entry is resident again.
     """
     state = observe(store, entry)
-    if state is State.MISSING and entry.state is not State.MISSING:
+    if note and state is State.MISSING and entry.state is not State.MISSING:
         with contextlib.suppress(AccessError):
             store.catalog.see(entry, State.MISSING, None)
     if state is not None:
@@ -69,6 +74,8 @@ def settle(store: Store, entry: Entry) -> State:
         return State.RELEASED if entry.state is State.RELEASED else State.MISSING
     if digests.sha256 not in record.accepted:
         return other
+    if not note:
+        return State.RESIDENT
     # A reader without write rights gets the right answer; it just is not remembered.
     with contextlib.suppress(AccessError):
         if entry.state is State.RELEASED or record.release is not None:
@@ -80,7 +87,7 @@ def settle(store: Store, entry: Entry) -> State:
 
 def end_release(store: Store, entry_id: str, identity: Identity) -> None:
     """Record that an entry's bytes are back at its path; what the trash held is dropped."""
-    with records.edit(store, entry_id, "recall") as draft:
+    with changes.edit(store, entry_id, "recall") as draft:
         place = store.root / draft.record.entry.path
         if not has_bytes(place) or Identity.from_stat(place.lstat()) != identity:
             return  # others were quicker: what was hashed is no longer what is there

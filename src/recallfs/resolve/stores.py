@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recallfs.catalog import records
+from recallfs.catalog.rebuild import RebuildReport, rebuild
+from recallfs.catalog.recovery import recover
 from recallfs.catalog.store import Store, create_store, find_root, open_store, set_aside_catalog
 from recallfs.config import Config, StoreSettings, config_path, load_config
 from recallfs.errors import AccessError, CatalogError, InvalidInputError
-from recallfs.resolve.recovery import end_strays, recover
 from recallfs.sources.base import Source
 from recallfs.sources.mirror import MirrorSource
 from recallfs.values import RecallURL
@@ -136,7 +137,7 @@ class Stores:
             return store
 
 
-def rebuild_catalog(stores: Stores, name: str) -> records.RebuildReport:
+def rebuild_catalog(stores: Stores, name: str) -> RebuildReport:
     """Make a store's catalog again; one that cannot even be opened is put aside first."""
     try:
         store = stores.by_name(name)
@@ -144,19 +145,15 @@ def rebuild_catalog(stores: Stores, name: str) -> records.RebuildReport:
         if error.kind != "catalog-damaged" or not set_aside_catalog(stores.root_of(name)):
             raise
         store = stores.by_name(name)
-    report = records.rebuild(store)
-    end_strays(store)
-    return report
+    return rebuild(store)
 
 
 def _rebuild_if_lost(store: Store) -> None:
     """Make the catalog again where there are sidecars but nothing is in it: it was deleted."""
     if not store.catalog.is_empty() or not records.has_sidecars(store):
         return
-    with contextlib.suppress(AccessError), store.lock("00"):
-        if store.catalog.is_empty():
-            records.rebuild(store)
-    end_strays(store)
+    with contextlib.suppress(AccessError):
+        rebuild(store, only_if_empty=True)
 
 
 _in_reach: dict[tuple[object, ...], Stores] = {}

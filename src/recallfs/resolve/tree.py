@@ -1,25 +1,22 @@
-"""Changing the managed tree: add, move, copy, forget."""
+"""Changing the managed tree: add, move, forget."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
 
 from recallfs.atomic import make_folder, rename_without_replacing, sync_folder
-from recallfs.catalog import records
+from recallfs.catalog import changes, records
 from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder, user_name
 from recallfs.catalog.store import Store
-from recallfs.digest.stream import StreamDigester
 from recallfs.errors import ConflictError, InvalidInputError
-from recallfs.resolve.commit import commit_new
-from recallfs.resolve.presence import has_bytes, observe, settle
-from recallfs.resolve.recall import recall
-from recallfs.resolve.stores import Stores
-from recallfs.values import BLOCK_BYTES, CONTROL_FOLDER, Entry, State, normalise_path
+from recallfs.resolve.presence import has_bytes, settle
+from recallfs.values import CONTROL_FOLDER, Entry, State, normalise_path
 
 
 def files_below(store: Store, path: str) -> Iterator[str]:
@@ -81,36 +78,24 @@ def move(store: Store, old: str, new: str) -> None:
         make_folder(target.parent)
         rename_without_replacing(source, target)
         return
-    with records.edit(store, entry.id, "move", {"old": old, "new": new}) as draft:
+
+    def check() -> None:
+        if store.catalog.entry_at(new) is not None:
+            raise ConflictError(f"{store.url(new)} exists; it was left as it is.")
+
+    with changes.edit(store, entry.id, "move", {"old": old, "new": new}, check=check) as draft:
+        if draft.record.entry.path != old:
+            raise ConflictError(f"{store.url(old)} was moved meanwhile; try again.")
         draft.record = replace(draft.record, entry=replace(draft.record.entry, path=new))
         if has_bytes(source):
             make_folder(target.parent)
             rename_without_replacing(source, target)
+            draft.undo = lambda: rename_without_replacing(target, source)
+            sync_folder(target.parent)
             sync_folder(source.parent)
             if entry.state is State.RESIDENT:
                 inode = entry.identity.inode if entry.identity else 0
                 draft.record = records.with_identity(store, draft.record, inode)
-
-
-def copy(stores: Stores, store: Store, old: str, new: str) -> Entry:
-    """Copy a file, recalling it first if need be; the copy can be recomputed as the original can.
-
-    Raises
-    ------
-    ConflictError
-        If something is at the new path.
-    """
-    entry = store.catalog.entry_at(old)
-    place = store.locate(old)
-    if entry is not None:
-        place = recall(stores, store, old).path
-    with store.staging() as scratch, StreamDigester() as digester:
-        staged = scratch / "data"
-        with place.open("rb") as source, staged.open("wb") as target:
-            while block := source.read(BLOCK_BYTES):
-                target.write(block)
-                digester.update(block)
-        return commit_new(store, new, staged, digester.finish())
 
 
 def refuse_if_needed(store: Store, entry: Entry) -> None:
@@ -128,13 +113,18 @@ def refuse_if_needed(store: Store, entry: Entry) -> None:
             "`recall unpin` ends that.",
             kind="pinned",
         )
+    leaving = changes.leaving(store)
+
+    def stays(other: Entry) -> bool:
+        return other.id not in leaving and settle(store, other, note=False) is State.RESIDENT
+
     resting = [
         other
         for other in store.catalog.dependents(entry)
-        if settle(store, other) is not State.RESIDENT
+        if leaving.get(other.id) != "forget" and not stays(other)
     ]
     spare = any(
-        other.id != entry.id and settle(store, other) is State.RESIDENT
+        other.id != entry.id and stays(other)
         for other in store.catalog.entries_with_sha256(entry.sha256)
     )
     if resting and not spare:
@@ -158,6 +148,7 @@ def forget(store: Store, path: str, *, check: bool = True) -> Entry:
     entry = records.known_entry(store, path)
     if check:
         refuse_if_needed(store, entry)
+    changes.end_dead(store)
     place = store.root / entry.path
     if place.is_dir() and not place.is_symlink():
         raise InvalidInputError(f"{store.url(path)} is a folder.", kind="is-a-folder")
@@ -168,7 +159,9 @@ def forget(store: Store, path: str, *, check: bool = True) -> Entry:
                 f"{store.url(path)} was moved, released or recalled meanwhile; try again."
             )
         intent = Intent(entry.id, "forget", entry.path, {}, str(Holder.current()))
-        store.catalog.intend([intent])
+        # Asked again where nobody can release what rests on it meanwhile.
+        refuse = functools.partial(refuse_if_needed, store, entry) if check else None
+        changes.claim(store, [intent], refuse)
         if entry.state is not State.RELEASED:
             # At a released path there is only what somebody else put there: it is not ours.
             place.unlink(missing_ok=True)
@@ -195,7 +188,3 @@ def remove_folder(store: Store, path: str) -> None:
         if error.errno == errno.ENOTEMPTY:
             raise ConflictError(f"{store.url(path)} is not empty.") from error
         raise
-
-
-def _is_here(store: Store, entry: Entry) -> bool:
-    return observe(store, entry) not in (State.RELEASED, State.MISSING)

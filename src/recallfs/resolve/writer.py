@@ -59,7 +59,7 @@ class StagedFile(io.RawIOBase):
         target = store.locate(path)
         if target.is_dir():
             raise IsADirectoryError(store.url(path))
-        self._replaced()
+        self._refuse_if_needed()
         self._scratch = store.staging()
         self._staged = self._scratch.__enter__() / "data"
         self._digester = StreamDigester()
@@ -72,22 +72,24 @@ class StagedFile(io.RawIOBase):
             self.discard()
             raise
 
-    def _replaced(self) -> Entry | None:
-        """Return the entry that this write replaces, refusing what must not be replaced."""
+    def _refuse_if_needed(self) -> None:
+        """Refuse to write where something is that must not be replaced."""
         entry = self._store.catalog.entry_at(self._relative)
         occupied = entry is not None or has_bytes(self._store.locate(self._relative))
         if self.mode == "xb" and occupied:
             raise ConflictError(f"{self._store.url(self._relative)} exists.")
-        if entry is not None and entry.state is State.RELEASED:
+        if entry is not None:
+            self._refuse(entry)
+
+    def _refuse(self, entry: Entry) -> None:
+        if entry.state is State.RELEASED:
             raise ConflictError(
                 f"{self._store.url(self._relative)} is released; what you write would take the "
                 "place of something that can come back. `recall forget` it, or `recall get` it "
                 "first.",
                 details={"path": self._relative},
             )
-        if entry is not None:
-            tree.refuse_if_needed(self._store, entry)
-        return entry
+        tree.refuse_if_needed(self._store, entry)
 
     def _copy_from(self, place: Path) -> None:
         with place.open("rb") as source:
@@ -146,17 +148,14 @@ class StagedFile(io.RawIOBase):
             self._file.close()
             digests = self._digester.finish()
             # Looked at again: others may have pinned or written it while we wrote.
-            replaces = self._replaced()
+            self._refuse_if_needed()
             commit_new(
                 self._store,
                 self._relative,
                 self._staged,
                 digests,
-                replaces=replaces,
-                overwrite=self.mode != "xb",
+                replace_check=None if self.mode == "xb" else self._refuse,
             )
-            if replaces is not None:
-                self._store.trash_path(replaces.id).unlink(missing_ok=True)
         except OSError as error:
             if is_full(error):
                 raise no_space(error, self._store.root) from error

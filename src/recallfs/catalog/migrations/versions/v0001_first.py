@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from recallfs.catalog import types
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -18,6 +20,7 @@ def upgrade() -> None:
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("last_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("entry_id"),
+        **types.TABLE_OPTIONS,
     )
     op.create_table(
         "derivations",
@@ -26,13 +29,14 @@ def upgrade() -> None:
         sa.Column("recipe", sa.String(length=256), nullable=False),
         sa.Column("version", sa.String(length=64), nullable=False),
         sa.Column("source_digest", sa.String(length=64), nullable=False),
-        sa.Column("parameters", sa.Text(), nullable=False),
+        sa.Column("parameters", types.LONG_TEXT, nullable=False),
         sa.Column("seed", sa.String(length=32), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
         sa.Column("threads", sa.Integer(), nullable=False),
         sa.Column("environment_id", sa.String(length=64), nullable=False),
-        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        **types.TABLE_OPTIONS,
     )
     op.create_index(op.f("ix_derivations_key"), "derivations", ["key"], unique=False)
     op.create_table(
@@ -48,13 +52,15 @@ def upgrade() -> None:
         sa.Column("mtime_ns", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        **types.TABLE_OPTIONS,
     )
     op.create_index(op.f("ix_entries_sha256"), "entries", ["sha256"], unique=False)
     op.create_table(
         "environments",
         sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("content", types.LONG_TEXT, nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        **types.TABLE_OPTIONS,
     )
     op.create_table(
         "events",
@@ -63,9 +69,10 @@ def upgrade() -> None:
         sa.Column("who", sa.String(length=256), nullable=False),
         sa.Column("action", sa.String(length=32), nullable=False),
         sa.Column("entry_id", sa.String(length=32), nullable=False),
-        sa.Column("path", sa.String(length=4096), nullable=False),
-        sa.Column("details", sa.Text(), nullable=False),
+        sa.Column("path", types.Path(), nullable=False),
+        sa.Column("details", types.LONG_TEXT, nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        **types.TABLE_OPTIONS,
     )
     op.create_index(op.f("ix_events_entry_id"), "events", ["entry_id"], unique=False)
     op.create_table(
@@ -73,10 +80,11 @@ def upgrade() -> None:
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("store_id", sa.String(length=32), nullable=False),
         sa.Column("action", sa.String(length=16), nullable=False),
-        sa.Column("path", sa.String(length=4096), nullable=False),
-        sa.Column("details", sa.Text(), nullable=False),
+        sa.Column("path", types.Path(), nullable=False),
+        sa.Column("details", types.LONG_TEXT, nullable=False),
         sa.Column("holder", sa.String(length=256), nullable=False),
         sa.PrimaryKeyConstraint("entry_id"),
+        **types.TABLE_OPTIONS,
     )
     op.create_table(
         "leases",
@@ -84,8 +92,9 @@ def upgrade() -> None:
         sa.Column("fence", sa.BigInteger(), nullable=False),
         sa.Column("beat", sa.BigInteger(), nullable=False),
         sa.Column("holder", sa.String(length=256), nullable=True),
-        sa.Column("failure", sa.Text(), nullable=True),
+        sa.Column("failure", types.LONG_TEXT, nullable=True),
         sa.PrimaryKeyConstraint("key"),
+        **types.TABLE_OPTIONS,
     )
     op.create_table(
         "recalls",
@@ -95,23 +104,25 @@ def upgrade() -> None:
         sa.Column("who", sa.String(length=256), nullable=False),
         sa.Column("source", sa.String(length=128), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("level", sa.String(length=16), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        **types.TABLE_OPTIONS,
     )
     op.create_index(op.f("ix_recalls_entry_id"), "recalls", ["entry_id"], unique=False)
     op.create_table(
         "revocations",
         sa.Column("proof_id", sa.String(length=32), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("reason", types.LONG_TEXT, nullable=False),
         sa.Column("made_by", sa.String(length=256), nullable=False),
         sa.Column("made_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("proof_id"),
+        **types.TABLE_OPTIONS,
     )
     op.create_table(
         "copies",
         sa.Column("entry_id", sa.String(length=32), nullable=False),
-        sa.Column("location", sa.String(length=4096), nullable=False),
+        sa.Column("location", types.Path(), nullable=False),
         sa.Column("verified_at", sa.String(length=32), nullable=False),
         sa.Column("source", sa.String(length=128), nullable=False),
         sa.Column("failure_domain", sa.String(length=256), nullable=False),
@@ -121,19 +132,21 @@ def upgrade() -> None:
             ["entries.id"],
         ),
         sa.PrimaryKeyConstraint("entry_id", "location", "verified_at"),
+        **types.TABLE_OPTIONS,
     )
     op.create_table(
         "derivation_inputs",
         sa.Column("derivation_id", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=256), nullable=False),
         sa.Column("entry_id", sa.String(length=32), nullable=False),
-        sa.Column("path", sa.String(length=4096), nullable=False),
+        sa.Column("path", types.Path(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.ForeignKeyConstraint(
             ["derivation_id"],
             ["derivations.id"],
         ),
         sa.PrimaryKeyConstraint("derivation_id", "name"),
+        **types.TABLE_OPTIONS,
     )
     op.create_index(
         op.f("ix_derivation_inputs_entry_id"), "derivation_inputs", ["entry_id"], unique=False
@@ -148,6 +161,7 @@ def upgrade() -> None:
             ["derivations.id"],
         ),
         sa.PrimaryKeyConstraint("derivation_id", "name"),
+        **types.TABLE_OPTIONS,
     )
     op.create_index(
         op.f("ix_derivation_outputs_entry_id"), "derivation_outputs", ["entry_id"], unique=False
@@ -164,16 +178,17 @@ def upgrade() -> None:
             ["entries.id"],
         ),
         sa.PrimaryKeyConstraint("entry_id", "sha256"),
+        **types.TABLE_OPTIONS,
     )
     op.create_table(
         "paths",
         sa.Column("store_id", sa.String(length=32), nullable=False),
-        sa.Column("path", sa.String(length=4096), nullable=False),
-        sa.Column("parent", sa.String(length=4096), nullable=False),
+        sa.Column("path", types.Path(), nullable=False),
+        sa.Column("parent", types.Path(), nullable=False),
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("device", sa.BigInteger(), nullable=True),
-        sa.Column("inode", sa.BigInteger(), nullable=True),
+        sa.Column("device", types.Unsigned(), nullable=True),
+        sa.Column("inode", types.Unsigned(), nullable=True),
         sa.Column("seen_size_bytes", sa.BigInteger(), nullable=True),
         sa.Column("seen_mtime_ns", sa.BigInteger(), nullable=True),
         sa.Column("seen_ctime_ns", sa.BigInteger(), nullable=True),
@@ -183,21 +198,26 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("store_id", "path"),
         sa.UniqueConstraint("entry_id"),
+        **types.TABLE_OPTIONS,
     )
-    op.create_index("paths_by_parent", "paths", ["store_id", "parent", "path"], unique=False)
+    # Servers cannot index two paths at once; only SQLite was ever used at this revision.
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    ordered = ["path"] if is_sqlite else []
+    op.create_index("paths_by_parent", "paths", ["store_id", "parent", *ordered], unique=False)
     op.create_index("paths_by_state", "paths", ["store_id", "state"], unique=False)
     op.create_table(
         "pins",
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("made_at", sa.String(length=32), nullable=False),
         sa.Column("is_pinned", sa.Boolean(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("reason", types.LONG_TEXT, nullable=False),
         sa.Column("made_by", sa.String(length=256), nullable=False),
         sa.ForeignKeyConstraint(
             ["entry_id"],
             ["entries.id"],
         ),
         sa.PrimaryKeyConstraint("entry_id", "made_at"),
+        **types.TABLE_OPTIONS,
     )
     op.create_table(
         "proofs",
@@ -211,13 +231,14 @@ def upgrade() -> None:
         sa.Column("made_by", sa.String(length=256), nullable=False),
         sa.Column("made_at", sa.String(length=32), nullable=False),
         sa.Column("valid_until", sa.String(length=32), nullable=False),
-        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("hidden_by", sa.String(length=16), nullable=False),
         sa.ForeignKeyConstraint(
             ["entry_id"],
             ["entries.id"],
         ),
         sa.PrimaryKeyConstraint("id"),
+        **types.TABLE_OPTIONS,
     )
     op.create_index(op.f("ix_proofs_entry_id"), "proofs", ["entry_id"], unique=False)
     op.create_table(
@@ -230,4 +251,5 @@ def upgrade() -> None:
             ["entries.id"],
         ),
         sa.PrimaryKeyConstraint("entry_id"),
+        **types.TABLE_OPTIONS,
     )

@@ -26,21 +26,24 @@ def recover(store: Store) -> int:
     int
         How many changes were ended.
     """
-    ended = 0
     try:
         store.sweep_staging()
-        ended = _end_asides(store)
-        for intent in store.catalog.intents():
-            if Holder.parse(intent.holder).is_known_dead():
-                with store.lock(intent.entry_id):
-                    # Read again: somebody may have ended it while we waited for the lock.
-                    current = store.catalog.intent(intent.entry_id)
-                    if current is not None and current.holder == intent.holder:
-                        _end(store, current)
-                        ended += 1
+        return _end_asides(store) + sum(end_if_dead(store, i) for i in store.catalog.intents())
     except (AccessError, PermissionError):
-        return ended  # a reader without write rights leaves it to somebody who has them
-    return ended
+        return 0  # a reader without write rights leaves it to somebody who has them
+
+
+def end_if_dead(store: Store, intent: Intent) -> bool:
+    """End a change whose process has died; for use without any lock of the store."""
+    if not Holder.parse(intent.holder).is_known_dead():
+        return False
+    with store.lock(intent.entry_id):
+        # Read again: somebody may have ended it while we waited for the lock.
+        current = store.catalog.intent(intent.entry_id)
+        if current is None or current.holder != intent.holder:
+            return False
+        _end(store, current)
+        return True
 
 
 def _end_asides(store: Store) -> int:
@@ -83,6 +86,10 @@ def _end(store: Store, intent: Intent) -> None:
         _end_move(store, record, intent)
     elif intent.action == "forget":
         _end_forget(store, record)
+    elif intent.action == "replace" and store.catalog.entry(intent.entry_id) is None:
+        # Its path was given to another entry; putting its sidecar away was the last step.
+        records.retire(store, intent.entry_id)
+        store.catalog.drop_intent(intent.entry_id)
     else:
         store.catalog.put([reconciled(store, record)])
 
@@ -91,9 +98,11 @@ def _end_create(store: Store, record: Record) -> None:
     """Keep a new entry if its bytes got their name; else nothing ever happened."""
     if _holds(store, record):
         known = store.catalog.entry_at(record.entry.path)
-        store.catalog.put([records.with_identity(store, record)])
-        if known is not None and known.id != record.entry.id:
-            records.retire(store, known.id)
+        replaced = [known.id] if known is not None and known.id != record.entry.id else []
+        store.catalog.put([records.with_identity(store, record)], replacing=replaced)
+        for entry_id in replaced:
+            records.retire(store, entry_id)
+            store.catalog.drop_intent(entry_id)
     else:
         records.discard(store, record.entry.id)
 

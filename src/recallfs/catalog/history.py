@@ -1,0 +1,118 @@
+"""What happened: recalls, accesses and the audit trail; and what they and the entries add up to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from recallfs.catalog import schema
+from recallfs.catalog.rows import Row
+from recallfs.catalog.view import View
+from recallfs.values import Entry, State, now_utc
+
+
+class History(View):
+    """The part of the catalog that nobody's bytes depend on."""
+
+    def add_recall(
+        self, entry: Entry, *, who: str, source: str, seconds: float, level: str
+    ) -> None:
+        """Note a recall, and that the file was wanted."""
+        at = now_utc()
+        row = Row(
+            entry_id=entry.id,
+            at=at,
+            who=who,
+            source=source,
+            size_bytes=entry.size_bytes,
+            seconds=seconds,
+            level=level,
+        )
+        accesses = schema.accesses
+
+        def change(connection: sa.Connection) -> None:
+            connection.execute(sa.insert(schema.recalls), row)
+            connection.execute(sa.delete(accesses).where(accesses.c.entry_id == entry.id))
+            connection.execute(sa.insert(accesses), Row(entry_id=entry.id, last_at=at))
+
+        self._database.transact(change, store_id=self.store_id)
+
+    def recalls(self, entry_id: str, *, source: str | None = None) -> list[dict[str, Any]]:
+        """Return the recalls of an entry, newest first."""
+        columns = schema.recalls.c
+        query = sa.select(schema.recalls).where(columns.entry_id == entry_id)
+        if source is not None:
+            query = query.where(columns.source == source)
+        rows = self._all(query.order_by(columns.id.desc()))
+        return [dict(row._mapping) for row in rows]
+
+    def add_event(self, action: str, entry: Entry, who: str, details: Mapping[str, Any]) -> None:
+        """Add a line to the audit trail."""
+        row = Row(
+            at=now_utc(),
+            who=who,
+            action=action,
+            entry_id=entry.id,
+            path=entry.path,
+            details=json.dumps(dict(details)),
+        )
+        self._database.transact(
+            lambda connection: connection.execute(sa.insert(schema.events), row)
+        )
+
+    def events(self, entry_id: str | None = None) -> list[dict[str, Any]]:
+        """Return the audit trail (of one entry), oldest first."""
+        own = sa.select(schema.entries.c.id).where(schema.entries.c.store_id == self.store_id)
+        query = sa.select(schema.events).where(schema.events.c.entry_id.in_(own))
+        query = query.order_by(schema.events.c.id)
+        if entry_id is not None:
+            query = query.where(schema.events.c.entry_id == entry_id)
+        rows = self._all(query)
+        return [{**row._mapping, "details": json.loads(row.details)} for row in rows]
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """Return the number of entries and their bytes, by recorded state."""
+        paths = schema.paths.c
+        query = (
+            sa.select(paths.state, sa.func.count(), sa.func.sum(paths.size_bytes))
+            .where(paths.store_id == self.store_id)
+            .group_by(paths.state)
+        )
+        return {state: (count, int(size)) for state, count, size in self._all(query)}
+
+    def recall_totals(self) -> list[tuple[str, int, int, float]]:
+        """Return the count, bytes and seconds of recalls, by source."""
+        recalls, paths = schema.recalls.c, schema.paths.c
+        query = (
+            sa.select(
+                recalls.source,
+                sa.func.count(),
+                sa.func.sum(recalls.size_bytes),
+                sa.func.sum(recalls.seconds),
+            )
+            .join(schema.paths, paths.entry_id == recalls.entry_id)
+            .where(paths.store_id == self.store_id)
+            .group_by(recalls.source)
+            .order_by(recalls.source)
+        )
+        return [(s, n, int(b), float(t)) for s, n, b, t in self._all(query)]
+
+    def proved(self, at: str) -> dict[str, int]:
+        """Return how many resident entries have a valid proof at an ISO time, and their bytes."""
+        paths = schema.paths.c
+        query = sa.select(
+            sa.func.count(), sa.func.coalesce(sa.func.sum(paths.size_bytes), 0)
+        ).where(
+            paths.store_id == self.store_id,
+            paths.state == State.RESIDENT.value,
+            paths.is_pinned.is_(sa.false()),
+            paths.proved_until > at,
+        )
+        count, size = self._all(query)[0]
+        return {"files": count, "size_bytes": int(size)}
+
+    def _all(self, query: sa.Select[Any]) -> list[Any]:
+        return self._database.query(lambda connection: list(connection.execute(query)))

@@ -1,0 +1,36 @@
+"""What every part of the catalog's interface stands on: a database and one store's rows in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recallfs.catalog.engine import Database
+
+
+class View:
+    """One store's view of a database.
+
+    Parameters
+    ----------
+    url : str or Path
+        SQLAlchemy URL, or the file of an SQLite database.
+    store_id : str
+        Rows of other stores in the same database are never touched.
+    """
+
+    def __init__(self, url: str | Path, store_id: str) -> None:
+        self.store_id = store_id
+        self._database = Database(url)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the caller may read and not write; every change raises `AccessError` then."""
+        return self._database.is_read_only
+
+    def prepare(self) -> None:
+        """Make or upgrade the schema if need be; see `Database.check_version`."""
+        self._database.check_version()
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        self._database.close()
