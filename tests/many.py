@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import TESTS, Lab
-from recallfs.catalog import records
+from recallfs.catalog import changes
 from recallfs.digest.stream import digest_file
 from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.commit import new_record
@@ -57,7 +57,7 @@ def made_file(
         entry_id=entry_id,
         identity=Identity.from_stat(status),
     )
-    records.create(lab.store, [record])
+    changes.create(lab.store, [record])
     return hashlib.sha256(content).hexdigest()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -26,16 +27,18 @@ from recallfs.errors import (
     SourceError,
 )
 from recallfs.resolve.budget import hold_slot
+from recallfs.resolve.cache import Cache
 from recallfs.resolve.commit import commit_recalled, keep_rejected
 from recallfs.resolve.lease import Grant, hold_lease
 from recallfs.resolve.plan import Facts, Plan, make_plan
 from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.stores import Stores
-from recallfs.sources.base import Fetched, Need, Progress, Request, Source
+from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
 from recallfs.sources.recompute import RecomputeSource
 from recallfs.sources.trash import TrashSource
-from recallfs.values import Entry, InputRef, Level, State
+from recallfs.values import Digests, Entry, InputRef, Level, State
 
+_log = logging.getLogger("recallfs")
 _Result = TypeVar("_Result")
 
 _ATTEMPTS = 3
@@ -50,7 +53,9 @@ class Recalled:
     ----------
     source : str
         ``resident`` if it was there, ``another process`` if somebody else brought it while we
-        waited, else the name of the source.
+        waited, ``cache`` if it was in the caller's cache, else the name of the source.
+    is_cached : bool
+        Whether `path` is in the caller's cache, because the caller may not write to the store.
     """
 
     url: str
@@ -61,6 +66,7 @@ class Recalled:
     method: str
     seconds: float
     level: str = Level.EXACT.value
+    is_cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,16 @@ class Wish:
 
 def plan_for(stores: Stores, store: Store, entry: Entry, *, only: str | None = None) -> Plan:
     """Gather the facts about an entry and decide what opening it would do."""
-    return _planned(stores, store, entry, settle(store, entry), only)[0]
+    plan = _planned(stores, store, entry, settle(store, entry), only)[0]
+    if store.is_writable or plan.action == "open":
+        return plan
+    plan = replace(plan, cache=str(Cache(stores.config.cache, store.id).path_of(entry)))
+    if _find_cached(stores, store, entry) is not None and plan.state in (
+        State.RELEASED,
+        State.MISSING,
+    ):
+        plan = replace(plan, action="open", reason="It is in your cache.", steps=())
+    return plan
 
 
 def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) -> Recalled:
@@ -106,6 +121,9 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     state = settle(store, entry)
     if state is State.RESIDENT:
         return _result(store, entry, "resident", "", 0.0)
+    cached = _find_cached(stores, store, entry)
+    if cached is not None and state not in (State.DIRTY, State.CONFLICT):
+        return _cached(store, entry, cached)
     _refuse_unusable(stores, store, entry, state, wish)
     if store.url(path) in wish.chain:
         raise RecomputeError(
@@ -118,6 +136,8 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     with _first_in_process(f"{store.id}:{entry.id}") as is_first:
         if not is_first:
             return recall(stores, store, path, wish)
+        if not store.is_writable:
+            return _bring_to_cache(stores, store, entry, wish)
         target = store.root / entry.path
         with hold_lease(store.catalog, f"entry:{entry.id}", lambda: has_bytes(target)) as grant:
             if grant is None:
@@ -129,20 +149,91 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
 
 
 def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: Grant) -> Recalled:
-    """Ask the sources in the plan's order; the first verified bytes are committed."""
+    """Bring a file back to its path; the caller holds its lease."""
     start = time.monotonic()
+    try:
+        step, fetched, committed = _ask_sources(
+            stores,
+            store,
+            entry,
+            wish,
+            staging=store.staging,
+            cancelled=grant.lost,
+            commit=lambda staged, digests: commit_recalled(store, entry.id, staged, digests, grant),
+        )
+    except RecallError:
+        if grant.lost.is_set():
+            grant.check()
+        raise
+    seconds = time.monotonic() - start
+    store.catalog.add_recall(
+        committed,
+        who=user_name(),
+        source=step.source,
+        seconds=seconds,
+        level=Level.EXACT.value,
+    )
+    return _result(store, committed, step.source, fetched.method, seconds)
+
+
+def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> Recalled:
+    """Bring a file of a store that the caller may not write to into the caller's cache."""
+    start = time.monotonic()
+    cache = Cache(stores.config.cache, store.id)
+    with cache.lock(entry):
+        place = cache.find(entry, records.load(store, entry.id).accepted)
+        if place is not None:
+            return _cached(store, entry, place)
+        step, fetched, kept = _ask_sources(
+            stores,
+            store,
+            entry,
+            wish,
+            staging=cache.staging,
+            cancelled=threading.Event(),
+            commit=lambda staged, _: cache.keep(entry, staged),
+        )
+    cache.trim()
+    seconds = time.monotonic() - start
+    # The catalog cannot be told: it is not the caller's to write.
+    _log.info("recalled %s from %s to %s", store.url(entry.path), step.source, kept)
+    result = _result(store, entry, step.source, fetched.method, seconds)
+    return replace(result, path=kept, is_cached=True)
+
+
+def _find_cached(stores: Stores, store: Store, entry: Entry) -> Path | None:
+    if store.is_writable:
+        return None
+    cache = Cache(stores.config.cache, store.id)
+    return cache.find(entry, records.load(store, entry.id).accepted)
+
+
+def _cached(store: Store, entry: Entry, place: Path) -> Recalled:
+    return replace(_result(store, entry, "cache", "", 0.0), path=place, is_cached=True)
+
+
+def _ask_sources(
+    stores: Stores,
+    store: Store,
+    entry: Entry,
+    wish: Wish,
+    *,
+    staging: Callable[[], AbstractContextManager[Path]],
+    cancelled: threading.Event,
+    commit: Callable[[Path, Digests], _Result],
+) -> tuple[Offer, Fetched, _Result]:
+    """Ask the sources in the plan's order; the first verified bytes are committed."""
     plan, sources = _planned(stores, store, entry, settle(store, entry), wish.only)
     record = records.load(store, entry.id)
     answers: dict[str, RecallError] = {}
     inner = replace(wish, only=None, chain=(*wish.chain, store.url(entry.path)))
-
     for step in plan.steps:
         if wish.announce is not None:
             last = "" if step.expected_s is None else f" (took {step.expected_s:.1f} s last time)"
             wish.announce(f"{store.url(entry.path)} {plan.gone}: {step.what}{last}")
-        with store.staging() as scratch:
+        with staging() as scratch:
             fault_point("stage.created")
-            request = Request(store, record, scratch, {}, wish.progress, grant.lost)
+            request = Request(store, record, scratch, {}, wish.progress, cancelled)
             try:
                 fetched = _fetch(stores, sources[step.source], request, inner)
                 digests = fetched.digests or digest_file(fetched.path)
@@ -157,20 +248,11 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
                 answers[step.source] = error
                 continue
             except (NotRecallableError, SourceError, RecomputeError, AccessError) as error:
-                if grant.lost.is_set():
-                    grant.check()
+                if cancelled.is_set():
+                    raise
                 answers[step.source] = error
                 continue
-            committed = commit_recalled(store, entry.id, fetched.path, digests, grant)
-        seconds = time.monotonic() - start
-        store.catalog.add_recall(
-            committed,
-            who=user_name(),
-            source=step.source,
-            seconds=seconds,
-            level=Level.EXACT.value,
-        )
-        return _result(store, committed, step.source, fetched.method, seconds)
+            return step, fetched, commit(fetched.path, digests)
     raise _all_failed(store, entry, answers)
 
 
@@ -344,7 +426,7 @@ def _conflict(store: Store, entry: Entry, state: State) -> RecallError:
 
 def _keep_aside(store: Store, entry: Entry, error: IntegrityError) -> None:
     result = Path(str(error.details.pop("result", "")))
-    if result.is_file():
+    if result.is_file() and store.is_writable:
         kept = keep_rejected(store, entry.id, result)
         error.details["kept"] = str(kept)
 

@@ -186,11 +186,12 @@ def run_derivation(
         said = os.strerror(errno.ENOSPC) in f"{error.message}\n{error.details.get('log', '')}"
         if said or shutil.disk_usage(folder).free < _FULL_BYTES:
             raise no_space(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder) from error
-        if "log_path" in error.details:
+        if error.details.pop("log_path", None) is not None and store.is_writable:
             error.details["log_path"] = str(store.log_path(derivation.id))
         raise
     finally:
-        _keep_log(folder / LOG_NAME, store.log_path(derivation.id))
+        if store.is_writable:
+            _keep_log(folder / LOG_NAME, store.log_path(derivation.id))
     return outputs, outcome
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
-from recallfs.errors import NotRecallableError
+from recallfs.errors import AccessError, NotRecallableError
 from recallfs.sources.base import Fetched, Need, Offer, Request, Source
 
 
@@ -23,15 +24,23 @@ class TrashSource(Source):
         return Offer(self.name, "put back from the trash", 0.0)
 
     def need(self, store: Store, record: Record) -> Need | None:
-        """Return None: nothing is copied."""
-        return None
+        """Return None where nothing is copied; who may not write to the store needs a copy."""
+        return None if store.is_writable else super().need(store, record)
 
     def fetch(self, request: Request) -> Fetched:
-        """Give the trashed inode a second name in scratch; the trash keeps its own until commit."""
+        """Give the trashed inode a second name in scratch; the trash keeps its own until commit.
+
+        For who may not write to the store it is copied: the inode stays the store's.
+        """
         staged = request.scratch / "data"
         trashed = request.store.trash_path(request.record.entry.id)
         try:
-            os.link(trashed, staged, follow_symlinks=False)
+            if request.store.is_writable:
+                os.link(trashed, staged, follow_symlinks=False)
+            else:
+                shutil.copyfile(trashed, staged, follow_symlinks=False)
+        except PermissionError as error:
+            raise AccessError(f"you cannot read it in the trash: {error.strerror}.") from error
         except FileNotFoundError:
             raise NotRecallableError("the trash no longer has it.") from None
         return Fetched(staged, None, "from the trash")
