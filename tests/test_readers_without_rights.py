@@ -148,6 +148,7 @@ def test_inputs_are_recalled_into_the_cache_too(open_lab: Lab) -> None:
         parameters={"factor": 3.0},
     )
     before = sha256(lab.root / "end.h5")
+    lab.prove("middle.h5")
     lab.prove("end.h5")
     lab.release("end.h5")
     (lab.root / "middle.h5").unlink()

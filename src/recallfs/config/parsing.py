@@ -290,10 +290,7 @@ class _Checker:
         )
 
     def cache(self, table: Mapping[str, Any]) -> CacheSettings:
-        values = self.take(table, "cache", {"folder": _path, "limit": _size})
-        if "limit" in values:
-            values["limit_bytes"] = values.pop("limit")
-        return CacheSettings(**values)
+        return CacheSettings(**self.take(table, "cache", {"folder": _path, "limit": _size}))
 
 
 def _text(value: Any) -> str:

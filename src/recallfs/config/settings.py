@@ -167,12 +167,12 @@ class CacheSettings:
     ----------
     folder : Path, optional
         By default the platform's folder for caches (``~/.cache/recallfs`` on Linux).
-    limit_bytes : int
-        Above this, files that were not used for the longest time go.
+    limit : int
+        In bytes; above this, files that were not used for the longest time go.
     """
 
     folder: Path | None = None
-    limit_bytes: int = 50 * 10**9
+    limit: int = 50 * 10**9
 
 
 @dataclass(frozen=True)

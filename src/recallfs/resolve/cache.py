@@ -56,7 +56,7 @@ class Cache:
 
     def __init__(self, settings: CacheSettings, store_id: str) -> None:
         self.folder = settings.folder or Path(platformdirs.user_cache_dir("recallfs"))
-        self.limit_bytes = settings.limit_bytes
+        self.limit_bytes = settings.limit
         self._files = self.folder / store_id
 
     def path_of(self, entry: Entry) -> Path:
