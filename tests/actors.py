@@ -54,3 +54,88 @@ def prove_aside(path: str) -> None:
     entry = store.catalog.entry_at(path)
     assert entry is not None
     prove(stores, store, entry, hiding="aside")
+
+
+def move_when_told(old: str, new: str, go: str, said: str) -> None:
+    """Move a file as soon as a file appears, and write down what became of it."""
+    from recallfs.errors import RecallError
+    from recallfs.resolve import tree
+    from recallfs.resolve.stores import stores_in_reach
+
+    store = stores_in_reach().by_name("lab")
+    while not Path(go).exists():
+        time.sleep(0.0005)
+    try:
+        tree.move(store, old, new)
+        Path(said).write_text("moved")
+    except RecallError as error:
+        Path(said).write_text(error.kind)
+
+
+def forget_and_report(path: str, said: str) -> None:
+    """Forget a file, and write down what became of it."""
+    from recallfs.errors import RecallError
+    from recallfs.resolve import tree
+    from recallfs.resolve.stores import stores_in_reach
+
+    try:
+        tree.forget(stores_in_reach().by_name("lab"), path)
+        Path(said).write_text("forgotten")
+    except RecallError as error:
+        Path(said).write_text(error.kind)
+
+
+def forget_and_write(path: str, content: str, said: str) -> None:
+    """Forget a file and write another one at its path, and write down that it went well."""
+    import fsspec
+
+    from recallfs.resolve import tree
+    from recallfs.resolve.stores import stores_in_reach
+
+    tree.forget(stores_in_reach().by_name("lab"), path)
+    with fsspec.open(f"recall://lab/{path}", "w") as file:
+        file.write(content)
+    Path(said).write_text("written")
+
+
+def hold_an_edit(path: str, ready: str) -> None:
+    """Stay in the middle of a change."""
+    from recallfs.catalog import changes
+    from recallfs.resolve.stores import stores_in_reach
+
+    store = stores_in_reach().by_name("lab")
+    entry = store.catalog.entry_at(path)
+    assert entry is not None
+    with changes.edit(store, entry.id, "pin"):
+        Path(ready).touch()
+        time.sleep(60)
+
+
+def churn(folder: str, end: str, has: str) -> None:
+    """Write, write over, move and forget files until told to end; write down what is left."""
+    import json
+    import random
+
+    import fsspec
+
+    from recallfs.resolve import tree
+    from recallfs.resolve.stores import stores_in_reach
+
+    store = stores_in_reach().by_name("lab")
+    chance = random.Random(folder)  # noqa: S311 - no secret
+    left: dict[str, str] = {}
+    while not Path(end).exists():
+        path = f"{folder}/{chance.randrange(5)}"
+        action = chance.choice(["write", "write", "move", "forget"])
+        if action == "write":
+            content = chance.randbytes(50)
+            with fsspec.open(f"recall://lab/{path}", "wb") as file:
+                file.write(content)
+            left[path] = hashlib.sha256(content).hexdigest()
+        elif path in left and action == "forget":
+            tree.forget(store, path)
+            del left[path]
+        elif path in left and (new := f"{folder}/{chance.randrange(5)}") not in left:
+            tree.move(store, path, new)
+            left[new] = left.pop(path)
+    Path(has).write_text(json.dumps(left))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from pathlib import PurePosixPath
 from typing import Any
 
 from recallfs.errors import InvalidInputError
@@ -291,8 +290,7 @@ def normalise_path(path: str) -> str:
 
 def parent_of(path: str) -> str:
     """Return the folder of a store path; the root is the empty string."""
-    parent = str(PurePosixPath(path).parent)
-    return "" if parent == "." else parent
+    return path.rpartition("/")[0]
 
 
 def now_utc() -> str:

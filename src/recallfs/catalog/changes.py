@@ -7,6 +7,7 @@ undoes the change (`recallfs.catalog.recovery`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,11 @@ from recallfs.errors import ConflictError
 LEAVING = ("release", "forget", "replace")
 """What takes an entry's bytes from its path, once it is done."""
 
+PATIENCE_S = 10.0
+"""How long a claim waits for another one in its way."""
+
 _PLACING = ("create", "move")
+_POLL_S = 0.01
 
 
 @dataclass
@@ -53,7 +58,7 @@ def end_dead(store: Store) -> None:
 
 
 def claim(store: Store, intents: Sequence[Intent], check: Callable[[], None] | None = None) -> None:
-    """Say what is about to be changed, unless somebody else is at it.
+    """Say what is about to be changed; who is at it already is waited for, for a while.
 
     Parameters
     ----------
@@ -68,21 +73,34 @@ def claim(store: Store, intents: Sequence[Intent], check: Callable[[], None] | N
     """
     ids = {intent.entry_id for intent in intents}
     paths = {intent.claimed_path for intent in intents if intent.action in _PLACING}
-    with store.deciding():
-        for other in store.catalog.intents():
-            if other.entry_id not in ids and not (
-                other.action in _PLACING and other.claimed_path in paths
-            ):
-                continue
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        with store.deciding():
+            other = _in_the_way(store, ids, paths)
+            if other is None:
+                if check is not None:
+                    check()
+                store.catalog.intend(intents)
+                return
+        if time.monotonic() > give_up:
             raise ConflictError(
                 f"another process ({other.action}) is at work on {store.url(other.claimed_path)}; "
                 "try again.",
                 kind="in-use",
                 details={"path": other.claimed_path, "holder": other.holder},
             )
-        if check is not None:
-            check()
-        store.catalog.intend(intents)
+        time.sleep(_POLL_S)
+
+
+def _in_the_way(store: Store, ids: set[str], paths: set[str]) -> Intent | None:
+    return next(
+        (
+            other
+            for other in store.catalog.intents()
+            if other.entry_id in ids or (other.action in _PLACING and other.claimed_path in paths)
+        ),
+        None,
+    )
 
 
 @contextmanager

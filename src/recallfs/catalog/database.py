@@ -18,6 +18,7 @@ from recallfs.catalog.history import History
 from recallfs.catalog.leases import Lease, Leases
 from recallfs.catalog.rows import Row, entry_of, identity_values, rows_of
 from recallfs.catalog.sidecar import Record
+from recallfs.catalog.view import below
 from recallfs.errors import ConflictError
 from recallfs.values import Entry, Identity, State
 
@@ -95,7 +96,7 @@ class Catalog(Leases, History):
 
     def entries_below(self, folder: str) -> Iterator[Entry]:
         """Iterate over all entries at or below a folder, in path order."""
-        return self._select(*([_below(folder)] if folder else []))
+        return self._select(*([below(folder)] if folder else []))
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> Iterator[Entry]:
         """Iterate page by page: no transaction stays open while the caller works."""
@@ -119,21 +120,19 @@ class Catalog(Leases, History):
 
     def _subfolders(self, connection: sa.Connection, folder: str) -> list[str]:
         """Skip through the index from one subfolder to the next, whatever they hold."""
-        column = schema.paths.c.parent
         prefix = f"{folder}/" if folder else ""
-        bound = prefix
+        query = _NEXT_IN_FOLDER if folder else _NEXT_IN_ROOT
+        bound = prefix or "\x01"  # no name begins with less
         names: dict[str, None] = {}
         while True:
-            query = sa.select(sa.func.min(column)).where(
-                schema.paths.c.store_id == self.store_id, _inside(column, folder), column >= bound
-            )
-            found = connection.execute(query).scalar()
+            values = {"store_id": self.store_id, "bound": bound}
+            end = {"end": f"{folder}0"} if folder else {}  # '0' is the character after '/'
+            found = connection.execute(query, {**values, **end}).scalar()
             if found is None:
                 return list(names)
             name = found[len(prefix) :].split("/")[0]
             names[name] = None
-            # 'a' is followed by siblings such as 'a-2' before what is below it, 'a/...'; and
-            # '0' is the character after '/'.
+            # 'a' is followed by siblings such as 'a-2' before what is below it, 'a/...'.
             exact = found == prefix + name
             bound = f"{found}\x01" if exact else f"{prefix}{name}0"
 
@@ -332,16 +331,11 @@ _ENTRY_AT = _ENTRIES.where(
     schema.paths.c.path == sa.bindparam("path"),
 )
 
-
-def _below(folder: str) -> sa.ColumnElement[bool]:
-    return sa.or_(schema.paths.c.path == folder, _inside(schema.paths.c.path, folder))
-
-
-def _inside(column: sa.Column[Any], folder: str) -> sa.ColumnElement[bool]:
-    """Strictly below a folder; '0' is the character after '/'."""
-    if not folder:
-        return column != ""
-    return sa.and_(column > f"{folder}/", column < f"{folder}0")
+_NEXT_IN_ROOT = sa.select(sa.func.min(schema.paths.c.parent)).where(
+    schema.paths.c.store_id == sa.bindparam("store_id"),
+    schema.paths.c.parent >= sa.bindparam("bound"),
+)
+_NEXT_IN_FOLDER = _NEXT_IN_ROOT.where(schema.paths.c.parent < sa.bindparam("end"))
 
 
 def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:

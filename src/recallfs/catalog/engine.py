@@ -37,6 +37,7 @@ from recallfs.mounts import is_network
 
 _BUSY_TIMEOUT_MS = 30_000
 _ATTEMPTS = 6
+_CACHE_KIB = 32 * 1024  # SQLite's own 2 MiB make it write pages again and again in large puts
 _SERVER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "postgresql": {
         "connect_timeout": 10,
@@ -273,7 +274,12 @@ class Database:
         def on_connect(connection: Any, _record: Any) -> None:
             # We begin transactions ourselves: the driver's own way cannot begin an immediate one.
             connection.isolation_level = None
-            for pragma in (f"journal_mode={journal}", "synchronous=FULL", "foreign_keys=ON"):
+            for pragma in (
+                f"journal_mode={journal}",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                f"cache_size=-{_CACHE_KIB}",
+            ):
                 connection.execute(f"PRAGMA {pragma}")
 
         @event.listens_for(engine, "begin")

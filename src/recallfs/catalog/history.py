@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from recallfs.catalog import schema
 from recallfs.catalog.rows import Row
-from recallfs.catalog.view import View
+from recallfs.catalog.view import View, below
 from recallfs.values import Entry, State, now_utc
+
+_PAGE_ROWS = 2000
 
 
 class History(View):
@@ -83,6 +86,50 @@ class History(View):
         )
         return {state: (count, int(size)) for state, count, size in self._all(query)}
 
+    def releasable(
+        self, at: str, *, folder: str = "", unused_since: datetime | None = None, min_bytes: int = 0
+    ) -> Iterator[tuple[str, int]]:
+        """Iterate over what a release may look at, largest files first.
+
+        Parameters
+        ----------
+        at : str
+            ISO time at which a proof must be valid.
+        unused_since : datetime, optional
+            Only files that were neither written nor recalled since then.
+
+        Yields
+        ------
+        path : str
+        size_bytes : int
+            Of entries that are resident, proved and not pinned.
+        """
+        paths, accesses = schema.paths.c, schema.accesses.c
+        terms = [
+            paths.store_id == self.store_id,
+            paths.state == State.RESIDENT.value,
+            paths.is_pinned.is_(sa.false()),
+            paths.proved_until > at,
+            paths.size_bytes >= min_bytes,
+        ]
+        if folder:
+            terms.append(below(folder))
+        if unused_since is not None:
+            iso, ns = unused_since.isoformat(), int(unused_since.timestamp() * 1e9)
+            recent = sa.select(accesses.entry_id).where(accesses.last_at >= iso)
+            terms += [paths.mtime_ns < ns, paths.entry_id.not_in(recent)]
+        while True:
+            # Two steps, of which the first reads nothing but an index.
+            sizes = sa.select(paths.size_bytes).where(*terms).order_by(paths.size_bytes.desc())
+            last = self._all(sizes.offset(_PAGE_ROWS - 1).limit(1))
+            page = [paths.size_bytes >= last[0].size_bytes] if last else []
+            rows = sa.select(paths.path, paths.size_bytes).where(*terms, *page)
+            for row in self._all(rows.order_by(paths.size_bytes.desc(), paths.path)):
+                yield row.path, row.size_bytes
+            if not last:
+                return
+            terms.append(paths.size_bytes < last[0].size_bytes)
+
     def recall_totals(self) -> list[tuple[str, int, int, float]]:
         """Return the count, bytes and seconds of recalls, by source."""
         recalls, paths = schema.recalls.c, schema.paths.c
@@ -113,6 +160,3 @@ class History(View):
         )
         count, size = self._all(query)[0]
         return {"files": count, "size_bytes": int(size)}
-
-    def _all(self, query: sa.Select[Any]) -> list[Any]:
-        return self._database.query(lambda connection: list(connection.execute(query)))

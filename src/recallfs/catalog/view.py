@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import sqlalchemy as sa
+
+from recallfs.catalog import schema
 from recallfs.catalog.engine import Database
 
 
@@ -34,3 +38,18 @@ class View:
     def close(self) -> None:
         """Close this process's connections."""
         self._database.close()
+
+    def _all(self, query: sa.Select[Any]) -> list[Any]:
+        return self._database.query(lambda connection: list(connection.execute(query)))
+
+
+def below(folder: str) -> sa.ColumnElement[bool]:
+    """Tell of a path whether it is a folder's own or below it."""
+    return sa.or_(schema.paths.c.path == folder, inside(schema.paths.c.path, folder))
+
+
+def inside(column: sa.Column[Any], folder: str) -> sa.ColumnElement[bool]:
+    """Tell of a path whether it is strictly below a folder; '0' is the character after '/'."""
+    if not folder:
+        return column != ""
+    return sa.and_(column > f"{folder}/", column < f"{folder}0")

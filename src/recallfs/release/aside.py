@@ -17,7 +17,7 @@ def set_aside(store: Store, entry: Entry) -> Iterator[None]:
     Notes
     -----
     Readers that go through recallfs wait on the lease; a process that dies leaves the file where
-    the next one to open the store finds it and puts it back (`recallfs.resolve.recovery`).
+    the next one to open the store finds it and puts it back (`recallfs.catalog.recovery`).
     """
     original, aside = store.root / entry.path, store.aside_path(entry.id)
     make_folder(aside.parent)

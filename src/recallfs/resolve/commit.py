@@ -93,26 +93,32 @@ def add_existing(
     return added
 
 
-def _create_added(store: Store, batch: list[Record]) -> list[Entry]:
+def _create_added(store: Store, batch: list[Record], attempts: int = 5) -> list[Entry]:
     """Record files that are in the tree, all at once; one by one if others were at some."""
-    if not batch:
-        return []
     changes.end_dead(store)
-    try:
-        with contextlib.ExitStack() as stack:
-            standing = store.catalog.entries_at([record.entry.path for record in batch])
-            replaced = sorted(entry.id for entry in standing.values())
-            for entry_id in replaced:
-                stack.enter_context(store.lock(entry_id))
-            changes.create(store, batch, replaced=replaced)
-    except ConflictError:
-        if len(batch) > 1:
-            return [entry for record in batch for entry in _create_added(store, [record])]
-        known = store.catalog.entry_at(batch[0].entry.path)
-        if known is None or known.sha256 != batch[0].entry.sha256:
-            raise
-        return []  # somebody else has added the same file just now
-    return [record.entry for record in batch]
+    paths = [record.entry.path for record in batch]
+    with contextlib.ExitStack() as stack:
+        standing = store.catalog.entries_at(paths)
+        # The same bytes are on record already: somebody else has added the file just now.
+        known = {path: entry.sha256 for path, entry in standing.items()}
+        new = [record for record in batch if known.get(record.entry.path) != record.entry.sha256]
+        replaced = sorted(standing[r.entry.path].id for r in new if r.entry.path in standing)
+        for entry_id in replaced:
+            stack.enter_context(store.lock(entry_id))
+        try:
+            # Not looked at before the locks were there: it may have given way meanwhile.
+            still = {entry.id for entry in store.catalog.entries_at(paths).values()}
+            if not still.issuperset(replaced):
+                raise ConflictError("another process is adding the same files; try again.")
+            if new:
+                changes.create(store, new, replaced=replaced)
+        except ConflictError:
+            if len(batch) == 1 and not attempts:
+                raise
+        else:
+            return [record.entry for record in new]
+    left = attempts - 1 if len(batch) == 1 else attempts
+    return [entry for record in batch for entry in _create_added(store, [record], left)]
 
 
 def commit_new(
