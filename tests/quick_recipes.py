@@ -40,6 +40,15 @@ def logged(
     _log(log, "end")
 
 
+@recallfs.recipe(name="reaches", version="1", seeded=False)
+def reaches(inputs: Mapping[str, Path], output: Path, *, url: str) -> None:
+    """Open a file that is not declared as an input."""
+    import fsspec
+
+    with fsspec.open(url) as file:
+        output.write_bytes(file.read())
+
+
 @recallfs.recipe(name="peeks", version="1", seeded=False)
 def peeks(inputs: Mapping[str, Path], output: Path, *, number: int, other: str) -> None:
     """Open a plain path of the store by h5py, with the readers' patches asked for."""

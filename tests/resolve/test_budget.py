@@ -347,6 +347,18 @@ def test_input_released_while_waiting_is_recalled_again(lab: Lab) -> None:
     assert (lab.root / "middle").exists()
 
 
+def test_recipe_that_opens_what_is_released_is_told_to_declare_it(lab: Lab) -> None:
+    """A recipe that holds the only slot does not wait for another: it gets an error at once."""
+    lab.write_config("[recall]\nrecomputes = 1\n")
+    made_file_at(lab, "other", 1)
+    (lab.root / "other").unlink()
+    made_file(lab, "reached", content(1), {"url": "recall://lab/other"}, recipe="reaches")
+    (lab.root / "reached").unlink()
+    with pytest.raises(RecallError, match="declare it as an input"):
+        recall(lab.stores, lab.store, "reached")
+    assert not (lab.root / "other").exists()
+
+
 @pytest.mark.parametrize("problem", ["link", "foreign rights", "file"])
 def test_folder_that_is_not_safe_is_refused(tmp_path: Path, problem: str) -> None:
     """A configured folder through which others could meddle is refused in one sentence."""

@@ -187,7 +187,11 @@ def undo(stores: Stores, store: Store, entry: Entry) -> Recalled:
     ------
     NotRecallableError
         If they are purged.
+    AccessError
+        If the caller may not write to the store.
     """
+    if not store.is_writable:
+        raise AccessError(f"you cannot write to the store at {store.root}; `recall get` copies.")
     record = records.load(store, entry.id)
     if record.release is None:
         raise ConflictError(f"{store.url(entry.path)} is not released.")

@@ -137,14 +137,14 @@ def _acquire(catalog: Catalog, key: str, is_ready: Callable[[], bool]) -> Grant 
 
 _lock = threading.Lock()
 _held: set[Grant] = set()
-_beating: threading.Thread | None = None
+_beating: set[Catalog] = set()
 
 
 def _forget_parent() -> None:
     """After a fork, the parent's leases are the parent's."""
-    global _lock, _beating  # noqa: PLW0603 - the parent's lock may have been held at the fork
+    global _lock  # noqa: PLW0603 - the parent's lock may have been held at the fork
     _lock = threading.Lock()
-    _beating = None
+    _beating.clear()
     _held.clear()
 
 
@@ -152,29 +152,28 @@ os.register_at_fork(after_in_child=_forget_parent)
 
 
 def _keep_beating(grant: Grant) -> None:
-    """Let the one thread of this process that beats do so for this lease too."""
-    global _beating  # noqa: PLW0603 - one thread a process, however many leases it holds
+    """Let the thread that beats for a catalog's leases, however many there are, do so for this."""
     with _lock:
         _held.add(grant)
-        if _beating is None:
-            _beating = threading.Thread(target=_beat, daemon=True, name="recall-leases")
-            _beating.start()
+        if grant.catalog in _beating:
+            return
+        _beating.add(grant.catalog)
+    threading.Thread(
+        target=_beat, args=(grant.catalog,), daemon=True, name="recall-leases"
+    ).start()
 
 
-def _beat() -> None:
-    """Beat for all leases of this process, until there are none."""
-    global _beating  # noqa: PLW0603 - as above
+def _beat(catalog: Catalog) -> None:
+    """Beat for all leases of a catalog that this process holds, until there are none."""
     while True:
         time.sleep(BEAT_S)
         with _lock:
-            grants = list(_held)
+            grants = {grant.key: grant for grant in _held if grant.catalog is catalog}
             if not grants:
-                _beating = None
+                _beating.discard(catalog)
                 return
-        for catalog in {id(grant.catalog): grant.catalog for grant in grants}.values():
-            fences = {grant.key: grant for grant in grants if grant.catalog is catalog}
-            # A failure now is none yet: patience is longer than a beat, and the next may get
-            # through. At the latest the commit notices.
-            with contextlib.suppress(CatalogError, SourceError):
-                for key in catalog.beat_leases({key: g.fence for key, g in fences.items()}):
-                    fences[key].lost.set()
+        # A failure now is none yet: patience is longer than a beat, and the next may get through.
+        # At the latest the commit notices.
+        with contextlib.suppress(CatalogError, SourceError):
+            for key in catalog.beat_leases({key: g.fence for key, g in grants.items()}):
+                grants[key].lost.set()

@@ -21,6 +21,7 @@ from recallfs.errors import (
     AccessError,
     ConflictError,
     IntegrityError,
+    InvalidInputError,
     NotRecallableError,
     RecallError,
     RecomputeError,
@@ -110,7 +111,7 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     Raises
     ------
     InvalidInputError
-        Kind ``unknown-entry``.
+        Kind ``unknown-entry``; also for a file that is not here, in a recipe that runs.
     ConflictError
         Dirty, or occupied by something else.
     NotRecallableError, SourceError, IntegrityError, RecomputeError
@@ -121,6 +122,13 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     state = settle(store, entry)
     if state is State.RESIDENT:
         return _result(store, entry, "resident", "", 0.0)
+    if os.environ.get("RECALLFS_WORKER"):
+        # It holds a slot, and would wait for another; and nobody would know what it was made from.
+        raise InvalidInputError(
+            f"{store.url(path)} is {state.value}, and a recipe cannot bring files back while it "
+            "runs; declare it as an input, then it is there before the recipe starts.",
+            details={"path": path},
+        )
     cached = _find_cached(stores, store, entry)
     if cached is not None and state not in (State.DIRTY, State.CONFLICT):
         return _cached(store, entry, cached)

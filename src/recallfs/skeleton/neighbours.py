@@ -7,7 +7,8 @@ from pathlib import Path
 
 import h5py
 
-from recallfs.skeleton.access import HDF5_ERRORS
+from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.skeleton.access import HDF5_ERRORS, open_hdf5
 
 
 def needed_neighbour(path: Path) -> str | None:
@@ -28,13 +29,14 @@ def needed_neighbour(path: Path) -> str | None:
     From another folder a virtual dataset reads as its fill value, with no error; an external link
     dangles, or leads to a stranger of the same name.
     """
+    if not h5py.is_hdf5(path):
+        return None
     try:
-        if not h5py.is_hdf5(path):
-            return None
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             return _in_group(file, set())
-    except HDF5_ERRORS:
-        return None  # nobody can read it as HDF5, wherever it lies
+    except (InvalidInputError, ConflictError, *HDF5_ERRORS) as error:
+        # It may be readable where it belongs: what cannot be checked is not taken for harmless.
+        return f"what it holds cannot be looked at: {error}"
 
 
 def _in_group(group: h5py.Group, seen: set[object]) -> str | None:
