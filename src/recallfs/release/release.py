@@ -15,7 +15,7 @@ from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor
-from recallfs.errors import ConflictError, NotRecallableError, RecallError
+from recallfs.errors import AccessError, ConflictError, NotRecallableError, RecallError
 from recallfs.release.copies import verified_copies
 from recallfs.release.exclusive import Watch, watch
 from recallfs.release.policy import Candidate, Decision, Wanted, decide

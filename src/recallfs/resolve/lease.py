@@ -158,9 +158,7 @@ def _keep_beating(grant: Grant) -> None:
         if grant.catalog in _beating:
             return
         _beating.add(grant.catalog)
-    threading.Thread(
-        target=_beat, args=(grant.catalog,), daemon=True, name="recall-leases"
-    ).start()
+    threading.Thread(target=_beat, args=(grant.catalog,), daemon=True, name="recall-leases").start()
 
 
 def _beat(catalog: Catalog) -> None:
