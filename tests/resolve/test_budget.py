@@ -21,8 +21,9 @@ from processes import start
 from quick_recipes import content
 from recallfs.config import Config, Floor, RecallSettings, load_config
 from recallfs.errors import InvalidInputError, RecallError, SourceError
-from recallfs.resolve.budget import _usual_folder, hold_slot
+from recallfs.resolve.budget import hold_slot
 from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.tickets import usual_folder
 from recallfs.sources.base import Need
 
 ONE = Need("recompute", 0)
@@ -385,15 +386,15 @@ def test_usual_folder_is_shared_or_ones_own(
 ) -> None:
     """Without configuration all users share a folder; where that is spoilt, a user has one."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    _usual_folder.cache_clear()
+    usual_folder.cache_clear()
     with contextlib.ExitStack() as stack:
-        stack.callback(_usual_folder.cache_clear)
+        stack.callback(usual_folder.cache_clear)
         with hold_slot(Config(), ONE, tmp_path):
             assert len(list((tmp_path / "recallfs-budget").glob("ticket-*"))) == 1
         assert (tmp_path / "recallfs-budget").stat().st_mode & 0o7777 == 0o1777
         shutil.rmtree(tmp_path / "recallfs-budget")
         (tmp_path / "recallfs-budget").symlink_to(tmp_path)
-        _usual_folder.cache_clear()
+        usual_folder.cache_clear()
         with hold_slot(Config(), ONE, tmp_path):
             own = tmp_path / f"recallfs-budget-{os.geteuid()}"
             assert len(list(own.glob("ticket-*"))) == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -73,6 +75,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine: sa.Engine | None = None
         self._pid = 0
+        self._writing = threading.RLock()
 
     @property
     def engine(self) -> sa.Engine:
@@ -82,6 +85,7 @@ class Database:
                 # After a fork the parent's connections are the parent's.
                 self._engine.dispose(close=False)
             self._engine = self._make_engine()
+            self._writing = threading.RLock()
             self._pid = os.getpid()
         return self._engine
 
@@ -195,7 +199,10 @@ class Database:
 
         if self.is_read_only:
             raise AccessError(f"the catalog at {self._shown_url()} cannot be written by you.")
-        return self._tried(attempt)
+        # SQLite has one writer at a time, and lets the others in by chance: among a thousand
+        # threads some would have none for too long. So each process sends one at a time.
+        with self._writing if self.is_sqlite else contextlib.nullcontext():
+            return self._tried(attempt)
 
     def _tried(self, attempt: Callable[[], _Result]) -> _Result:
         for number in range(_ATTEMPTS):

@@ -42,6 +42,9 @@ from recallfs.values import Digests, Entry, InputRef, Level, State
 _log = logging.getLogger("recallfs")
 _Result = TypeVar("_Result")
 
+_ANSWERS = (IntegrityError, NotRecallableError, SourceError, RecomputeError, AccessError)
+"""Errors of a source after which the next one is asked."""
+
 _ATTEMPTS = 3
 """How often work starts over because an input was released before it could be read."""
 
@@ -242,35 +245,59 @@ def _ask_sources(
         with staging() as scratch:
             fault_point("stage.created")
             request = Request(store, record, scratch, {}, wish.progress, cancelled)
-            try:
-                fetched = _fetch(stores, sources[step.source], request, inner)
-                digests = fetched.digests or digest_file(fetched.path)
-                if digests.sha256 not in record.accepted:
-                    raise IntegrityError(
-                        f"{step.source} gave other bytes: sha256 {digests.sha256}, on record is "
-                        f"{entry.sha256}.",
-                        details={"expected": entry.sha256, "actual": digests.sha256},
-                    )
-            except IntegrityError as error:
-                _keep_aside(store, entry, error)
-                answers[step.source] = error
-                continue
-            except (NotRecallableError, SourceError, RecomputeError, AccessError) as error:
-                if cancelled.is_set():
+            refused: list[RecallError] = []
+
+            def bring(
+                inputs: Mapping[str, Path],
+                source: Source = sources[step.source],
+                request: Request = request,
+                refused: list[RecallError] = refused,
+            ) -> tuple[Fetched, _Result]:
+                fetched = source.fetch(replace(request, inputs=inputs))
+                digests = _verified(source, request, fetched)
+                try:
+                    # In the slot too: a thousand that are fetched would crowd at the catalog.
+                    return fetched, commit(fetched.path, digests)
+                except RecallError as error:
+                    refused.append(error)
                     raise
+
+            try:
+                return step, *_within_budget(stores, sources[step.source], request, inner, bring)
+            except RecallError as error:
+                if refused or cancelled.is_set() or not isinstance(error, _ANSWERS):
+                    raise
+                if isinstance(error, IntegrityError):
+                    _keep_aside(store, entry, error)
                 answers[step.source] = error
-                continue
-            return step, fetched, commit(fetched.path, digests)
     raise _all_failed(store, entry, answers)
 
 
-def _fetch(stores: Stores, source: Source, request: Request, wish: Wish) -> Fetched:
-    """Fetch from a source, with its inputs here and within the budgets of this computer."""
+def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
+    entry = request.record.entry
+    digests = fetched.digests or digest_file(fetched.path)
+    if digests.sha256 not in request.record.accepted:
+        raise IntegrityError(
+            f"{source.name} gave other bytes: sha256 {digests.sha256}, on record is "
+            f"{entry.sha256}.",
+            details={"expected": entry.sha256, "actual": digests.sha256},
+        )
+    return digests
+
+
+def _within_budget(
+    stores: Stores,
+    source: Source,
+    request: Request,
+    wish: Wish,
+    work: Callable[[Mapping[str, Path]], _Result],
+) -> _Result:
+    """Do work with a source's inputs here, and within the budgets of this computer."""
     return with_inputs(
         stores,
         request.store,
         source.inputs(request.record),
-        lambda inputs: source.fetch(replace(request, inputs=inputs)),
+        work,
         need=source.need(request.store, request.record),
         scratch=request.scratch,
         wish=wish,
