@@ -21,6 +21,7 @@ _context.set_forkserver_preload(
         "recallfs.filesystem",
         "recallfs.release.release",
         "actors",
+        "budget_actors",
         "conftest",
     ]
 )

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import sqlite3
+import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -63,6 +64,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine: sa.Engine | None = None
         self._pid = 0
+        self._writing = threading.RLock()
 
     @property
     def engine(self) -> sa.Engine:
@@ -72,6 +74,7 @@ class Database:
                 # After a fork the parent's connections are the parent's.
                 self._engine.dispose(close=False)
             self._engine = self._make_engine()
+            self._writing = threading.RLock()
             self._pid = os.getpid()
             # Whoever forgets to close leaves nothing open, at the latest when the process ends.
             weakref.finalize(self, _dispose, self._engine, self._pid)
@@ -196,7 +199,10 @@ class Database:
 
         if self.is_read_only:
             raise AccessError(f"the catalog at {self._shown_url()} cannot be written by you.")
-        return self._tried(attempt)
+        # SQLite has one writer at a time, and lets the others in by chance: among a thousand
+        # threads some would have none for too long. So each process sends one at a time.
+        with self._writing if self.is_sqlite else contextlib.nullcontext():
+            return self._tried(attempt)
 
     def _tried(self, attempt: Callable[[], _Result]) -> _Result:
         end = time.monotonic() + _BUSY_TIMEOUT_MS / 1000

@@ -77,7 +77,11 @@ class Holder:
         """Tell whether the process stands still (SIGSTOP, a debugger) on this host."""
         if self.host != _host() or not _sees_processes():
             return False
-        return _start_time(self.pid) == self.started and _status(self.pid)[0] in ("T", "t")
+        try:
+            fields = _status(self.pid)
+        except OSError:  # it ended, perhaps just now
+            return False
+        return fields[19] == self.started and fields[0] in ("T", "t")
 
 
 _UNKNOWN = "?"  # start time of a process that is there and does not show more

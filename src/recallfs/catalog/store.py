@@ -101,6 +101,12 @@ class Store:
         """The store's catalog."""
         return Catalog(self.settings.catalog or self.control / _CATALOG_FILE, self.id)
 
+    @functools.cached_property
+    def is_writable(self) -> bool:
+        """Whether the caller may change the store; who may not recalls into their own cache."""
+        folders = (self.control / name for name in ("staging", "entries", "locks"))
+        return all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
+
     def url(self, path: str) -> str:
         """Return the address of a path in this store."""
         return f"recall://{self.name}/{path}"

@@ -15,7 +15,7 @@ from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor
-from recallfs.errors import ConflictError, NotRecallableError, RecallError
+from recallfs.errors import AccessError, ConflictError, NotRecallableError, RecallError
 from recallfs.ownership import metadata_of
 from recallfs.release.copies import verified_copies
 from recallfs.release.exclusive import Watch, watch
@@ -191,7 +191,11 @@ def undo(stores: Stores, store: Store, entry: Entry) -> Recalled:
     ------
     NotRecallableError
         If they are purged.
+    AccessError
+        If the caller may not write to the store.
     """
+    if not store.is_writable:
+        raise AccessError(f"you cannot write to the store at {store.root}; `recall get` copies.")
     record = records.load(store, entry.id)
     if record.release is None:
         raise ConflictError(f"{store.url(entry.path)} is not released.")

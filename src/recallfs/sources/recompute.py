@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.skeleton.graft import graft
 from recallfs.skeleton.vault import load_skeleton
-from recallfs.sources.base import Fetched, Offer, Progress, Request, Source
-from recallfs.values import Derivation, Digests, Identity, Metadata, now_utc
+from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
+from recallfs.values import Derivation, Digests, Entry, Identity, InputRef, Metadata, now_utc
 
 _FULL_BYTES = 256 * 1024
 """A disk with less than this is taken to be why a recipe failed."""
@@ -77,17 +78,26 @@ class RecomputeSource(Source):
         what = f"run {derivation.recipe} {derivation.version} on {inputs or 'no inputs'}"
         return Offer(self.name, what, derivation.seconds)
 
+    def inputs(self, record: Record) -> tuple[InputRef, ...]:
+        """Return the derivation's inputs."""
+        derivation = record.derivation(now_utc())
+        return () if derivation is None else derivation.inputs
+
+    def need(self, store: Store, record: Record) -> Need | None:
+        """Reserve space for all that the recipe writes, and for the grafted copy."""
+        derivation = record.derivation(now_utc())
+        return None if derivation is None else run_need(store, derivation, record.entry)
+
     def fetch(self, request: Request) -> Fetched:
         """Run the recipe in a child process and match its output with what is on record."""
         store, record = request.store, request.record
         derivation = record.derivation(now_utc())
         if derivation is None:
             raise NotRecallableError("no recipe is on record for it.")
-        inputs = {item.name: request.obtain(item) for item in derivation.inputs}
         outputs, outcome = run_derivation(
             store,
             derivation,
-            inputs,
+            request.inputs,
             request.scratch,
             settings=self.settings,
             python=recorded_python(store, record, derivation),
@@ -105,6 +115,16 @@ class RecomputeSource(Source):
                 details={**error.details, "source_digest": outcome.source_digest},
             ) from error
         return Fetched(matched.path, matched.digests, matched.method)
+
+
+def run_need(store: Store, derivation: Derivation, entry: Entry | None = None) -> Need:
+    """Return what a run takes: a slot, and space for its outputs and a grafted copy of one.
+
+    Of outputs that were never made before, the size is not known, and nothing is reserved.
+    """
+    made = (store.catalog.entry(output.entry_id) for output in derivation.outputs)
+    outputs = sum(output.size_bytes for output in made if output is not None)
+    return Need("recompute", outputs + (entry.size_bytes if entry else 0))
 
 
 def run_derivation(
@@ -139,8 +159,7 @@ def run_derivation(
     -----
     The run's log is kept as ``.recall/logs/<derivation id>.log``, whether it succeeds or not.
     """
-    folder = scratch / "run"
-    folder.mkdir(mode=0o700)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=scratch))
     outputs = {
         item.name: folder / f"output-{number}" for number, item in enumerate(derivation.outputs)
     }
@@ -171,11 +190,12 @@ def run_derivation(
         said = os.strerror(errno.ENOSPC) in f"{error.message}\n{error.details.get('log', '')}"
         if said or shutil.disk_usage(folder).free < _FULL_BYTES:
             raise no_space(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder) from error
-        if "log_path" in error.details:
+        if error.details.pop("log_path", None) is not None and store.is_writable:
             error.details["log_path"] = str(store.log_path(derivation.id))
         raise
     finally:
-        _keep_log(store, derivation, inputs, folder / LOG_NAME)
+        if store.is_writable:
+            _keep_log(store, derivation, inputs, folder / LOG_NAME)
     return outputs, outcome
 
 
@@ -213,7 +233,7 @@ def match_output(
             "from which the original could be built.",
             details={"expected": expected, **details},
         )
-    grafted = scratch / "grafted"
+    grafted = scratch / f"grafted-{output.parent.name}"
     try:
         graft(skeleton, output, grafted, progress=progress)
     except (IntegrityError, InvalidInputError) as error:

@@ -28,6 +28,8 @@ def command(address: str, as_json: bool) -> None:
         return
     say(f"{plan.url} ({format_size(plan.size_bytes)}, {plan.state.value})")
     say(f"{plan.action}: {plan.reason}")
+    if plan.cache:
+        say(f"You may not write to this store; your copy: {plan.cache}")
     if plan.steps:
         print_table(
             ["", "source", "what", "expected>"],

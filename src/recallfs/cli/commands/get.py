@@ -8,7 +8,7 @@ import click
 
 from recallfs.cli.batch import for_each, print_failures
 from recallfs.cli.completion import complete_address
-from recallfs.cli.output import byte_bar, console, print_json, print_table
+from recallfs.cli.output import byte_bar, console, print_json, print_table, say
 from recallfs.resolve.recall import Wish, recall
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
@@ -46,5 +46,8 @@ def command(selection: tuple[str, ...], source: str | None, as_json: bool) -> in
                 for r in done
             ],
         )
+        for item in done:
+            if item.is_cached:
+                say(f"{item.url}: you may not write to the store; your copy is {item.path}")
         print_failures(failed)
     return 1 if failed else 0
