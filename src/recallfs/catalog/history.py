@@ -163,7 +163,6 @@ class History(View):
         ).where(
             paths.store_id == self.store_id,
             paths.state == State.RESIDENT.value,
-            paths.is_pinned.is_(sa.false()),
             paths.proved_until > at,
         )
         count, size = self.rows(query)[0]
