@@ -6,9 +6,9 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from recallfs.errors import (
     SourceError,
 )
 from recallfs.resolve.access import check_reader
+from recallfs.resolve.answers import all_failed, conflict
 from recallfs.resolve.budget import hold_slot
 from recallfs.resolve.cache import Cache
 from recallfs.resolve.commit import commit_recalled, keep_rejected
@@ -36,6 +37,7 @@ from recallfs.resolve.lease import Grant, hold_lease
 from recallfs.resolve.plan import Facts, Plan, make_plan
 from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.turns import first_in_process
 from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
 from recallfs.sources.recompute import RecomputeSource
 from recallfs.sources.trash import TrashSource
@@ -148,7 +150,7 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
             details={"chain": [*wish.chain, store.url(path)]},
         )
     start = time.monotonic()
-    with _first_in_process(f"{store.id}:{entry.id}") as is_first:
+    with first_in_process(f"{store.id}:{entry.id}") as is_first:
         if not is_first:
             return recall(stores, store, path, wish)
         if not store.is_writable:
@@ -158,7 +160,7 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
             if grant is None:
                 state = settle(store, records.known_entry(store, path))
                 if state is not State.RESIDENT:
-                    raise _conflict(store, entry, state)
+                    raise conflict(store, entry, state)
                 return _result(store, entry, "another process", "", time.monotonic() - start)
             return _bring_back(stores, store, entry, wish, grant)
 
@@ -277,7 +279,7 @@ def _ask_sources(
                     _keep_aside(store, entry, error)
                 answers[step.source] = error
                 _tell_fetch(store, entry, step.source, error)
-    failure = _all_failed(store, entry, answers)
+    failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}
     # A reader without write rights leaves no trace; the failure itself is what counts.
     with contextlib.suppress(AccessError):
@@ -476,7 +478,7 @@ def _planned(
 def _refuse_unusable(stores: Stores, store: Store, entry: Entry, state: State, wish: Wish) -> None:
     """Raise what a plan that recalls nothing means."""
     if state in (State.DIRTY, State.CONFLICT):
-        raise _conflict(store, entry, state)
+        raise conflict(store, entry, state)
     plan, _ = _planned(stores, store, entry, state, wish.only)
     if plan.action == "refuse":
         raise NotRecallableError(
@@ -484,42 +486,11 @@ def _refuse_unusable(stores: Stores, store: Store, entry: Entry, state: State, w
         )
 
 
-def _conflict(store: Store, entry: Entry, state: State) -> RecallError:
-    url = store.url(entry.path)
-    if state is State.DIRTY:
-        return ConflictError(
-            f"{url} was changed since it was recorded; `recall add` accepts it as it is now.",
-            kind="dirty",
-            details={"path": entry.path},
-        )
-    return ConflictError(
-        f"something else sits at the path of {url}; it was left alone. Move it away, then the "
-        "original can come back.",
-        details={"path": entry.path},
-    )
-
-
 def _keep_aside(store: Store, entry: Entry, error: IntegrityError) -> None:
     result = Path(str(error.details.pop("result", "")))
     if result.is_file() and store.is_writable:
         kept = keep_rejected(store, entry.id, result)
         error.details["kept"] = str(kept)
-
-
-def _all_failed(store: Store, entry: Entry, answers: dict[str, RecallError]) -> RecallError:
-    """Make one error of all answers: the class is that of the gravest, the text lists each."""
-    details = {
-        "path": entry.path,
-        "answers": {source: error.to_json() for source, error in answers.items()},
-    }
-    said = "; ".join(f"{source}: {error.message}" for source, error in answers.items())
-    gravest: RecallError | None = None
-    for kind in (IntegrityError, RecomputeError, AccessError, SourceError):
-        gravest = gravest or next((e for e in answers.values() if isinstance(e, kind)), None)
-    message = f"{store.url(entry.path)} could not be recalled. {said}"
-    if gravest is None:
-        return NotRecallableError(message, details=details)
-    return type(gravest)(message, kind=gravest.kind, details={**gravest.details, **details})
 
 
 def _result(store: Store, entry: Entry, source: str, method: str, seconds: float) -> Recalled:
@@ -532,53 +503,3 @@ def _result(store: Store, entry: Entry, source: str, method: str, seconds: float
         method=method,
         seconds=seconds,
     )
-
-
-@dataclass
-class _Running:
-    """A recall that a thread of this process is busy with."""
-
-    done: threading.Event = field(default_factory=threading.Event)
-    failure: RecallError | None = None
-
-
-_running: dict[str, _Running] = {}
-_running_lock = threading.Lock()
-
-
-def _forget_parent_threads() -> None:
-    """After a fork, what the parent's threads were doing is not being done here."""
-    global _running_lock  # noqa: PLW0603 - the parent's lock may have been held at the fork
-    _running.clear()
-    _running_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_parent_threads)
-
-
-@contextmanager
-def _first_in_process(key: str) -> Iterator[bool]:
-    """Let one thread of this process through; the others wait for it, then get False.
-
-    The catalog's lease alone would be enough, but hundreds of threads would poll it.
-    """
-    with _running_lock:
-        theirs = _running.get(key)
-        mine = _Running()
-        if theirs is None:
-            _running[key] = mine
-    if theirs is not None:
-        theirs.done.wait()
-        if theirs.failure is not None:
-            raise RecallError.from_json(theirs.failure.to_json())
-        yield False
-        return
-    try:
-        yield True
-    except RecallError as error:
-        mine.failure = error
-        raise
-    finally:
-        with _running_lock:
-            _running.pop(key, None)
-        mine.done.set()
