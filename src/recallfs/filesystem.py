@@ -74,7 +74,7 @@ class NativeFile(io.BufferedReader):
     blocksize = BLOCK_BYTES
 
     def __init__(self, fs: RecallFileSystem, path: str, place: Path) -> None:
-        super().__init__(io.FileIO(place))
+        super().__init__(io.FileIO(os.fspath(place)))
         self.fs = fs
         self.path = path
         self.size = os.fstat(self.fileno()).st_size
