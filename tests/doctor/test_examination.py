@@ -29,8 +29,10 @@ from recallfs.doctor.faults import FAULTS
 from recallfs.errors import InvalidInputError
 from recallfs.release.pins import set_pin
 from recallfs.resolve.commit import add_existing
+from recallfs.resolve.presence import settle
 from recallfs.resolve.tree import forget
 from recallfs.skeleton.vault import vault_place
+from recallfs.values import State
 
 EXPECTED = {"vault-same-disk"}
 """What is wrong with every store of the tests: all is below one folder."""
@@ -201,6 +203,15 @@ def intent_dead(lab: Lab) -> Path:
     return place
 
 
+def not_restored(lab: Lab) -> Path:
+    place = write_file(lab)
+    entry = lab.entry("a.bin")
+    lab.store.catalog.add_event("recall", entry, "ben@host", {"not_restored": ["mode"]})
+    place.chmod(0o400)
+    assert settle(lab.store, entry) is State.RESIDENT
+    return place
+
+
 def aside_dead(lab: Lab) -> Path:
     place = write_file(lab)
     kill(lab, "aside")
@@ -219,6 +230,7 @@ MENDED: dict[str, Cause] = {
     "sidecar-only-in-vault": sidecar_only_in_vault,
     "write-leftover": write_leftover,
     "file-touched": file_touched,
+    "not-restored": not_restored,
     "trash-stray": trash_stray,
     "trash-gone": trash_gone,
     "vault-copy-missing": vault_copy_missing,

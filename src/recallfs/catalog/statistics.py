@@ -202,6 +202,18 @@ def forgotten(catalog: Catalog, entry_ids: Sequence[str]) -> set[str]:
     return {row.entry_id for row in catalog.rows(query)}
 
 
+def not_restored(catalog: Catalog) -> list[str]:
+    """Return the ids of entries that a recall could not give back to their owner."""
+    events = schema.events.c
+    own = sa.select(schema.paths.c.entry_id).where(schema.paths.c.store_id == catalog.store_id)
+    query = sa.select(events.entry_id).where(
+        events.action == "recall",
+        events.details.like('%"not_restored"%'),
+        events.entry_id.in_(own),
+    )
+    return sorted({row.entry_id for row in catalog.rows(query)})
+
+
 def held_leases(catalog: Catalog) -> Iterator[tuple[str, Lease]]:
     """Iterate over the leases of this store that somebody holds, with their keys."""
     columns = schema.leases.c

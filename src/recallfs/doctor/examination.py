@@ -21,7 +21,7 @@ from recallfs.doctor.computer import (
 )
 from recallfs.doctor.evidence import check_evidence
 from recallfs.doctor.faults import Finding, Severity
-from recallfs.doctor.files import check_files
+from recallfs.doctor.files import check_files, check_ownership
 from recallfs.doctor.kept import KeptCheck
 from recallfs.doctor.released import ReleasedCheck
 from recallfs.doctor.trash import check_trash
@@ -182,6 +182,7 @@ def _examine_store(stores: Stores, store: Store, take: _Take, told: Progress) ->
     take(released.check_shared())
     take(check_trash(store))
     take(check_files(stores, store, step))
+    take(check_ownership(store))
     for check in (check_clock, check_disk, check_abilities, check_rights):
         take(check(store))
 

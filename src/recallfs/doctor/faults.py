@@ -214,6 +214,12 @@ FAULTS: Mapping[str, Fault] = {
         "time the catalog is in doubt.",
         "Its present identity is noted.", True,
     ),
+    "not-restored": Fault(
+        "files", _WARNING,
+        "Whoever recalled the file may not give files away, so it has not all of its recorded "
+        "owner, group, mode and ACL. Nobody has more access than recorded; some may have less.",
+        "Root puts them back with `recall doctor --fix`.", True,
+    ),
     "hdf5-flags": Fault(
         "files", _ERROR,
         "A writer of the HDF5 file was killed. Only the marks in its superblock that say 'open for "

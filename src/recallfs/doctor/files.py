@@ -6,13 +6,16 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 
-from recallfs.catalog import records
+from recallfs.catalog import records, statistics
 from recallfs.catalog.holder import Holder
+from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor, digest_file
 from recallfs.doctor.faults import Finding
-from recallfs.errors import ConflictError, IntegrityError, RecallError
+from recallfs.errors import AccessError, ConflictError, IntegrityError, RecallError
+from recallfs.ownership import differences, metadata_of
 from recallfs.release.exclusive import watch
+from recallfs.resolve.commit import restore_ownership
 from recallfs.resolve.presence import observe, settle
 from recallfs.resolve.recall import plan_for
 from recallfs.resolve.stores import Stores
@@ -44,6 +47,30 @@ def check_files(stores: Stores, store: Store, progress: Callable[[int], None]) -
             continue  # its sidecar is damaged, which is told elsewhere
         except RecallError as error:
             yield Finding("file-unreadable", store.url(entry.path), error.message, store.name)
+
+
+def check_ownership(store: Store) -> Iterator[Finding]:
+    """Look at files that a recall could not give back to their owner."""
+    for entry_id in statistics.not_restored(store.catalog):
+        entry = store.catalog.entry(entry_id)
+        if entry is None or observe(store, entry) is not State.RESIDENT:
+            continue
+        record = records.load(store, entry_id)
+        wrong = differences(metadata_of(store.root / entry.path), record.entry.metadata)
+        if wrong:
+            yield Finding(
+                "not-restored",
+                store.url(entry.path),
+                f"Not as recorded: {', '.join(wrong)}.",
+                store.name,
+                lambda record=record: _restore(store, record),  # type: ignore[misc]
+            )
+
+
+def _restore(store: Store, record: Record) -> str:
+    if not restore_ownership(store, record):
+        raise AccessError("only root, or its owner, can put its owner, group and mode back.")
+    return "owner, group, mode and ACL are as recorded"
 
 
 def _is_busy(store: Store, entry: Entry) -> bool:

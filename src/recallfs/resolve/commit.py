@@ -228,11 +228,12 @@ def commit_recalled(
         grant.check()
         inode = staged.stat().st_ino
         place(staged, target)
+        # Before its identity is noted: losing the name in the trash changes the inode's ctime.
+        store.trash_path(entry_id).unlink(missing_ok=True)
         resident = replace(entry, state=State.RESIDENT)
         draft.record = records.with_identity(
             store, replace(draft.record, entry=resident, release=None), inode
         )
-        store.trash_path(entry_id).unlink(missing_ok=True)
     if not_restored:
         store.catalog.add_event("recall", entry, user_name(), {"not_restored": list(not_restored)})
     return draft.record.entry

@@ -96,9 +96,11 @@ def end_release(store: Store, entry_id: str, identity: Identity) -> None:
         place = store.root / draft.record.entry.path
         if not has_bytes(place) or Identity.from_stat(place.lstat()) != identity:
             return  # others were quicker: what was hashed is no longer what is there
+        # It may be the same inode, whose ctime this changes.
+        store.trash_path(entry_id).unlink(missing_ok=True)
+        identity = replace(identity, ctime_ns=place.lstat().st_ctime_ns)
         entry = replace(draft.record.entry, state=State.RESIDENT, identity=identity)
         draft.record = replace(draft.record, entry=entry, release=None)
-        store.trash_path(entry_id).unlink(missing_ok=True)
 
 
 def has_bytes(place: Path) -> bool:

@@ -93,13 +93,12 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
     with _said_plainly(store.vault):
         make_shared_folder(store.vault, store.root)
     _write_and_read_back(vault_place(store, store.sidecar_path(record.entry.id)), sidecar)
-    paths = [
-        store.environment_path(identifier)
-        for identifier in {
-            *(derivation.environment_id for derivation in record.derivations),
-            *(proof.environment_id for proof in record.proofs),
-        }
-    ]
+    environments = {
+        *(derivation.environment_id for derivation in record.derivations),
+        *(proof.environment_id for proof in record.proofs),
+    }
+    # Which store it was, for the day on which its disk is lost.
+    paths = [store.control / "store.toml", *map(store.environment_path, sorted(environments))]
     if record.skeleton is not None:
         _secure_skeleton(store, record.skeleton.digest, record.entry.metadata)
     for path in paths:

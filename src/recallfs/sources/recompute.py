@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import threading
@@ -313,7 +314,26 @@ def recorded_python(store: Store, record: Record, derivation: Derivation) -> Pat
     identifier = proofs[0].environment_id if proofs else derivation.environment_id
     environment = _environment(store, identifier)
     executable = Path(str(environment.get("executable", "")))
-    return executable if os.access(executable, os.X_OK) and executable.is_absolute() else None
+    if not (executable.is_absolute() and os.access(executable, os.X_OK)):
+        return None
+    return executable if _is_trusted(executable, store) else None
+
+
+def _is_trusted(executable: Path, store: Store) -> bool:
+    """Tell whether an interpreter may be run that a record names: records are data.
+
+    Whoever may write evidence could name a program of their own. So it, what it links to and the
+    folders of both belong to root, to the caller or to the owner of the store, and nobody else may
+    write to them.
+    """
+    owners = {0, os.geteuid(), store.root.stat().st_uid}
+    real = executable.resolve()
+    for place in {executable.parent, executable, real.parent, real}:
+        status = place.stat()
+        others_write = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+        if status.st_uid not in owners or others_write:
+            return False
+    return True
 
 
 def _environment(store: Store, identifier: str) -> dict[str, Any]:
