@@ -44,6 +44,7 @@ class Owed:
     sha256: str
     recipe: str = ""
     inputs: tuple[str, ...] | None = None
+    is_proved: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,16 @@ class World:
         self.history: list[str] = []
         self._workers: list[Worker] = []
 
+    @property
+    def derived(self) -> set[str]:
+        """Paths of entries that a recipe made."""
+        return {path for path, owed in self.owed.items() if owed.recipe}
+
+    @property
+    def proved(self) -> set[str]:
+        """Paths of entries that may be released: proved."""
+        return {path for path, owed in self.owed.items() if owed.is_proved}
+
     # -- what happens -----------------------------------------------------------------------
 
     def do(self, operation: Operation, kill: Kill | None = None) -> Outcome:
@@ -130,6 +141,7 @@ class World:
             if outcome.crash:
                 self.fail(outcome.crash)
         if any(outcome.was_killed for outcome in outcomes):
+            self.end()  # who had the store open already does not clean up after others
             (reopened,) = self._run([(Operation("reopen"), None)])
             if reopened.crash or reopened.refusal:
                 self.fail(f"the store does not open: {reopened}")
@@ -187,8 +199,12 @@ class World:
     def lose_catalog(self) -> None:
         """Delete the catalog, as a lab would whose disk ate it."""
         self.end()
-        for file in self.control.glob("catalog.sqlite*"):
-            self.behind(f"rm {file.name}", file.unlink)
+
+        def delete() -> None:
+            for file in self.control.glob("catalog.sqlite*"):
+                file.unlink(missing_ok=True)
+
+        self.behind("rm the catalog", delete)
         self.do(Operation("reopen"))
 
     def lose_vault(self) -> None:
@@ -295,6 +311,7 @@ class World:
         """Take in what operations did, or what they had time to; fail at what none of them may."""
         seen = self.look()
         puts, takes, drops = self._effects(before, operations)
+        lost = {before.records[p].entry.id for p in self.excused if p in before.records}
         for path in {*PATHS, *seen.files, *seen.records, *self.owed}:
             earlier = self.owed.get(path)
             record = seen.records.get(path)
@@ -309,6 +326,8 @@ class World:
                 self.owed.pop(path, None)
             else:
                 self.owed[path] = _owed_by(record)
+                if record.entry.id in lost:
+                    self.excused.add(path)  # moved: a loss goes along with its entry
             self._follow_file(path, before, seen, takes, drops)
 
     def _follow_file(
@@ -401,7 +420,7 @@ class World:
             or (
                 had is not None
                 and has is None
-                and some["new"] in seen.records
+                and some.get("new") in seen.records
                 and seen.records[some["new"]].entry.id == had.entry.id
             ),
             "run": all(
@@ -500,7 +519,7 @@ def _owed_by(record: Record) -> Owed:
     derivation = record.derivations[-1]
     exact = derivation.recipe != "spread" or bool(record.proofs)
     inputs = tuple(item.sha256 for item in derivation.inputs) if exact else None
-    return Owed(record.entry.sha256, derivation.recipe, inputs)
+    return Owed(record.entry.sha256, derivation.recipe, inputs, bool(record.proofs))
 
 
 def _received(connection: Connection) -> Outcome:
