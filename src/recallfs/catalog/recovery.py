@@ -46,10 +46,10 @@ def end_if_dead(store: Store, intent: Intent) -> bool:
         return True
 
 
-def _end_asides(store: Store) -> int:
+def _end_asides(store: Store, entry_id: str = "") -> int:
     """Put originals back that a killed proof had set aside; an occupied path keeps both."""
     ended = 0
-    for aside in list((store.control / "aside").iterdir()):
+    for aside in list((store.control / "aside").glob(f"*-{entry_id}*")):
         holder = Holder.from_token(aside.name)
         entry = store.catalog.entry(aside.name.rpartition("-")[2])
         if holder is None or not holder.is_known_dead() or entry is None:
@@ -91,6 +91,8 @@ def _end(store: Store, intent: Intent) -> None:
         records.retire(store, intent.entry_id)
         store.catalog.drop_intent(intent.entry_id)
     else:
+        if intent.action == "aside":
+            _end_asides(store, intent.entry_id)
         store.catalog.put([reconciled(store, record)])
 
 
