@@ -116,3 +116,28 @@ def _by_the_user(world: World, chance: random.Random, number: int) -> None:
         world.drop_copy(path)
     else:
         world.lose_catalog()
+
+
+def at_once(base: Path, seed: int, *, processes: int, seconds: float) -> Counter[str]:
+    """Let processes do random things on the same paths for a while, then bring everything back.
+
+    Returns
+    -------
+    Counter of str
+        How often what came of it: ``ok`` or the kind of a refusal.
+
+    Raises
+    ------
+    AssertionError
+        With all that happened.
+    """
+    world = World(base / f"at-once-{seed}")
+    try:
+        world.do(Operation("write", {"path": "raw.nwb", "number": 0}))
+        world.do(run_of("digested", "raw.nwb", ["a.nwb"], 0))
+        world.do(Operation("prove", {"path": "a.nwb", "hiding": "aside"}))
+        said = world.churn([seed * 10 + number for number in range(processes)], seconds)
+        world.finish(random.Random(seed))  # noqa: S311 - no secret
+    finally:
+        world.end()
+    return said

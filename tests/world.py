@@ -8,12 +8,14 @@ that is owed is truly brought back and hashed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
 import signal
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from conftest import TESTS, sha256
-from operations import PATHS, Operation, Outcome, serve
+from operations import PATHS, Operation, Outcome, churn, content, serve
 from processes import connected, start
 from recallfs.catalog.sidecar import Record, decode
 from recallfs.catalog.store import create_store
@@ -79,6 +81,9 @@ class Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
+        # Its files are closed a little before it is dead.
+        while _is_running(self.process.pid or 0):
+            time.sleep(0.001)
 
     def stop(self) -> None:
         """Let it end by itself."""
@@ -151,6 +156,51 @@ class World:
             self._hold_to_its_word(before, operations[0], outcomes[0])
         self.check()
         return outcomes
+
+    def churn(self, seeds: Sequence[int], seconds: float) -> Counter[str]:
+        """Let processes do things by chance for a while; return what came of them."""
+        self.end()
+        self.history.append(f"processes with the seeds {seeds}")
+        before = self.look()
+        running = {}
+        for seed in seeds:
+            ours, theirs = connected()
+            output = self.base / f"churn-{seed}"
+            process = start(
+                churn, seed, seconds, theirs, environment=self.environment, output=output
+            )
+            theirs.close()
+            running[ours] = (seed, process, output.with_suffix(".err"))
+        operations: list[Operation] = []
+        newest: dict[int, Operation] = {}
+        said: Counter[str] = Counter()
+        end = time.monotonic() + seconds + PATIENCE_S
+        while running:
+            if time.monotonic() > end:
+                late = [(seed, file.read_text()) for seed, _, file in running.values()]
+                self.fail(f"these do not end: {late}")
+            for connection in wait(list(running), 1):
+                assert isinstance(connection, Connection)
+                seed, process, _ = running[connection]
+                try:
+                    message = connection.recv()
+                except (EOFError, ConnectionResetError):
+                    process.join(10)
+                    if process.exitcode != 0:
+                        self.fail(f"the process of seed {seed} ended with {process.exitcode}")
+                    del running[connection]
+                    continue
+                if isinstance(message, Operation):
+                    operations.append(message)
+                    newest[seed] = message
+                    continue
+                self.history.append(f"  {seed}: {newest[seed]} -> {message.refusal or 'ok'}")
+                said[message.refusal or "ok"] += 1
+                if message.crash:
+                    self.fail(message.crash)
+        self.follow(before, operations)
+        self.check()
+        return said
 
     def behind(self, what: str, act: Callable[[], None]) -> None:
         """Let the user do something behind recallfs' back; what he destroys is his own loss."""
@@ -355,10 +405,6 @@ class World:
         self, before: Seen, operations: Sequence[Operation]
     ) -> tuple[dict[str, set[str]], set[str], set[str]]:
         """Return what may be put where, from where it may be taken, and what may be released."""
-        import hashlib
-
-        from operations import content
-
         puts: dict[str, set[str]] = {}
         takes: set[str] = set()
         drops: set[str] = set()
@@ -412,7 +458,7 @@ class World:
             "get": has is not None and there == has.entry.sha256,
             "undo": has is not None and there == has.entry.sha256,
             "read": outcome.value == (has.entry.sha256 if has else there),
-            "add": has is None or there == has.entry.sha256,
+            "add": has is None or there in (None, has.entry.sha256),
             "forget": has is None and (had is None or had.entry.id not in seen.trashed),
             "release": there is None,
             "move": (had is None and before.files.get(path) is None)
@@ -520,6 +566,14 @@ def _owed_by(record: Record) -> Owed:
     exact = derivation.recipe != "spread" or bool(record.proofs)
     inputs = tuple(item.sha256 for item in derivation.inputs) if exact else None
     return Owed(record.entry.sha256, derivation.recipe, inputs, bool(record.proofs))
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _received(connection: Connection) -> Outcome:

@@ -1,0 +1,25 @@
+"""Random operations killed at random points, and several processes at once on the same few paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from killing import Tally, at_once, kill_at_random
+
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_kills_lose_nothing(tmp_path: Path, seed: int) -> None:
+    """Twenty processes a store die at random points; all that is owed comes back."""
+    tally = Tally()
+    kill_at_random(tmp_path, seed, 20, tally)
+    assert tally.kills >= 20
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_processes_at_once_lose_nothing(tmp_path: Path, seed: int) -> None:
+    """Three processes do whatever they like on the same five paths; all that is owed comes back."""
+    done = at_once(tmp_path, seed, processes=3, seconds=4)
+    assert done["ok"] > 20
