@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from operations import PATHS, Operation, by_chance, run_of
+from operations import HOLDS, PATHS, Operation, by_chance, run_of
 from world import Kill, World
 
 
@@ -62,7 +62,16 @@ def kill_at_random(base: Path, seed: int, kills: int, tally: Tally) -> None:
 
 
 def _apt(world: World, chance: random.Random, number: int) -> Operation:
-    """Choose an operation that has a chance to do something; one in five is any."""
+    """Choose an operation that has a chance to do something, most of the time."""
+    proved = sorted(path for path in world.proved if (world.root / path).exists())
+    if proved and chance.random() < 0.3:
+        some = {"path": chance.choice(proved), "hold": chance.choice(list(HOLDS))}
+        return Operation("release", {**some, "allow_chain": chance.random() < 0.7})
+    gone = sorted(path for path in world.owed if not (world.root / path).exists())
+    if gone and chance.random() < 0.3:
+        return Operation(
+            chance.choice(["get", "read", "undo", "purge"]), {"path": chance.choice(gone)}
+        )
     for _ in range(60):
         operation = by_chance(chance, number)
         if chance.random() < 0.02 or _is_apt(world, operation, chance):
@@ -118,8 +127,15 @@ def _by_the_user(world: World, chance: random.Random, number: int) -> None:
         world.lose_catalog()
 
 
-def at_once(base: Path, seed: int, *, processes: int, seconds: float) -> Counter[str]:
+def at_once(
+    base: Path, seed: int, *, processes: int, seconds: float, kill_every_s: float = 0.0
+) -> Counter[str]:
     """Let processes do random things on the same paths for a while, then bring everything back.
+
+    Parameters
+    ----------
+    kill_every_s : float
+        How often, in the mean, one of them is killed and another one started; 0 for never.
 
     Returns
     -------
@@ -136,7 +152,8 @@ def at_once(base: Path, seed: int, *, processes: int, seconds: float) -> Counter
         world.do(Operation("write", {"path": "raw.nwb", "number": 0}))
         world.do(run_of("digested", "raw.nwb", ["a.nwb"], 0))
         world.do(Operation("prove", {"path": "a.nwb", "hiding": "aside"}))
-        said = world.churn([seed * 10 + number for number in range(processes)], seconds)
+        seeds = [seed * 100 + number for number in range(processes)]
+        said = world.churn(seeds, seconds, kill_every_s)
         world.finish(random.Random(seed))  # noqa: S311 - no secret
     finally:
         world.end()

@@ -323,7 +323,7 @@ def _performed(connection: Connection, operation: Operation, last_point: int) ->
         refusal = error.kind
     except (FileNotFoundError, FileExistsError, IsADirectoryError) as error:
         refusal = type(error).__name__
-    except BaseException:
+    except Exception:  # noqa: BLE001 - that there is none is what is tested
         crash = traceback.format_exc()
     finally:
         set_fault_hook(None)

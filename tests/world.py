@@ -91,6 +91,17 @@ class Worker:
         self.process.join(10)
 
 
+@dataclass
+class Churning:
+    """A process that does things by chance."""
+
+    seed: int
+    process: BaseProcess
+    output: Path
+    newest: Operation | None = None
+    was_killed: bool = False
+
+
 class World:
     """A lab with a store, a mirror, some processes, and a model of what is owed.
 
@@ -157,47 +168,68 @@ class World:
         self.check()
         return outcomes
 
-    def churn(self, seeds: Sequence[int], seconds: float) -> Counter[str]:
-        """Let processes do things by chance for a while; return what came of them."""
+    def churn(
+        self, seeds: Sequence[int], seconds: float, kill_every_s: float = 0.0
+    ) -> Counter[str]:
+        """Let processes do things by chance for a while; return what came of them.
+
+        Now and then one is killed, and another takes its place.
+        """
         self.end()
         self.history.append(f"processes with the seeds {seeds}")
-        before = self.look()
-        running = {}
-        for seed in seeds:
+        before, chance = self.look(), random.Random(seeds[0])  # noqa: S311 - no secret
+        running: dict[Connection, Churning] = {}
+        end = time.monotonic() + seconds
+
+        def begin(seed: int) -> None:
             ours, theirs = connected()
             output = self.base / f"churn-{seed}"
-            process = start(
-                churn, seed, seconds, theirs, environment=self.environment, output=output
-            )
+            left = max(0.0, end - time.monotonic())
+            some = (churn, seed, left, theirs)
+            process = start(*some, environment=self.environment, output=output)
             theirs.close()
-            running[ours] = (seed, process, output.with_suffix(".err"))
+            running[ours] = Churning(seed, process, output.with_suffix(".err"))
+
+        for seed in seeds:
+            begin(seed)
         operations: list[Operation] = []
-        newest: dict[int, Operation] = {}
         said: Counter[str] = Counter()
-        end = time.monotonic() + seconds + PATIENCE_S
+        next_kill = time.monotonic() + chance.expovariate(1 / kill_every_s) if kill_every_s else end
         while running:
-            if time.monotonic() > end:
-                late = [(seed, file.read_text()) for seed, _, file in running.values()]
+            if next_kill < min(end, time.monotonic()):
+                one = running[chance.choice(list(running))]
+                one.process.kill()
+                one.was_killed = True
+                said["killed"] += 1
+                next_kill = time.monotonic() + chance.expovariate(1 / kill_every_s)
+                begin(max(c.seed for c in running.values()) + 1)
+            if time.monotonic() > end + PATIENCE_S:
+                late = [(one.seed, one.output.read_text()) for one in running.values()]
                 self.fail(f"these do not end: {late}")
-            for connection in wait(list(running), 1):
+            for connection in wait(list(running), 0.05):
                 assert isinstance(connection, Connection)
-                seed, process, _ = running[connection]
+                one = running[connection]
                 try:
                     message = connection.recv()
                 except (EOFError, ConnectionResetError):
-                    process.join(10)
-                    if process.exitcode != 0:
-                        self.fail(f"the process of seed {seed} ended with {process.exitcode}")
+                    one.process.join(10)
+                    if one.process.exitcode != 0 and not one.was_killed:
+                        self.fail(f"the process of seed {one.seed} ended by itself")
+                    if one.was_killed:
+                        self.history.append(f"  {one.seed}: {one.newest} -> killed")
                     del running[connection]
                     continue
                 if isinstance(message, Operation):
                     operations.append(message)
-                    newest[seed] = message
+                    one.newest = message
                     continue
-                self.history.append(f"  {seed}: {newest[seed]} -> {message.refusal or 'ok'}")
+                self.history.append(f"  {one.seed}: {one.newest} -> {message.refusal or 'ok'}")
                 said[message.refusal or "ok"] += 1
                 if message.crash:
                     self.fail(message.crash)
+        (reopened,) = self._run([(Operation("reopen"), None)])
+        if reopened.crash or reopened.refusal:
+            self.fail(f"the store does not open: {reopened}")
         self.follow(before, operations)
         self.check()
         return said
@@ -325,7 +357,7 @@ class World:
             for path in self.root.rglob("*")
             if path.is_file() and ".recall" not in path.parts
         }
-        records = {}
+        records: dict[str, Record] = {}
         for path in (self.control / "entries").glob("*/*.rsc1"):
             record = decode(path.read_bytes(), name=str(path))
             other = records.setdefault(record.entry.path, record)
@@ -419,10 +451,15 @@ class World:
                     puts[path] = {"any"}
                     if path not in self.owed or self.owed[path].recipe == some["recipe"]:
                         takes.add(path)
-            elif what == "forget" or (what == "add" and some["path"] in before.files):
+            elif what == "forget":
                 takes.add(some["path"])
-                if what == "add":
-                    puts.setdefault(some["path"], set()).add(before.files[some["path"]])
+            elif what == "add" and len(operations) > 1:
+                # Another one may have written the file right before.
+                puts[some["path"]] = {"any"}
+                takes.add(some["path"])
+            elif what == "add" and some["path"] in before.files:
+                puts.setdefault(some["path"], set()).add(before.files[some["path"]])
+                takes.add(some["path"])
             elif what == "release":
                 drops.add(some["path"])
         known = {owed.sha256 for owed in self.owed.values()} | set(before.files.values())
@@ -436,7 +473,7 @@ class World:
         return puts, takes, drops
 
     def _hold_to_its_word(self, before: Seen, operation: Operation, outcome: Outcome) -> None:
-        """What was said to be done is done; what was refused is not, not even by half."""
+        """Make sure that what went well is done, and what was refused is not even done by half."""
         seen = self.look()
         if outcome.was_killed:
             if operation.what == "move":
@@ -522,7 +559,9 @@ class World:
                 self.fail(f"{path} is {state} in the catalog, {record.entry.state} on record")
             if not released and path in seen.files and state == "missing":
                 continue  # it came back; that is noticed when it is next looked at
-        waiting = {r.entry.id for r in seen.records.values() if r.release and r.release.stage == "trashed"}
+        waiting = {
+            r.entry.id for r in seen.records.values() if r.release and r.release.stage == "trashed"
+        }
         if not set(seen.trashed) == trash == waiting:
             self.fail(f"the trash holds {set(seen.trashed)}, listed {trash}, on record {waiting}")
 
