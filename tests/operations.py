@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 PATHS = ("raw.nwb", "a.nwb", "b.nwb", "sub/c.nwb", "sub/d.nwb")
@@ -239,16 +240,16 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 _WEIGHTS = {
-    "write": 3,
-    "run": 4,
+    "write": 2,
+    "run": 6,
     "read": 2,
     "get": 3,
-    "add": 2,
+    "add": 1,
     "move": 2,
     "forget": 2,
-    "prove": 3,
+    "prove": 6,
     "pin": 1,
-    "release": 6,
+    "release": 9,
     "undo": 1,
     "purge": 1,
     "purge_expired": 1,
@@ -330,14 +331,28 @@ def _performed(connection: Connection, operation: Operation, last_point: int) ->
     return Outcome(refusal, crash, value, points, time.perf_counter() - start)
 
 
-def churn(seed: int, seconds: float, connection: Connection) -> None:
+def churn(seed: int, seconds: float, root: str, connection: Connection) -> None:
     """Do one thing after the other, all by chance; send what was done, and what became of it."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     end = time.monotonic() + seconds
     number = 0
     while time.monotonic() < end:
         number += 1
-        operation = by_chance(chance, seed * 100_000 + number)
+        for _ in range(20):
+            operation = by_chance(chance, seed * 100_000 + number)
+            if chance.random() < 0.05 or _is_apt(Path(root), operation):
+                break
         connection.send(operation)
         connection.send(_performed(connection, operation, 0))
     connection.close()
+
+
+def _is_apt(root: Path, operation: Operation) -> bool:
+    """Tell from what is in the tree whether an operation has a chance to do something."""
+    some = operation.arguments
+    is_here = (root / some.get("path", some.get("source", ""))).is_file()
+    if operation.what == "run":
+        return is_here and not any((root / path).exists() for path in some["outputs"])
+    if operation.what in ("get", "read", "undo", "purge"):
+        return not is_here
+    return is_here or operation.what in ("write", "purge_expired", "rebuild")

@@ -81,9 +81,7 @@ class Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
-        # Its files are closed a little before it is dead.
-        while _is_running(self.process.pid or 0):
-            time.sleep(0.001)
+        _wait_for_death(self.process)
 
     def stop(self) -> None:
         """Let it end by itself."""
@@ -185,7 +183,7 @@ class World:
             ours, theirs = connected()
             output = self.base / f"churn-{seed}"
             left = max(0.0, end - time.monotonic())
-            some = (churn, seed, left, theirs)
+            some = (churn, seed, left, str(self.root), theirs)
             process = start(*some, environment=self.environment, output=output)
             theirs.close()
             running[ours] = Churning(seed, process, output.with_suffix(".err"))
@@ -202,7 +200,7 @@ class World:
                 one.was_killed = True
                 said["killed"] += 1
                 next_kill = time.monotonic() + chance.expovariate(1 / kill_every_s)
-                begin(max(c.seed for c in running.values()) + 1)
+                begin(seeds[-1] + said["killed"])
             if time.monotonic() > end + PATIENCE_S:
                 late = [(one.seed, one.output.read_text()) for one in running.values()]
                 self.fail(f"these do not end: {late}")
@@ -214,9 +212,14 @@ class World:
                 except (EOFError, ConnectionResetError):
                     one.process.join(10)
                     if one.process.exitcode != 0 and not one.was_killed:
-                        self.fail(f"the process of seed {one.seed} ended by itself")
+                        said_last = one.output.read_text() if one.output.exists() else ""
+                        self.fail(
+                            f"the process of seed {one.seed} ended with {one.process.exitcode} "
+                            f"in {one.newest}: {said_last}"
+                        )
                     if one.was_killed:
                         self.history.append(f"  {one.seed}: {one.newest} -> killed")
+                        _wait_for_death(one.process)
                     del running[connection]
                     continue
                 if isinstance(message, Operation):
@@ -605,6 +608,12 @@ def _owed_by(record: Record) -> Owed:
     exact = derivation.recipe != "spread" or bool(record.proofs)
     inputs = tuple(item.sha256 for item in derivation.inputs) if exact else None
     return Owed(record.entry.sha256, derivation.recipe, inputs, bool(record.proofs))
+
+
+def _wait_for_death(process: BaseProcess) -> None:
+    """Wait a little longer than `join` does: a process's files are closed before it is dead."""
+    while _is_running(process.pid or 0):
+        time.sleep(0.001)
 
 
 def _is_running(pid: int) -> bool:
