@@ -2,8 +2,7 @@
 # PYTHON=/path/to/python3 names the Python that .venv is made with.
 BIN := .venv/bin
 READY := .venv/.installed
-SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-error-docs scripts/kill-points \
-    scripts/test-services
+SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-services
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +45,8 @@ lint-layers: $(READY) ## import-linter: imports point down
 lint-docs: $(READY) ## generated pages are up to date
 	$(BIN)/python scripts/gen-error-docs --check
 	$(BIN)/python scripts/gen-cli-docs --check
+	$(BIN)/python scripts/gen-doctor-docs --check
+	$(BIN)/python scripts/gen-json-docs --check
 
 bench: $(READY) ## every script of benchmarks/, one after the other
 	@for script in benchmarks/[!_]*.py; do \
@@ -56,6 +57,8 @@ bench: $(READY) ## every script of benchmarks/, one after the other
 docs: $(READY) ## the documentation, to site/
 	$(BIN)/python scripts/gen-error-docs
 	$(BIN)/python scripts/gen-cli-docs
+	$(BIN)/python scripts/gen-doctor-docs
+	$(BIN)/python scripts/gen-json-docs
 	$(BIN)/mkdocs build --strict
 
 lock: $(READY) ## remake requirements.lock with today's versions

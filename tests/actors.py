@@ -136,6 +136,48 @@ def hold_an_edit(path: str, ready: str) -> None:
         time.sleep(60)
 
 
+def hold_lease_and_staging(what: str, path: str, ready: str) -> None:
+    """Take something of the store in hand, say so, and wait to be killed."""
+    from recallfs.catalog.holder import Holder
+    from recallfs.resolve.stores import stores_in_reach
+
+    store = stores_in_reach().by_name("lab")
+    if what == "staging":
+        with store.staging() as folder:
+            (folder / "data").write_bytes(b"unfinished")
+            Path(ready).touch()
+            time.sleep(60)
+    elif what == "file":
+        from recallfs.release.exclusive import watch
+
+        with watch(store.root / path):
+            Path(ready).touch()
+            time.sleep(60)
+    else:
+        entry = store.catalog.entry_at(path)
+        assert entry is not None
+        if what == "lease":
+            store.catalog.take_lease(f"entry:{entry.id}", str(Holder.current()), instead_of=None)
+        else:
+            (store.root / path).rename(store.aside_path(entry.id))
+    Path(ready).touch()
+    time.sleep(60)
+
+
+def hold_intent(path: str, ready: str) -> None:
+    """Die amid a change of evidence."""
+    import signal
+
+    from recallfs.catalog import changes
+    from recallfs.resolve.stores import stores_in_reach
+
+    store = stores_in_reach().by_name("lab")
+    entry = store.catalog.entry_at(path)
+    assert entry is not None
+    with changes.edit(store, entry.id, "pin"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def churn(folder: str, end: str, has: str) -> None:
     """Write, write over, move and forget files until told to end; write down what is left."""
     import json
@@ -164,3 +206,36 @@ def churn(folder: str, end: str, has: str) -> None:
             tree.move(store, path, new)
             left[new] = left.pop(path)
     Path(has).write_text(json.dumps(left))
+
+
+def die_with_file_open(path: str, how: str) -> None:
+    """Open an HDF5 file for writing, and die."""
+    import signal
+
+    import h5py
+
+    latest = {} if how == "open" else {"libver": "latest"}
+    file = h5py.File(path, "r+", **latest)
+    if how == "swmr":
+        file.swmr_mode = True
+    if how == "write":
+        file["data"][0] = 7
+        file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def examine_without_rights(output: str) -> None:
+    """Examine the store as somebody who cannot write to it; write down the faults."""
+    from recallfs.doctor.examination import examine
+    from recallfs.resolve.stores import stores_in_reach
+
+    examine()  # everything is imported now: another user could not read our Python
+    control = stores_in_reach().by_name("lab").control
+    (control / "staging").chmod(0o555)
+    if os.getuid() == 0:
+        # Root may write anywhere; without its capabilities it is a user like others.
+        import ctypes
+
+        header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(header, nothing) == 0
+    Path(output).write_text(" ".join(item.finding.id for item in examine().outcomes))

@@ -81,3 +81,95 @@ def create_stores(root: str, vault: str) -> None:
     from recallfs.catalog.store import create_store
 
     create_store(Path(root), "lab", vault=Path(vault)).catalog.close()
+
+
+def prepare_catalog(url: str, kill_at_statement: int) -> None:
+    """Open a catalog, upgrading it; be killed just before a statement that changes something."""
+
+    def die(number: int) -> None:
+        if number == kill_at_statement:
+            os.kill(os.getpid(), 9)
+
+    _on_statement(die)
+    _prepare(url)
+
+
+def count_statements(url: str) -> int:
+    """Upgrade a catalog and return how many statements changed something."""
+    counted = [0]
+
+    def count(number: int) -> None:
+        counted[0] = number
+
+    forget = _on_statement(count)
+    _prepare(url)
+    forget()
+    return counted[0]
+
+
+def _prepare(url: str) -> None:
+    from recallfs.catalog.database import Catalog
+
+    catalog = Catalog(url, "5" * 32)
+    catalog.prepare()
+    catalog.close()
+
+
+def _on_statement(do: Callable[[int], object]) -> Callable[[], None]:
+    """Call a function before each statement of this process that is no question."""
+    import sqlalchemy as sa
+    from sqlalchemy import event
+
+    passed = [0]
+
+    def before(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.lstrip()[:6].upper() not in ("SELECT", "PRAGMA", "SHOW T", "DESCRI"):
+            passed[0] += 1
+            do(passed[0])
+
+    event.listen(sa.Engine, "before_cursor_execute", before)
+    return lambda: event.remove(sa.Engine, "before_cursor_execute", before)
+
+
+def read_as_nobody(root: str, said: str, end: str) -> None:
+    """Ask a catalog without rights until told to end, and write down every kind of answer."""
+    store = open_store(Path(root))
+    store.catalog.entry_at("x")
+    store.catalog.close()
+    become_nobody()
+    store = open_store(Path(root))
+    answers: dict[str, int] = {}
+    last = -1
+    while not Path(end).exists():
+        try:
+            sizes = [entry.size_bytes for entry in store.catalog.entries_below("")]
+            # The writer always adds two at once, and never takes any away.
+            answer = "odd" if len(sizes) % 2 else "fewer" if len(sizes) < last else "whole"
+            last = len(sizes)
+        except RecallError as error:
+            answer = f"{error.kind}: {error}"
+        answers[answer] = answers.get(answer, 0) + 1
+    try:
+        store.catalog.drop("x" * 32)
+    except RecallError as error:
+        answers[f"drop {error.kind}"] = 1
+    Path(said).write_text("\n".join(f"{n} {answer}" for answer, n in answers.items()))
+
+
+def hold_a_transaction(url: str, ready: str) -> None:
+    """Change a catalog and neither finish nor take back the change."""
+    import time
+
+    import sqlalchemy as sa
+
+    from recallfs.catalog import schema
+    from recallfs.catalog.database import Catalog
+
+    catalog = Catalog(url, "5" * 32)
+
+    def change(connection: sa.Connection) -> None:
+        connection.execute(sa.delete(schema.paths))
+        Path(ready).touch()
+        time.sleep(60)
+
+    catalog._database.transact(change, store_id="5" * 32)

@@ -12,6 +12,14 @@ from typing import Any
 
 import pytest
 
+from database_servers import (  # noqa: F401 - fixtures
+    mariadb,
+    mariadb_url,
+    postgresql,
+    postgresql_url,
+    server,
+    server_url,
+)
 from processes import Finished, run_cli
 from recallfs.catalog.store import Store
 from recallfs.resolve.stores import Stores, stores_in_reach
@@ -138,6 +146,8 @@ def _scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if variable.startswith(("RECALLFS_", "FSSPEC_")):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("RECALLFS_CONFIG", str(tmp_path / "no-config.toml"))
+    # What other tests, or somebody's own work, run at the same time is none of a test's concern.
+    monkeypatch.setenv("RECALLFS_RECALL__BUDGET_FOLDER", str(tmp_path / "budget"))
 
 
 @pytest.fixture

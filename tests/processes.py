@@ -22,6 +22,7 @@ _context.set_forkserver_preload(
         "recallfs.filesystem",
         "recallfs.release.release",
         "actors",
+        "budget_actors",
         "conftest",
         "operations",
     ]

@@ -73,7 +73,7 @@ def test_a_record_has_the_mode_that_was_asked_for(tmp_path: Path) -> None:
     """Permission bits are as given, less the umask."""
     before = os.umask(0o027)
     try:
-        write_record(tmp_path / "a", b"")
+        write_record(tmp_path / "a", b"", mode=0o664)
         write_record(tmp_path / "b", b"", mode=0o600)
     finally:
         os.umask(before)

@@ -10,8 +10,11 @@ import pytest
 from catalog_actors import load_config_as_nobody, open_to_all, register_many
 from processes import start
 from recallfs.config import (
+    CacheSettings,
     Config,
+    Floor,
     MirrorSettings,
+    RecallSettings,
     RecipeSettings,
     ReleaseSettings,
     StoreSettings,
@@ -57,6 +60,18 @@ grace = "2d"
 proof_validity = "1y"
 copies = 3
 max_skeleton = 0.1
+
+[recall]
+recomputes = 6
+recomputes_per_user = 3
+fetches = 20
+fetches_per_user = 10
+keep_free = "5%"
+budget_folder = "/run/recallfs"
+
+[cache]
+folder = "/scratch/me"
+limit = "1TB"
 """
 
 
@@ -108,13 +123,41 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         copies=3,
         max_skeleton=0.1,
     )
+    assert config.recall == RecallSettings(
+        6, 3, 20, 10, Floor(fraction=0.05), Path("/run/recallfs")
+    )
+    assert config.cache == CacheSettings(Path("/scratch/me"), 10**12)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [('"10GB"', 10**10), ("0", 0), ('"0"', 0), ('"2%"', 2 * 10**9), ("500", 500), (None, 10**9)],
+)
+def test_what_is_to_stay_free(tmp_path: Path, given: str | None, kept: int) -> None:
+    """A size, none, or a part of the disk; by default 1%, here of 100 GB."""
+    config = load(tmp_path, "" if given is None else f"[recall]\nkeep_free = {given}\n")
+    assert config.recall.keep_free.on(100 * 10**9) == kept
+    assert RecallSettings().keep_free.on(10**15) == 10 * 2**30
+
+
+@pytest.mark.parametrize("given", ['"100%"', '"-1%"', "true", '"much"', '"x%"'])
+def test_what_cannot_stay_free(tmp_path: Path, given: str) -> None:
+    """Nonsense is refused by key."""
+    assert "recall.keep_free" in refused(tmp_path, f"[recall]\nkeep_free = {given}\n")
 
 
 def test_the_page_names_every_key() -> None:
     """The reference page mentions each key that the configuration has, and shows FULL's tables."""
     page = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
     text = page.read_text(encoding="utf-8")
-    for settings in (StoreSettings, RecipeSettings, MirrorSettings, ReleaseSettings):
+    for settings in (
+        StoreSettings,
+        RecipeSettings,
+        MirrorSettings,
+        ReleaseSettings,
+        RecallSettings,
+        CacheSettings,
+    ):
         for key in settings.__dataclass_fields__:
             assert f"`{key}`" in text, f"{settings.__name__}.{key}"
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from actors import open_and_report, wait_for
+from budget_actors import open_all
 from conftest import Lab, sha256
 from processes import start
 
@@ -32,6 +33,20 @@ def test_sixteen_processes_cause_one_execution(lab: Lab) -> None:
         reader.join(120)
     assert [reader.exitcode for reader in readers] == [0] * 16
     assert {place.read_text() for place in places} == {before}
+    assert len(count.read_text().splitlines()) == 1
+    assert len(lab.store.catalog.recalls(lab.entry("derived.h5").id)) == 1
+
+
+def test_a_thousand_readers_cause_one_execution(lab: Lab) -> None:
+    """Sixteen processes with 64 threads each share one recall, and all read the right bytes."""
+    before, count = _released_counted(lab)
+    reports = [lab.base / f"report-{number}" for number in range(16)]
+    urls = ["recall://lab/derived.h5"] * 64
+    readers = [start(open_all, urls, str(report)) for report in reports]
+    for reader in readers:
+        reader.join(200)
+    read = [line for report in reports for line in report.read_text().splitlines()]
+    assert read == [before] * 1024
     assert len(count.read_text().splitlines()) == 1
     assert len(lab.store.catalog.recalls(lab.entry("derived.h5").id)) == 1
 

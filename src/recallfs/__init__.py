@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, which would take longer to load than all that is here
 if TYPE_CHECKING:
+    from typing import Any
+
     from recallfs.filesystem import RecallFileSystem
     from recallfs.readers import install, uninstall
     from recallfs.recipes.model import recipe

@@ -9,11 +9,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from recallfs.errors import CatalogError, ConflictError, SourceError
+from recallfs.errors import CatalogError, ConflictError, IntegrityError, SourceError
+from recallfs.ownership import create_shared, create_shared_folder, restore
+from recallfs.values import Metadata
 
 FAULT_POINTS = (
     "stage.created",  # the staging file exists and is empty
@@ -78,28 +81,48 @@ def new_name(prefix: str = "") -> str:
     return f"{prefix}{uuid.uuid4().hex}"
 
 
-def write_record(path: Path, content: bytes, *, mode: int = 0o664) -> None:
+def write_record(
+    path: Path,
+    content: bytes,
+    *,
+    mode: int | None = None,
+    like: Metadata | None = None,
+    concerned: Iterable[Metadata] = (),
+) -> None:
     """Write a small file whole: the old content or the new one, never a part.
 
     Parameters
     ----------
     path : Path
         Replaced if it exists. Its folder is made if need be.
-    mode : int
-        Permission bits before the umask.
+    mode : int, optional
+        Permission bits before the umask. By default those of the folder count, and no umask.
+    like : Metadata, optional
+        Of the one file that this record tells of: owner and permissions follow it.
+    concerned : iterable of Metadata
+        Of several such files; only who could read all of them can read the record.
 
     Raises
     ------
     SourceError
         Kind ``no-space`` if the disk is full; what was there before still is.
     """
-    make_folder(path.parent)
+    if mode is None:
+        make_shared_folder(path.parent)
+    else:
+        make_folder(path.parent)
     temporary = path.with_name(new_name(".new-"))
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        if mode is None and like is None:
+            descriptor = create_shared(temporary, concerned=concerned)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = os.open(temporary, flags, 0o600 if mode is None else mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
+            if like is not None:
+                restore(temporary, like, concerned=True)
             os.fsync(file.fileno())
         fault_point("record.written")
         temporary.rename(path)
@@ -129,6 +152,109 @@ def make_folder(folder: Path) -> None:
             ) from None
         return
     sync_folder(folder.parent)
+
+
+def make_shared_folder(folder: Path, model: Path | None = None) -> None:
+    """Make a folder and its parents for all who share the one above them, or the folder `model`.
+
+    Unlike `make_folder` it asks no umask, and the folder appears with its final permissions.
+    """
+    if folder.is_dir():
+        return
+    if model is None:
+        make_shared_folder(folder.parent)
+    else:
+        make_folder(folder.parent)
+    temporary = folder.with_name(new_name(".new-"))
+    try:
+        create_shared_folder(temporary, model)
+        # An empty folder that another process has just made may give way to an equal one.
+        os.rename(temporary, folder)  # noqa: PTH104 - Path.rename's own words are the same
+    except OSError as error:
+        if temporary.is_dir():
+            temporary.rmdir()
+        if is_full(error):
+            raise no_space(error, folder.parent) from error
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and folder.is_dir():
+            return
+        if error.errno == errno.ENOTDIR:
+            raise ConflictError(
+                f"{folder} is a file where a folder is needed; move it away first."
+            ) from None
+        raise
+    sync_folder(folder.parent)
+
+
+def make_shared_file(path: Path) -> None:
+    """Make an empty file for all who share its folder, unless there is one."""
+    if os.path.lexists(path):
+        return
+    temporary = path.with_name(new_name(".new-"))
+    os.close(create_shared(temporary))
+    try:
+        # Under its name it never has other permissions than the final ones.
+        if not _rename_noreplace(temporary, path):
+            os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> bytes:
+    """Read a small file that we keep; a symlink in its place is not followed.
+
+    Raises
+    ------
+    IntegrityError
+        Kind ``damaged-record`` if it is no regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise not_ours(path) from None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise not_ours(path)
+        return file.read()
+
+
+def refuse_links(base: Path, folder: Path) -> None:
+    """Make sure that no folder between `base` and `folder`, itself included, is a symlink.
+
+    Raises
+    ------
+    IntegrityError
+        Kind ``damaged-record``: what is reached through it may be anybody's.
+    """
+    place = base
+    for name in folder.relative_to(base).parts:
+        place = place / name
+        try:
+            if not stat.S_ISDIR(place.lstat().st_mode):
+                raise not_ours(place)
+        except FileNotFoundError:
+            return
+
+
+def is_regular(path: Path) -> bool:
+    """Tell whether a regular file is at a path; symlinks are not followed."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def not_ours(path: Path) -> IntegrityError:
+    """Say that something in a folder of ours is not what we put there."""
+    return IntegrityError(
+        f"{path} is a symlink or something else that recallfs did not make; it was not followed. "
+        "Find out who put it there, and remove it.",
+        kind="damaged-record",
+        details={"name": str(path)},
+    )
 
 
 def place(staged: Path, final: Path) -> None:

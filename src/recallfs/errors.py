@@ -154,11 +154,14 @@ class InvalidInputError(RecallError, ValueError):
     """What was asked cannot be done as asked; change the request."""
 
 
-class NotRecallableError(_SystemError, FileNotFoundError):
-    """Every source answered 'absent'; nothing can bring the file back."""
+class NotRecallableError(_SystemError):
+    """Every source answered 'absent'; nothing can bring the file back.
+
+    Not a `FileNotFoundError`: the file is on record and listed, and what is lost must not be read
+    as something that never was (zarr would fill zeros for a lost chunk).
+    """
 
     default_kind = "not-recallable"
-    default_errno = errno.ENOENT
 
 
 class SourceError(_SystemError):

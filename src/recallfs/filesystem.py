@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fsspec.core import has_magic
 from fsspec.spec import AbstractFileSystem
+from fsspec.transaction import Transaction
 from fsspec.utils import isfilelike, other_paths
 
 from recallfs.atomic import make_folder
 from recallfs.catalog.store import Store
-from recallfs.errors import AccessError, InvalidInputError
+from recallfs.errors import AccessError, InvalidInputError, SourceError
 from recallfs.resolve import tree
 from recallfs.resolve.presence import has_bytes, observe
 from recallfs.resolve.recall import Wish, recall
@@ -28,6 +30,66 @@ from recallfs.values import (
     RecallURL,
     State,
 )
+
+_UNKNOWN = "unknown"  # what `info` gives for a state that only hashing could tell
+_LOOKS = 3
+
+
+class _Transaction(Transaction):
+    """Commits all files or none, as far as can be told before the first one is."""
+
+    def start(self) -> None:
+        """Begin; a transaction within a transaction would forget the files of the outer one."""
+        if self.fs._intrans:
+            raise InvalidInputError("a transaction of this filesystem is under way already.")
+        super().start()
+
+    def complete(self, commit: bool = True) -> None:
+        """Commit or discard all files; should one be refused, all are discarded."""
+        fs, files = self.fs, list(self.files)
+        try:
+            for file in files if commit else ():
+                file.check()
+            super().complete(commit)
+        except BaseException:
+            for file in files:
+                file.discard()
+            self.files.clear()
+            fs._intrans, fs._transaction = False, None
+            raise
+
+
+class NativeFile(io.BufferedReader):
+    """A native file, with what code written for fsspec looks for in an open file.
+
+    Parameters
+    ----------
+    fs : RecallFileSystem
+    path : str
+        In the filesystem.
+    place : Path
+        On the disk.
+    """
+
+    blocksize = BLOCK_BYTES
+
+    def __init__(self, fs: RecallFileSystem, path: str, place: Path) -> None:
+        super().__init__(io.FileIO(place))
+        self.fs = fs
+        self.path = path
+        self.size = os.fstat(self.fileno()).st_size
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed."""
+        return self.raw.closed
+
+    @closed.setter
+    def closed(self, value: bool) -> None:
+        pass  # fsspec's block cache says so itself after it has closed the file
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return os.pread(self.fileno(), end - start, start)  # asked for by fsspec's block cache
 
 
 class RecallFileSystem(AbstractFileSystem):
@@ -55,6 +117,7 @@ class RecallFileSystem(AbstractFileSystem):
     root_marker = ""
     local_file = True
     async_impl = False
+    transaction_type = _Transaction
     _extra_tokenize_attributes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, root: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
@@ -93,7 +156,8 @@ class RecallFileSystem(AbstractFileSystem):
         -------
         dict
             ``name``, ``size`` (bytes), ``type``, ``mtime``, ``created`` and, for an entry of the
-            catalog, ``state``, ``sha256``.
+            catalog, ``state`` and ``sha256``. The state is ``unknown``, and there is no digest,
+            where something was written since it was last looked at: only hashing can tell.
 
         Raises
         ------
@@ -178,15 +242,89 @@ class RecallFileSystem(AbstractFileSystem):
 
         Unlike fsspec's own, this does not take an outage or a missing right for 'no'.
         """
+        return self._kind(path) is not None
+
+    def isfile(self, path: str) -> bool:
+        """Tell whether there is a file of that name, here or recallable; fails as `exists`."""
+        return self._kind(path) == "file"
+
+    def isdir(self, path: str) -> bool:
+        """Tell whether there is a folder of that name, here or on record; fails as `exists`."""
+        return self._kind(path) == "directory"
+
+    def _kind(self, path: str) -> str | None:
         try:
-            self.info(path, **kwargs)
+            return str(self.info(path)["type"])
         except FileNotFoundError:
-            return False
+            return None
         except InvalidInputError as error:
-            if error.kind in ("unknown-store", "not-a-store", "invalid-path"):
-                return False
+            # A configured store that is no store now is a disk that is not mounted.
+            if error.kind in ("unknown-store", "invalid-path"):
+                return None
             raise
-        return True
+
+    def walk(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        topdown: bool = True,
+        on_error: Any = "omit",
+        detail: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """Walk through a folder; see `fsspec.spec.AbstractFileSystem.walk`.
+
+        Parameters
+        ----------
+        on_error : {"omit", "raise"} or callable
+            ``omit`` leaves out what does not exist. It does not leave out what cannot be looked
+            at: `find`, `glob`, `du` and all that is recursive would be wrong without a word.
+        """
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        path = self._strip_protocol(path)
+        try:
+            listing = self.ls(path, detail=True)
+        except OSError as error:
+            if callable(on_error):
+                on_error(error)
+            elif on_error == "raise" or not isinstance(error, FileNotFoundError):
+                raise
+            return
+        folders: dict[str, Any] = {}
+        files: dict[str, Any] = {}
+        for item in listing:
+            name = "" if item["name"] == path else item["name"].rpartition("/")[2]
+            (folders if item["type"] == "directory" else files)[name] = item
+        paths = {name: item["name"] for name, item in folders.items()}
+        shown = (path, folders, files) if detail else (path, list(folders), list(files))
+        if topdown:
+            yield shown
+        if maxdepth is None or maxdepth > 1:
+            deeper = None if maxdepth is None else maxdepth - 1
+            for name in shown[1]:  # what the caller took out of it is not walked into
+                yield from self.walk(paths[name], deeper, topdown, on_error, detail, **kwargs)
+        if not topdown:
+            yield shown
+
+    def expand_path(
+        self, path: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
+    ) -> list[str]:
+        """List what a pattern or a folder stands for; a name that exists is no pattern.
+
+        So ``rm("lab/a[1].nwb")`` removes the file of that name and no other.
+        """
+        paths = [path] if isinstance(path, (str, os.PathLike)) else path
+        asked: list[str] = [self._strip_protocol(item) for item in paths]
+        literal = [item for item in asked if has_magic(item) and self.exists(item)]
+        others = [item for item in asked if item not in literal]
+        found = set(literal)
+        if recursive:
+            for item in literal:
+                found.update(self.find(item, maxdepth=maxdepth, withdirs=True))
+        if others or not literal:
+            found.update(super().expand_path(others, recursive, maxdepth, **kwargs))
+        return sorted(found)
 
     def created(self, path: str) -> datetime:
         """Return when the file was recorded or, for a plain file, last changed."""
@@ -246,17 +384,23 @@ class RecallFileSystem(AbstractFileSystem):
         if not relative:
             raise IsADirectoryError(path)
         if mode == "rb":
-            callback = kwargs.get("callback")
+            return self._opened(store, relative, kwargs.get("callback"))
+        if mode in ("wb", "xb", "ab"):
+            return self._writer(store, relative, mode, autocommit=autocommit)
+        raise InvalidInputError(f"mode {mode!r} is not supported; use rb, wb, xb or ab.")
+
+    def _opened(self, store: Store, relative: str, callback: Any = None) -> NativeFile:
+        """Open a file natively, after bringing it back if need be."""
+        for _ in range(_LOOKS):
+            place = self._available(store, relative, callback)
             try:
-                return self._available(store, relative, callback).open("rb")
+                return NativeFile(self, f"{store.name}/{relative}", place)
             except FileNotFoundError:
                 if store.catalog.entry_at(relative) is None:
                     raise
                 # It was released between the look and the open: look again.
-                return self._available(store, relative, callback).open("rb")
-        if mode in ("wb", "xb", "ab"):
-            return self._writer(store, relative, mode, autocommit=autocommit)
-        raise InvalidInputError(f"mode {mode!r} is not supported; use rb, wb, xb or ab.")
+        # Never 'not found': it is on record.
+        raise SourceError(f"{store.url(relative)} is released as fast as it comes back; try again.")
 
     def _writer(self, store: Store, relative: str, mode: str, *, autocommit: bool) -> StagedFile:
         start = None
@@ -306,6 +450,10 @@ class RecallFileSystem(AbstractFileSystem):
             file.seek(first)
             return bytes(file.read(max(0, last - first)))
 
+    def tail(self, path: str, size: int = 1024) -> bytes:
+        """Read the last bytes of a file."""
+        return self.cat_file(path, -size) if size else b""
+
     def get_file(
         self, rpath: str, lpath: Any, callback: Any = None, outfile: Any = None, **kwargs: Any
     ) -> None:
@@ -315,21 +463,19 @@ class RecallFileSystem(AbstractFileSystem):
         if outfile is None and self.isdir(rpath):
             Path(lpath).mkdir(parents=True, exist_ok=True)
             return
-        store, relative = self._split(rpath)
-        source = self._available(store, relative, callback)
-        if callback is not None:
-            callback.set_size(source.stat().st_size)
-            callback.absolute_update(0)
-        target = outfile if outfile is not None else _open_for_get(lpath)
-        try:
-            with source.open("rb") as file:
-                while block := file.read(BLOCK_BYTES):
+        with self._opened(*self._split(rpath), callback) as source:
+            if callback is not None:
+                callback.set_size(os.fstat(source.fileno()).st_size)
+                callback.absolute_update(0)
+            target = outfile if outfile is not None else _open_for_get(lpath)
+            try:
+                while block := source.read(BLOCK_BYTES):
                     target.write(block)
                     if callback is not None:
                         callback.relative_update(len(block))
-        finally:
-            if outfile is None:
-                target.close()
+            finally:
+                if outfile is None:
+                    target.close()
 
     # -- changing ---------------------------------------------------------------------------
 
@@ -394,12 +540,12 @@ class RecallFileSystem(AbstractFileSystem):
             return
         source_store, source = self._split(path1)
         store, target = self._split(path2)
-        place = self._available(source_store, source)
-        if source_store.id == store.id and source == target:
-            return
-        with self._writer(store, target, "wb", autocommit=True) as writer, place.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                writer.write(block)
+        with self._opened(source_store, source) as file:
+            if source_store.id == store.id and source == target:
+                return
+            with self.open(path2, "wb") as writer:
+                while block := file.read(BLOCK_BYTES):
+                    writer.write(block)
 
     def mv(
         self, path1: Any, path2: Any, recursive: bool = False, maxdepth: Any = None, **kwargs: Any
@@ -408,7 +554,9 @@ class RecallFileSystem(AbstractFileSystem):
 
         From one store to another, files are copied and the old ones forgotten.
         """
-        if not (isinstance(path1, str) and isinstance(path2, str)) or has_magic(path1):
+        if not (isinstance(path1, str) and isinstance(path2, str)) or (
+            has_magic(path1) and not self.exists(path1)
+        ):
             super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **kwargs)
             return
         old_store, _ = self._split(path1)
@@ -447,7 +595,7 @@ class RecallFileSystem(AbstractFileSystem):
         """Make an empty file, or empty one."""
         if self.exists(path) and not truncate:
             raise InvalidInputError("the time of a recorded file is part of its record.")
-        with self._open(path, "wb"):
+        with self.open(path, "wb"):
             pass
 
     def invalidate_cache(self, path: str | None = None) -> None:
@@ -467,7 +615,7 @@ def _entry_info(store: Store, entry: Entry, status: os.stat_result | None) -> di
     if status is not None:
         info["ino"] = status.st_ino
     state = observe(store, entry)
-    info["state"] = (entry.state if state is None else state).value
+    info["state"] = _UNKNOWN if state is None else state.value
     if state is None:
         del info["sha256"]  # something was written there: the record does not describe it
     return info

@@ -87,17 +87,24 @@ class Identity:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a recall restores besides the bytes: permission bits, owner and modification time."""
+    """What a recall restores besides the bytes: permissions, owner and modification time.
+
+    Parameters
+    ----------
+    acl : str
+        POSIX access control list in its text form (`recallfs.permissions`), empty if there is none.
+    """
 
     mode: int
     uid: int
     gid: int
     mtime_ns: int
+    acl: str = ""
 
     @classmethod
-    def from_stat(cls, status: os.stat_result) -> Metadata:
+    def from_stat(cls, status: os.stat_result, acl: str = "") -> Metadata:
         """Take mode, owner and time from an `os.stat` result."""
-        return cls(status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns)
+        return cls(status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, acl)
 
 
 @dataclass(frozen=True)

@@ -202,3 +202,24 @@ def test_the_acting_user_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The audit trail names user and host, also for a user id without a name."""
     monkeypatch.setenv("LOGNAME", "ana")
     assert user_name() == f"ana@{os.uname().nodename}"
+
+
+@pytest.mark.services
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_hidden_process_is_not_dead() -> None:
+    """Where /proc hides other users' processes, none of them is taken for dead; gone ones are."""
+    ask = (
+        "import sys; from recallfs.catalog.holder import Holder;"
+        "print(*(Holder.parse(text).is_known_dead() for text in sys.argv[1:]))"
+    )
+    gone = subprocess.Popen(["true"])
+    alive = Holder.current()
+    ended = replace(alive, pid=gone.pid)
+    gone.wait()
+    script = (
+        "mount -t proc -o hidepid=2 proc /proc && "
+        'exec setpriv --reuid=61001 --regid=61001 --clear-groups "$@"'
+    )
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", ask]
+    done = subprocess.run([*command, str(alive), str(ended)], capture_output=True, check=False)
+    assert done.stdout.decode().split() == ["False", "True"], done

@@ -17,8 +17,8 @@ from recallfs.catalog.rebuild import RebuildReport, rebuild
 from recallfs.catalog.sidecar import Pin, Record, encode
 from recallfs.catalog.store import Store, create_store, open_store
 from recallfs.errors import CatalogError, IntegrityError, InvalidInputError
+from recallfs.testing.records import MOMENT, plain_record, rich_record
 from recallfs.values import Identity, Metadata, State
-from sample_records import MOMENT, plain_record, rich_record
 
 LATER = "2025-01-01T00:00:00.000000+00:00"
 

@@ -23,6 +23,7 @@ from recallfs.catalog.sidecar import (
     encode,
 )
 from recallfs.errors import CatalogError, IntegrityError, RecallError
+from recallfs.testing.records import MOMENT, plain_record, rich_record
 from recallfs.values import (
     Copy,
     Derivation,
@@ -35,9 +36,9 @@ from recallfs.values import (
     State,
     normalise_path,
 )
-from sample_records import MOMENT, plain_record, rich_record
 
 GOLDEN = Path(__file__).parent / "data" / "rsc1-1.rsc1"
+GOLDEN_ACL = GOLDEN.with_name("rsc1-2.rsc1")
 
 
 def sealed(body: Any, **outer: Any) -> bytes:
@@ -69,6 +70,28 @@ def test_the_golden_file_is_read() -> None:
 def test_the_golden_file_is_still_what_we_write() -> None:
     """The format has not drifted: the same record gives the same bytes."""
     assert encode(rich_record()) == GOLDEN.read_bytes()
+
+
+def test_the_golden_file_with_an_acl_is_read_and_written() -> None:
+    """An ACL is an optional part of the metadata: sidecars with it and without it are both read."""
+    record = rich_record()
+    metadata = replace(
+        record.entry.metadata,
+        mode=0o2660,
+        acl="user::rw-,user:70001:r--,group::r--,group:80001:rw-,mask::rw-,other::---",
+    )
+    record = replace(record, entry=replace(record.entry, metadata=metadata))
+    assert decode(GOLDEN_ACL.read_bytes()) == record
+    assert encode(record) == GOLDEN_ACL.read_bytes()
+    assert "acl" not in body_of(rich_record())["entry"]["metadata"]
+
+
+@pytest.mark.parametrize("acl", ["rw", "user::rw-", "other::---,group::r--,user::rw-", 5])
+def test_an_acl_that_cannot_be_is_damaged(acl: Any) -> None:
+    """An ACL that could not be set, or is not in its one form, is not guessed at."""
+    body = body_of(plain_record("a"))
+    body["entry"]["metadata"]["acl"] = acl
+    assert_damaged(sealed(body))
 
 
 def test_the_golden_digest_is_as_the_page_says() -> None:

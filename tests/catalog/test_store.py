@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from catalog_actors import open_to_all, use_store_as_nobody
+from catalog_actors import open_to_all, read_as_nobody, use_store_as_nobody
 from processes import start
 from recallfs.catalog.store import Store, create_store, find_root, open_store
 from recallfs.config import StoreSettings
 from recallfs.errors import InvalidInputError
-from sample_records import hex_id, plain_record
+from recallfs.testing.records import hex_id, plain_record
 
 
 @pytest.fixture
@@ -303,3 +304,28 @@ def test_a_reader_without_rights_is_told_so(store: Store, tmp_path: Path) -> Non
         "staging access-denied",
         "lock access-denied",
     ]
+
+
+@pytest.mark.services
+def test_a_reader_without_rights_reads_what_is_being_written(store: Store, tmp_path: Path) -> None:
+    """While another user's process writes, opens and closes the catalog, each answer is whole."""
+    store.catalog.put([plain_record(path, store_id=store.id) for path in ("a", "b")])
+    said, end = tmp_path / "said", tmp_path / "end"
+    said.touch()
+    said.chmod(0o666)
+    open_to_all(tmp_path)
+    reader = start(read_as_nobody, os.fspath(store.root), os.fspath(said), os.fspath(end))
+    give_up = time.monotonic() + 4
+    count = 2
+    while time.monotonic() < give_up:
+        new = [plain_record(str(count + extra), store_id=store.id) for extra in range(2)]
+        store.catalog.put(new)
+        count += 2
+        if count % 20 == 0:
+            store.catalog.close()  # the last one to close it takes the log away
+    end.touch()
+    reader.join(60)
+    lines = [line.split(" ", 1) for line in said.read_text().splitlines()]
+    answers = {answer: number for number, answer in lines}
+    assert set(answers) == {"whole", "drop access-denied"}, answers
+    assert int(answers["whole"]) > 20

@@ -17,9 +17,12 @@ import pytest
 
 import recallfs
 from conftest import Lab, sha256
+from many import made_file
 from mirrored import released_file
+from quick_recipes import content
 from recallfs.errors import ConflictError, SourceError
 from recallfs.readers import is_installed
+from recallfs.resolve.recall import Wish, recall
 
 
 @pytest.fixture
@@ -247,3 +250,16 @@ def test_nothing_is_wrapped_on_import() -> None:
     assert not hasattr(h5py.File.__init__, "__wrapped__") or "recallfs" not in (
         h5py.File.__init__.__code__.co_filename
     )
+
+
+def test_recipes_see_files_as_they_are(lab: Lab) -> None:
+    """In a worker a released file stays away, even if the recipe calls `recallfs.install()`."""
+    _released_hdf5(lab, "other.h5")
+    lab.config.write_text(lab.config.read_text().replace('"lab_recipes"', '"quick_recipes"'))
+    other = lab.root / "other.h5"
+    parameters = {"number": 1, "other": str(other)}
+    digest = made_file(lab, "peek", content(1), parameters, recipe="peeks")
+    (lab.root / "peek").unlink()
+    assert recall(lab.stores, lab.store, "peek", Wish(only="recompute")).sha256 == digest
+    assert not other.exists()
+    assert lab.store.catalog.recalls(lab.entry("other.h5").id) == []

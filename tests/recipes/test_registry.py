@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recallfs.errors import InvalidInputError
-from recallfs.recipes.registry import find_recipe, load_recipes
+from recallfs.recipes.registry import broken_modules, find_recipe, load_recipes
 
 HEAD = "from recallfs.recipes.model import recipe\n"
 DEFINITION = """
@@ -21,8 +21,9 @@ def {function}(inputs, output):
 
 
 @pytest.fixture(autouse=True)
-def clean_imports() -> Iterator[None]:
-    """Give back `sys.path` and `sys.modules` as they were."""
+def clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give back `sys.path` and `sys.modules` as they were, and warn each test anew."""
+    monkeypatch.setattr("recallfs.recipes.registry._warned", set())
     path, modules = list(sys.path), set(sys.modules)
     yield
     sys.path[:] = path
@@ -96,14 +97,22 @@ def test_module_of_the_same_name_elsewhere_is_refused(write_module: Callable[...
     ("name", "tail"),
     [("registry_e", "raise KeyError('boom')\n"), ("registry_e", "import no_such_module_at_all\n")],
 )
-def test_broken_configured_module_is_an_error(
+def test_broken_configured_module_disables_only_itself(
     write_module: Callable[..., Path], name: str, tail: str
 ) -> None:
-    """Who names a module in the configuration is told why it does not load."""
+    """Other recipes load; who asks for one that is not found is told what could not be loaded."""
     folder = write_module(name, tail=tail)
-    with pytest.raises(InvalidInputError, match=r"registry_e.*(boom|no_such_module)") as caught:
-        load_recipes([name], [folder])
+    write_module("registry_good", "fine")
+    modules = [name, "registry_good"]
+    with pytest.warns(RuntimeWarning, match=r"registry_e.*(boom|no_such_module)"):
+        assert "fine" in load_recipes(modules, [folder])
+    assert find_recipe("fine", modules, [folder]).name == "fine"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        with pytest.raises(InvalidInputError, match=r"registry_e.*(boom|no_such)") as caught:
+            find_recipe("absent", modules, [folder])
     assert caught.value.kind == "invalid-config"
+    assert set(broken_modules(modules, [folder])) == {name}
 
 
 @pytest.mark.parametrize("name", ["no_such_module_at_all", "../up", "os; print()", ""])

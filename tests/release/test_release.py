@@ -239,6 +239,7 @@ def test_unwritable_vault_stops_the_release(lab: Lab) -> None:
     """Without a vault nothing is dropped."""
     place = lab.derive()
     lab.prove()
+    (lab.base / "vault").rmdir()
     (lab.base / "vault").write_text("a file, not a folder")
     with pytest.raises((ConflictError, OSError)):
         try_release(lab)

@@ -102,7 +102,12 @@ def test_dirty_file_is_accepted_by_add(lab: Lab) -> None:
     assert [item["sha256"] for item in added] == [hashlib.sha256(b"after!").hexdigest()]
     lab.cli("get", "recall://lab/a")
     assert (lab.store.control / "superseded" / f"{old.id}.rsc1").exists()
-    assert lab.cli_json("add", str(lab.root / "a")) == {"added": [], "unchanged": 1, "failed": []}
+    assert lab.cli_json("add", str(lab.root / "a")) == {
+        "added": [],
+        "unchanged": 1,
+        "failed": [],
+        "warnings": [],
+    }
 
 
 def test_folder_with_entries_or_files_is_not_removed(lab: Lab) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from recallfs.atomic import fault_point, write_record
+from recallfs.atomic import fault_point, read_record, write_record
 from recallfs.catalog import records
 from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder
@@ -147,7 +147,7 @@ def edit(
 def _take_back(store: Store, before: Record, draft: Draft) -> None:
     """Restore what the record said; the files follow, if they can."""
     path, content = store.sidecar_path(before.entry.id), encode(before)
-    if path.read_bytes() != content:
+    if read_record(path) != content:
         write_record(path, content)
     if draft.undo is not None:
         draft.undo()
@@ -220,7 +220,8 @@ def create(
             raise
         if place is not None:
             new = [records.with_identity(store, record, inode) for record in new]
-        store.catalog.put(new, replacing=replaced)
+        # The intents are synced: should this be lost with the power, recovery does it again.
+        store.catalog.put(new, replacing=replaced, synced=False)
         fault_point("catalog.recorded")
         for entry_id in replaced:
             records.retire(store, entry_id)

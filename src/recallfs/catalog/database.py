@@ -65,7 +65,7 @@ class Catalog(Leases, History):
     def is_empty(self) -> bool:
         """Tell whether no entry stands at any path of this store."""
         query = sa.select(schema.paths.c.path).where(schema.paths.c.store_id == self.store_id)
-        return not self._all(query.limit(1))
+        return not self.rows(query.limit(1))
 
     def entry_at(self, path: str) -> Entry | None:
         """Return the entry at a path, or None."""
@@ -82,12 +82,12 @@ class Catalog(Leases, History):
             query = _ENTRIES.where(
                 schema.paths.c.store_id == self.store_id, schema.paths.c.path.in_(batch)
             )
-            found.update({row.path: entry_of(row) for row in self._all(query)})
+            found.update({row.path: entry_of(row) for row in self.rows(query)})
         return found
 
     def entry(self, entry_id: str) -> Entry | None:
         """Return the entry with this id that stands at some path, or None."""
-        rows = self._all(_ENTRIES.where(schema.paths.c.entry_id == entry_id))
+        rows = self.rows(_ENTRIES.where(schema.paths.c.entry_id == entry_id))
         return entry_of(rows[0]) if rows else None
 
     def entries_with_sha256(self, sha256: str) -> list[Entry]:
@@ -103,18 +103,18 @@ class Catalog(Leases, History):
         column = schema.paths.c.path
         query = _ENTRIES.where(schema.paths.c.store_id == self.store_id, *conditions)
         query = query.order_by(column).limit(_PAGE_ROWS)
-        rows = self._all(query)
+        rows = self.rows(query)
         while rows:
             yield from map(entry_of, rows)
             if len(rows) < _PAGE_ROWS:
                 return
-            rows = self._all(query.where(column > rows[-1].path))
+            rows = self.rows(query.where(column > rows[-1].path))
 
     def children(self, folder: str) -> tuple[list[Entry], list[str]]:
         """Return the entries right in a folder and the names of subfolders that hold entries."""
         paths = schema.paths.c
         query = _ENTRIES.where(paths.store_id == self.store_id, paths.parent == folder)
-        rows = self._all(query.order_by(paths.path))
+        rows = self.rows(query.order_by(paths.path))
         subfolders = self._database.query(lambda connection: self._subfolders(connection, folder))
         return [entry_of(row) for row in rows], subfolders
 
@@ -158,6 +158,7 @@ class Catalog(Leases, History):
         environments: Mapping[str, str] | None = None,
         *,
         replacing: Collection[str] = (),
+        synced: bool = True,
     ) -> None:
         """Index records: new rows are added, the path follows the record, intents end.
 
@@ -167,6 +168,8 @@ class Catalog(Leases, History):
             JSON text of environments that the records name, by id.
         replacing : collection of str
             Ids of the entries that give up their paths to these; their intents stay.
+        synced : bool
+            False where a synced intent and sidecar let a power failure be made good.
 
         Raises
         ------
@@ -185,7 +188,7 @@ class Catalog(Leases, History):
                 connection.execute(sa.delete(schema.intents).where(ended))
             _put_records(connection, self.store_id, records)
 
-        self._database.transact(change, store_id=self.store_id)
+        self._database.transact(change, store_id=self.store_id, synced=synced)
 
     def replace_all(
         self, records: Callable[[], Iterable[Record]], environments: Mapping[str, str]
@@ -247,13 +250,13 @@ class Catalog(Leases, History):
             .where(derivations.key == key, derivations.id.in_(own))
             .order_by(derivations.started_at.desc(), derivations.id)
         )
-        rows = self._all(query)
+        rows = self.rows(query)
         return {row.name: row.entry_id for row in rows if row.id == rows[0].id}
 
     def environment(self, identifier: str) -> dict[str, Any] | None:
         """Return a captured environment, or None."""
         column = schema.environments.c
-        rows = self._all(sa.select(column.content).where(column.id == identifier))
+        rows = self.rows(sa.select(column.content).where(column.id == identifier))
         return dict(json.loads(rows[0].content)) if rows else None
 
     # -- work in hand -----------------------------------------------------------------------
@@ -285,7 +288,7 @@ class Catalog(Leases, History):
     def intents(self) -> list[Intent]:
         """Return all changes that were begun and not ended."""
         columns = schema.intents.c
-        rows = self._all(sa.select(schema.intents).where(columns.store_id == self.store_id))
+        rows = self.rows(sa.select(schema.intents).where(columns.store_id == self.store_id))
         return [
             Intent(row.entry_id, row.action, row.path, json.loads(row.details), row.holder)
             for row in rows
@@ -312,7 +315,7 @@ class Catalog(Leases, History):
         )
         if before is not None:
             query = query.where(trash.purge_after <= before)
-        return [row.entry_id for row in self._all(query)]
+        return [row.entry_id for row in self.rows(query)]
 
 
 _ENTRIES = sa.select(

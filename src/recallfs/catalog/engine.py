@@ -2,51 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import (
-    DatabaseError,
     DBAPIError,
-    InterfaceError,
     OperationalError,
     ProgrammingError,
     SQLAlchemyError,
 )
 
 from recallfs.catalog import schema
+from recallfs.catalog.failures import is_passing, translated
+from recallfs.catalog.servers import make_server_engine, one_at_a_time, parse_url
 from recallfs.errors import (
     AccessError,
     CatalogError,
-    InvalidInputError,
-    LockedError,
     RecallError,
     SchemaVersionError,
-    SourceError,
 )
 from recallfs.mounts import is_network
 
 _BUSY_TIMEOUT_MS = 30_000
 _ATTEMPTS = 6
 _CACHE_KIB = 32 * 1024  # SQLite's own 2 MiB make it write pages again and again in large puts
-_SERVER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "postgresql": {
-        "connect_timeout": 10,
-        "options": f"-c lock_timeout={_BUSY_TIMEOUT_MS} -c statement_timeout=300000",
-        "tcp_user_timeout": 30_000,
-    },
-    "mysql": {"connect_timeout": 10, "read_timeout": 300, "write_timeout": 60},
-}
-_EXTRAS = {"postgresql": "postgresql", "mysql": "mariadb", "mariadb": "mariadb"}
 
 _Result = TypeVar("_Result")
 
@@ -68,11 +59,12 @@ class Database:
     def __init__(self, url: str | Path) -> None:
         # A path is not pasted into a URL: there '?', '#' and '%' mean something.
         self.url = (
-            sa.URL.create("sqlite", database=str(url)) if isinstance(url, Path) else _parsed(url)
+            sa.URL.create("sqlite", database=str(url)) if isinstance(url, Path) else parse_url(url)
         )
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine: sa.Engine | None = None
         self._pid = 0
+        self._writing = threading.RLock()
 
     @property
     def engine(self) -> sa.Engine:
@@ -82,7 +74,10 @@ class Database:
                 # After a fork the parent's connections are the parent's.
                 self._engine.dispose(close=False)
             self._engine = self._make_engine()
+            self._writing = threading.RLock()
             self._pid = os.getpid()
+            # Whoever forgets to close leaves nothing open, at the latest when the process ends.
+            weakref.finalize(self, _dispose, self._engine, self._pid)
         return self._engine
 
     def close(self) -> None:
@@ -115,7 +110,9 @@ class Database:
 
         def upgrade(connection: sa.Connection) -> None:
             settings.attributes["connection"] = connection
-            command.upgrade(settings, "head")
+            alone = contextlib.nullcontext() if self.is_sqlite else one_at_a_time(connection)
+            with alone:
+                command.upgrade(settings, "head")
 
         try:
             self.transact(upgrade)
@@ -134,7 +131,7 @@ class Database:
         except CatalogError as error:
             # No such table: SQLite calls that an operational error, servers a programming error.
             missing = isinstance(error.__cause__, (OperationalError, ProgrammingError))
-            if not missing or isinstance(error, LockedError) or self.is_read_only:
+            if not missing or error.kind != "catalog-damaged" or self.is_read_only:
                 raise
             version = None
         if version != schema.REVISION:
@@ -171,7 +168,11 @@ class Database:
         return Path(str(self.url.database))
 
     def transact(
-        self, change: Callable[[sa.Connection], _Result], *, store_id: str | None = None
+        self,
+        change: Callable[[sa.Connection], _Result],
+        *,
+        store_id: str | None = None,
+        synced: bool = True,
     ) -> _Result:
         """Make a change as one transaction: all of it is done, or nothing.
 
@@ -183,11 +184,14 @@ class Database:
         store_id : str, optional
             One transaction at a time changes this store's rows. (In SQLite, one at a time changes
             anything.)
+        synced : bool
+            False where a power failure may undo the transaction, because what was synced before
+            it is enough to do it again. A killed process loses nothing either way.
         """
 
         def attempt() -> _Result:
             with self.engine.connect() as connection:
-                writing = connection.execution_options(recallfs_write=True)
+                writing = connection.execution_options(recallfs_write=True, recallfs_synced=synced)
                 with writing.begin():
                     if store_id is not None and not self.is_sqlite:
                         _lock_store(writing, store_id)
@@ -195,17 +199,26 @@ class Database:
 
         if self.is_read_only:
             raise AccessError(f"the catalog at {self._shown_url()} cannot be written by you.")
-        return self._tried(attempt)
+        # SQLite has one writer at a time, and lets the others in by chance: among a thousand
+        # threads some would have none for too long. So each process sends one at a time.
+        with self._writing if self.is_sqlite else contextlib.nullcontext():
+            return self._tried(attempt)
 
     def _tried(self, attempt: Callable[[], _Result]) -> _Result:
+        end = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
         for number in range(_ATTEMPTS):
             try:
                 return attempt()
             except RecallError:
                 raise
             except SQLAlchemyError as error:
-                if number + 1 == _ATTEMPTS or not self._is_passing(error):
-                    self._raise(error)
+                is_over = number + 1 == _ATTEMPTS or time.monotonic() > end
+                if is_over or not self._is_passing(error):
+                    raise translated(
+                        error,
+                        where=f"the catalog at {self._shown_url()}",
+                        backend=self.url.get_backend_name(),
+                    ) from error
                 time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311 - no secret
         raise AssertionError("unreachable")
 
@@ -217,48 +230,17 @@ class Database:
             # Seen by readers without write rights in the moment in which a writer opens the file.
             text = str(error.orig).lower()
             return self.is_read_only and "malformed" not in text and "not a database" not in text
-        code = getattr(error.orig, "sqlstate", None) or (error.orig and error.orig.args[:1])
-        return error.connection_invalidated or code in ("40P01", "40001", (1213,), (1020,))
-
-    def _raise(self, error: SQLAlchemyError) -> NoReturn:
-        """Raise what an error of the database means for us."""
-        where = f"the catalog at {self._shown_url()}"
-        text = str(getattr(error, "orig", "")).lower()
-        if isinstance(error, (OperationalError, InterfaceError)):
-            if "locked" in text or "busy" in text or "lock wait timeout" in text:
-                raise LockedError(
-                    f"{where} stayed busy for {_BUSY_TIMEOUT_MS // 1000} s; try again."
-                ) from error
-            if "disk is full" in text:
-                raise SourceError(
-                    f"no space left for {where}; nothing was changed in it. Free some space and "
-                    "try again.",
-                    kind="no-space",
-                ) from error
-            if "readonly" in text or "read-only" in text:
-                raise AccessError(f"{where} cannot be written by you.") from error
-            if not self.is_sqlite and error.connection_invalidated:
-                raise CatalogError(
-                    f"{where} does not answer; try again when it does.", kind="catalog-unavailable"
-                ) from error
-            raise CatalogError(f"{where} cannot be used: {error.orig}.") from error
-        if isinstance(error, ProgrammingError) and not self.is_sqlite:
-            raise CatalogError(f"{where} cannot be used: {error.orig}.") from error
-        if isinstance(error, DatabaseError):
-            raise CatalogError(
-                f"{where} is damaged ({error.orig}); "
-                "move it away, then `recall catalog rebuild` makes it again from the sidecars.",
-            ) from error
-        raise CatalogError(f"{where} failed: {error}.") from error
+        return is_passing(error, self.url.get_backend_name())
 
     def _shown_url(self) -> str:
         if self.is_sqlite and self.url.database:
             return self.url.database
-        return self.url.render_as_string(hide_password=True)
+        # Drivers take passwords among the options, too.
+        return self.url.set(query={}).render_as_string(hide_password=True)
 
     def _make_engine(self) -> sa.Engine:
         if not self.is_sqlite:
-            return self._make_server_engine()
+            return make_server_engine(self.url)
         if self.url.database and _belongs_to_others(self._file):
             return _make_read_only_engine(self._file)
         engine = sa.create_engine(
@@ -286,27 +268,18 @@ class Database:
         def on_begin(connection: sa.Connection) -> None:
             # A write that began as a read cannot wait for another writer: it fails at once. A read
             # needs no transaction: each query sees one state of the database by itself.
-            if connection.get_execution_options().get("recallfs_write", False):
+            options = connection.get_execution_options()
+            if options.get("recallfs_write", False):
+                level = "FULL" if options["recallfs_synced"] else "NORMAL"
+                connection.exec_driver_sql(f"PRAGMA synchronous={level}")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
 
-    def _make_server_engine(self) -> sa.Engine:
-        options = _SERVER_OPTIONS[_server(self.url)]
-        try:
-            return sa.create_engine(
-                self.url,
-                pool_pre_ping=True,
-                isolation_level="READ COMMITTED",
-                connect_args={k: v for k, v in options.items() if k not in self.url.query},
-            )
-        except ImportError as error:
-            extra = _EXTRAS[self.url.get_backend_name()]
-            raise InvalidInputError(
-                f"the catalog at {self._shown_url()} needs the package {error.name!r}; "
-                f"`pip install recallfs[{extra}]` brings it.",
-                kind="invalid-config",
-            ) from error
+
+def _dispose(engine: sa.Engine, pid: int) -> None:
+    if pid == os.getpid():
+        engine.dispose()
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
@@ -379,29 +352,3 @@ def _make_read_only_engine(file: Path) -> sa.Engine:
         )
 
     return sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.NullPool)
-
-
-def _parsed(url: str) -> sa.URL:
-    try:
-        parsed = sa.make_url(url)
-    except SQLAlchemyError as error:
-        raise InvalidInputError(
-            "the store's catalog is not a database URL such as "
-            "postgresql+psycopg://user@host/name.",
-            kind="invalid-config",
-        ) from error
-    usual = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-    if parsed.drivername in (*usual, "mariadb"):
-        parsed = parsed.set(drivername=usual.get(parsed.drivername, "mysql+pymysql"))
-    if parsed.get_backend_name() == "mariadb":
-        parsed = parsed.set(drivername=parsed.drivername.replace("mariadb", "mysql", 1))
-    if parsed.get_backend_name() not in ("sqlite", "postgresql", "mysql"):
-        raise InvalidInputError(
-            f"catalogs are kept in SQLite, PostgreSQL or MariaDB, not in {parsed.drivername!r}.",
-            kind="invalid-config",
-        )
-    return parsed
-
-
-def _server(url: sa.URL) -> str:
-    return url.get_backend_name()

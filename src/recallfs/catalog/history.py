@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -49,7 +49,7 @@ class History(View):
         query = sa.select(schema.recalls).where(columns.entry_id == entry_id)
         if source is not None:
             query = query.where(columns.source == source)
-        rows = self._all(query.order_by(columns.id.desc()))
+        rows = self.rows(query.order_by(columns.id.desc()))
         return [dict(row._mapping) for row in rows]
 
     def add_event(self, action: str, entry: Entry, who: str, details: Mapping[str, Any]) -> None:
@@ -73,8 +73,16 @@ class History(View):
         query = query.order_by(schema.events.c.id)
         if entry_id is not None:
             query = query.where(schema.events.c.entry_id == entry_id)
-        rows = self._all(query)
+        rows = self.rows(query)
         return [{**row._mapping, "details": json.loads(row.details)} for row in rows]
+
+    def restore_events(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Add events that happened earlier."""
+        rows = [{**event, "details": json.dumps(event["details"])} for event in events]
+        if rows:
+            self._database.transact(
+                lambda connection: connection.execute(sa.insert(schema.events), rows)
+            )
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return the number of entries and their bytes, by recorded state."""
@@ -84,7 +92,7 @@ class History(View):
             .where(paths.store_id == self.store_id)
             .group_by(paths.state)
         )
-        return {state: (count, int(size)) for state, count, size in self._all(query)}
+        return {state: (count, int(size)) for state, count, size in self.rows(query)}
 
     def releasable(
         self, at: str, *, folder: str = "", unused_since: datetime | None = None, min_bytes: int = 0
@@ -121,10 +129,10 @@ class History(View):
         while True:
             # Two steps, of which the first reads nothing but an index.
             sizes = sa.select(paths.size_bytes).where(*terms).order_by(paths.size_bytes.desc())
-            last = self._all(sizes.offset(_PAGE_ROWS - 1).limit(1))
+            last = self.rows(sizes.offset(_PAGE_ROWS - 1).limit(1))
             page = [paths.size_bytes >= last[0].size_bytes] if last else []
             rows = sa.select(paths.path, paths.size_bytes).where(*terms, *page)
-            for row in self._all(rows.order_by(paths.size_bytes.desc(), paths.path)):
+            for row in self.rows(rows.order_by(paths.size_bytes.desc(), paths.path)):
                 yield row.path, row.size_bytes
             if not last:
                 return
@@ -145,7 +153,7 @@ class History(View):
             .group_by(recalls.source)
             .order_by(recalls.source)
         )
-        return [(s, n, int(b), float(t)) for s, n, b, t in self._all(query)]
+        return [(s, n, int(b), float(t)) for s, n, b, t in self.rows(query)]
 
     def proved(self, at: str) -> dict[str, int]:
         """Return how many resident entries have a valid proof at an ISO time, and their bytes."""
@@ -155,8 +163,7 @@ class History(View):
         ).where(
             paths.store_id == self.store_id,
             paths.state == State.RESIDENT.value,
-            paths.is_pinned.is_(sa.false()),
             paths.proved_until > at,
         )
-        count, size = self._all(query)[0]
+        count, size = self.rows(query)[0]
         return {"files": count, "size_bytes": int(size)}

@@ -34,7 +34,7 @@ class Holder:
     def current(cls) -> Holder:
         """Return the calling process."""
         pid = os.getpid()
-        return cls(_host(), pid, _start_time(pid) or "?")
+        return cls(_host(), pid, _start_time(pid) or _UNKNOWN)
 
     @classmethod
     def parse(cls, text: str) -> Holder:
@@ -71,13 +71,20 @@ class Holder:
             return True
         if not _sees_processes():
             return False
-        return _start_time(self.pid) != self.started
+        return _start_time(self.pid) not in (self.started, _UNKNOWN)
 
     def is_known_stopped(self) -> bool:
         """Tell whether the process stands still (SIGSTOP, a debugger) on this host."""
         if self.host != _host() or not _sees_processes():
             return False
-        return _start_time(self.pid) == self.started and _status(self.pid)[0] in ("T", "t")
+        try:
+            fields = _status(self.pid)
+        except OSError:  # it ended, perhaps just now
+            return False
+        return fields[19] == self.started and fields[0] in ("T", "t")
+
+
+_UNKNOWN = "?"  # start time of a process that is there and does not show more
 
 
 def _short(text: str) -> str:
@@ -129,15 +136,14 @@ def _status(pid: int) -> list[str]:
 
 
 def _start_time_without_proc(pid: int) -> str | None:
-    if Path("/proc/self/stat").exists():
-        return None
+    # Also where there is a /proc: mounted with hidepid, it hides the processes of other users.
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return None
     except PermissionError:
         pass
-    return "?"
+    return _UNKNOWN
 
 
 def user_name() -> str:

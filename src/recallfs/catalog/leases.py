@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -66,6 +67,23 @@ class Leases(View):
     def beat_lease(self, key: str, fence: int) -> bool:
         """Say that the holder is alive; False if the lease was taken over."""
         return self._update_lease(key, fence, beat=schema.leases.c.beat + 1)
+
+    def beat_leases(self, fences: Mapping[str, int]) -> set[str]:
+        """Beat for several leases, by key, in one transaction; return those taken over."""
+        columns = schema.leases.c
+
+        def change(connection: sa.Connection) -> set[str]:
+            return {
+                key
+                for key, fence in sorted(fences.items())
+                if not connection.execute(
+                    sa.update(schema.leases)
+                    .where(columns.key == key, columns.fence == fence, columns.holder.is_not(None))
+                    .values(beat=columns.beat + 1)
+                ).rowcount
+            }
+
+        return self._database.transact(change)
 
     def free_lease(self, key: str, fence: int, failure: str | None = None) -> bool:
         """Give a lease back, with the reason if the work failed; False if it was taken over."""

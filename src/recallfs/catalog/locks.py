@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from recallfs.atomic import make_shared_file
+
 _ENTRIES = 1 << 60
 EVIDENCE = _ENTRIES + 1
 """Byte of the one who decides what rests on what."""
@@ -46,14 +48,15 @@ def locked(
     Parameters
     ----------
     path : Path
-        The file; made if need be.
+        The file, which exists.
     on_wait : callable, optional
         Told now and then how many seconds the caller has waited; may raise.
     """
     if not _HAS_RANGES:
         # Without such locks (macOS), files take the place of bytes; some entries share one.
         path = path.with_name(f"{path.name}-{byte if byte > _ENTRIES else byte >> 52:x}")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o664)
+        make_shared_file(path)
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         _wait(descriptor, byte, shared, on_wait)
         try:

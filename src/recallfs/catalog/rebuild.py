@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recallfs.atomic import read_record
 from recallfs.catalog.records import own, sidecars
 from recallfs.catalog.recovery import end_if_dead, end_strays
 from recallfs.catalog.sidecar import SUFFIX, Record, decode
@@ -109,7 +110,7 @@ def _is_there(store: Store, entry: Entry) -> bool:
 
 def _read(path: Path, report: RebuildReport | None) -> Record | None:
     try:
-        return own(decode(path.read_bytes(), name=str(path)), path)
+        return own(decode(read_record(path), name=str(path)), path)
     except IntegrityError:
         if report is not None:
             report.damaged.append(str(path))

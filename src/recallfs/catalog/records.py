@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recallfs.atomic import fault_point, make_folder, write_record
+from recallfs.atomic import fault_point, make_folder, read_record, write_record
 from recallfs.catalog.sidecar import SUFFIX, Record, decode, encode
 from recallfs.catalog.store import Store
 from recallfs.errors import IntegrityError, InvalidInputError
@@ -46,7 +46,7 @@ def load(store: Store, entry_id: str) -> Record:
     """
     path = store.sidecar_path(entry_id)
     try:
-        content = path.read_bytes()
+        content = read_record(path)
     except FileNotFoundError:
         raise IntegrityError(
             f"the sidecar {path} is gone; restore it from the vault {store.vault}.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from recallfs.atomic import place
+from recallfs.atomic import is_regular, place
 from recallfs.catalog import records
 from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder, user_name
@@ -37,19 +37,21 @@ def end_if_dead(store: Store, intent: Intent) -> bool:
     """End a change whose process has died; for use without any lock of the store."""
     if not Holder.parse(intent.holder).is_known_dead():
         return False
-    with store.lock(intent.entry_id):
+    # What this user may not read is left to somebody who may.
+    with contextlib.suppress(AccessError), store.lock(intent.entry_id):
         # Read again: somebody may have ended it while we waited for the lock.
         current = store.catalog.intent(intent.entry_id)
-        if current is None or current.holder != intent.holder:
-            return False
-        _end(store, current)
-        return True
+        if current is not None and current.holder == intent.holder:
+            _end(store, current)
+            return True
+    return False
 
 
 def _end_asides(store: Store, entry_id: str = "") -> int:
     """Put originals back that a killed proof had set aside; an occupied path keeps both."""
     ended = 0
-    for aside in list((store.control / "aside").glob(f"*-{entry_id}*")):
+    asides = (store.control / "aside").glob(f"*-{entry_id}*")
+    for aside in filter(is_regular, list(asides)):
         holder = Holder.from_token(aside.name)
         entry = store.catalog.entry(aside.name.rpartition("-")[2])
         if holder is None or not holder.is_known_dead() or entry is None:
@@ -62,7 +64,7 @@ def _end_asides(store: Store, entry_id: str = "") -> int:
 
 def end_strays(store: Store) -> None:
     """Put back what is in the trash though no record says so, as when a catalog was lost."""
-    for trashed in list((store.control / "trash").iterdir()):
+    for trashed in filter(is_regular, list((store.control / "trash").iterdir())):
         with contextlib.suppress(RecallError), store.lock(trashed.name):
             record = records.load(store, trashed.name)
             if record.release is None:
@@ -144,7 +146,7 @@ def reconciled(store: Store, record: Record) -> Record:
         if settled != record:
             records.save(store, settled)
         return records.with_identity(store, settled)
-    if record.release is None and trashed.exists():
+    if record.release is None and is_regular(trashed):
         # Killed on the way into the trash: putting the file back is always safe.
         try:
             place(trashed, store.root / entry.path)
@@ -156,7 +158,7 @@ def reconciled(store: Store, record: Record) -> Record:
             return settled
         return records.with_identity(store, record)
     if record.release is not None:
-        stage = "trashed" if trashed.exists() else "purged"
+        stage = "trashed" if is_regular(trashed) else "purged"
         release = replace(record.release, stage=stage)
         settled = replace(record, entry=replace(entry, state=State.RELEASED), release=release)
         if settled != record:
@@ -166,8 +168,16 @@ def reconciled(store: Store, record: Record) -> Record:
 
 
 def _holds(store: Store, record: Record) -> bool:
-    """Tell by hashing whether an entry's path holds one of its accepted byte forms."""
+    """Tell by hashing whether an entry's path holds one of its accepted byte forms.
+
+    Raises
+    ------
+    AccessError
+        The file is there, and the caller may not read it: its owner has to find out.
+    """
     try:
         return digest_file(store.root / record.entry.path).sha256 in record.accepted
+    except AccessError:
+        raise
     except (RecallError, OSError):
         return False

@@ -17,6 +17,7 @@ from typing import Any
 from blake3 import blake3
 
 from recallfs.errors import CatalogError, IntegrityError, InvalidInputError
+from recallfs.permissions import Acl
 from recallfs.values import (
     Copy,
     Derivation,
@@ -191,6 +192,8 @@ def _damaged(name: str, why: str) -> IntegrityError:
 def _body(record: Record) -> dict[str, Any]:
     entry = dataclasses.asdict(record.entry)
     del entry["identity"]  # what one computer's file system says is not evidence
+    if not record.entry.metadata.acl:
+        del entry["metadata"]["acl"]
     entry["state"] = record.entry.state.value
     return {
         "store_id": record.store_id,
@@ -227,11 +230,12 @@ def _record(body: Mapping[str, Any]) -> Record:
     entry = dict(body["entry"])
     if not entry["path"] or normalise_path(entry["path"]) != entry["path"]:
         raise ValueError(f"{entry['path']!r} is no path in a store")
+    metadata = Metadata(**entry["metadata"])
+    if metadata.acl and str(Acl.from_text(metadata.acl)) != metadata.acl:
+        raise ValueError(f"{metadata.acl!r} is no access control list in its one form")
     return Record(
         store_id=body["store_id"],
-        entry=Entry(
-            **{**entry, "metadata": Metadata(**entry["metadata"]), "state": State(entry["state"])}
-        ),
+        entry=Entry(**{**entry, "metadata": metadata, "state": State(entry["state"])}),
         blocks=base64.b64decode(body["blocks"], validate=True),
         incarnations=tuple(_levelled(Incarnation, item) for item in body["incarnations"]),
         copies=tuple(Copy(**item) for item in body["copies"]),

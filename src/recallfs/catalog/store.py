@@ -23,6 +23,7 @@ import errno
 import functools
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recallfs.atomic import is_full, make_folder, new_name, no_space, write_record
+from recallfs.atomic import (
+    is_full,
+    is_regular,
+    make_folder,
+    make_shared_file,
+    make_shared_folder,
+    new_name,
+    no_space,
+    not_ours,
+    read_record,
+    refuse_links,
+    write_record,
+)
 from recallfs.catalog import locks
 from recallfs.catalog.database import Catalog
 from recallfs.catalog.holder import Holder
@@ -87,6 +100,12 @@ class Store:
     def catalog(self) -> Catalog:
         """The store's catalog."""
         return Catalog(self.settings.catalog or self.control / _CATALOG_FILE, self.id)
+
+    @functools.cached_property
+    def is_writable(self) -> bool:
+        """Whether the caller may change the store; who may not recalls into their own cache."""
+        folders = (self.control / name for name in ("staging", "entries", "locks"))
+        return all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
 
     def url(self, path: str) -> str:
         """Return the address of a path in this store."""
@@ -145,27 +164,37 @@ class Store:
 
     def sidecar_path(self, entry_id: str) -> Path:
         """Return where an entry's sidecar is."""
-        return self.control / "entries" / entry_id[:2] / f"{entry_id}.rsc1"
+        return self._kept("entries", entry_id[:2], f"{entry_id}.rsc1")
 
     def environment_path(self, identifier: str) -> Path:
         """Return where a captured environment is."""
-        return self.control / "environments" / f"{identifier}.json"
+        return self._kept("environments", f"{identifier}.json")
 
     def skeleton_path(self, digest: str) -> Path:
         """Return where a skeleton is."""
-        return self.control / "skeletons" / digest[:2] / f"{digest}.rsk1"
+        return self._kept("skeletons", digest[:2], f"{digest}.rsk1")
 
     def log_path(self, derivation_id: str) -> Path:
         """Return where the log of a derivation's last run is."""
-        return self.control / "logs" / f"{derivation_id}.log"
+        return self._kept("logs", f"{derivation_id}.log")
 
     def trash_path(self, entry_id: str) -> Path:
         """Return where an entry's released bytes wait."""
-        return self.control / "trash" / entry_id
+        return self._kept("trash", entry_id)
+
+    def rejected_path(self, entry_id: str) -> Path:
+        """Return where the newest result is that did not match an entry."""
+        return self._kept("rejected", entry_id)
 
     def aside_path(self, entry_id: str) -> Path:
         """Return where this process may put an original out of a recipe's sight."""
-        return self.control / "aside" / f"{Holder.current().token()}-{entry_id}"
+        return self._kept("aside", f"{Holder.current().token()}-{entry_id}")
+
+    def _kept(self, *parts: str) -> Path:
+        """Return a place in the control folder; a symlink on the way there is refused."""
+        path = self.control.joinpath(*parts)
+        refuse_links(self.root, path.parent)
+        return path
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -179,7 +208,7 @@ class Store:
             Kind ``no-space`` if the disk is full.
         """
         name = f"{Holder.current().token()}-{uuid.uuid4().hex}"
-        folder = self.control / "staging" / name
+        folder = self._kept("staging", name)
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
@@ -199,8 +228,9 @@ class Store:
         for folder in (self.control / "staging").iterdir():
             holder = Holder.from_token(folder.name)
             if holder is not None and holder.is_known_dead():
+                # Those of other users are private; they go when one of theirs opens the store.
                 shutil.rmtree(folder, ignore_errors=True)
-                swept += 1
+                swept += not folder.exists()
         return swept
 
     @contextmanager
@@ -257,8 +287,10 @@ class Store:
         shared: bool = False,
         on_wait: Callable[[float], None] | None = None,
     ) -> Iterator[None]:
-        lock = locks.locked(self.control / "locks" / "store", byte, shared=shared, on_wait=on_wait)
+        path = self._kept("locks", "store")
         try:
+            make_shared_file(path)
+            lock = locks.locked(path, byte, shared=shared, on_wait=on_wait)
             lock.__enter__()
         except OSError as error:
             raise _unwritable(error, self.root) from error
@@ -333,8 +365,10 @@ def create_store(
     _check_vault(root, place)
     try:
         make_folder(root)
+        refuse_links(root, root / CONTROL_FOLDER)
         for folder in _FOLDERS:
-            make_folder(root / CONTROL_FOLDER / folder)
+            make_shared_folder(root / CONTROL_FOLDER / folder)
+        _make_staging_sticky(root / CONTROL_FOLDER / "staging")
         _write_store_file(root, {"format": 1, "id": identifier, "name": name, "vault": str(place)})
     except PermissionError as error:
         raise AccessError(f"you cannot write to {root}: {error.strerror}.") from error
@@ -342,7 +376,17 @@ def create_store(
         if is_full(error):
             raise no_space(error, root) from error
         raise
+    # One that others could not make later, next to the root as it is by default.
+    with contextlib.suppress(OSError):
+        make_shared_folder(place, root)
     return open_store(root, name=name, settings=settings)
+
+
+def _make_staging_sticky(staging: Path) -> None:
+    """Keep members from renaming each other's private folders."""
+    mode = staging.stat().st_mode
+    if not mode & stat.S_ISVTX:
+        staging.chmod(stat.S_IMODE(mode) | stat.S_ISVTX)
 
 
 def _check_vault(root: Path, vault: Path) -> None:
@@ -382,8 +426,25 @@ def open_store(
         vault=settings.vault or Path(values["vault"]),
         settings=settings,
     )
+    _make_catalog_file(store)
     store.catalog.prepare()
     return store
+
+
+def _make_catalog_file(store: Store) -> None:
+    """Make the catalog's file before SQLite does, which would ask the umask; check what is there.
+
+    What SQLite puts beside it gets the permissions of the database.
+    """
+    for folder in _FOLDERS:
+        refuse_links(store.root, store.control / folder)
+    catalog = store.control / _CATALOG_FILE
+    if os.path.lexists(catalog) and not is_regular(catalog):
+        raise not_ours(catalog)
+    if store.settings.catalog is None:
+        # Who may not write here is told so by those who need to.
+        with contextlib.suppress(OSError):
+            make_shared_file(catalog)
 
 
 def _write_store_file(root: Path, values: dict[str, Any]) -> None:
@@ -399,7 +460,7 @@ def _read_store_file(root: Path) -> dict[str, Any]:
 
     path = root / CONTROL_FOLDER / _STORE_FILE
     try:
-        values = dict(tomlkit.parse(path.read_text(encoding="utf-8")).unwrap())
+        values = dict(tomlkit.parse(read_record(path).decode("utf-8")).unwrap())
     except (FileNotFoundError, NotADirectoryError):
         raise InvalidInputError(
             f"{root} is not a store; `recall init {root} --name NAME` makes it one.",

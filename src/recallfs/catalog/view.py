@@ -39,7 +39,8 @@ class View:
         """Close this process's connections."""
         self._database.close()
 
-    def _all(self, query: sa.Select[Any]) -> list[Any]:
+    def rows(self, query: sa.Select[Any]) -> list[Any]:
+        """Return the rows of a query; of which store is for the query to say."""
         return self._database.query(lambda connection: list(connection.execute(query)))
 
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -30,6 +31,9 @@ COMMANDS = {
     "unpin": "let files be released again",
     "recipes": "list the recipes that are registered",
     "catalog": "rebuild the catalog from the sidecars",
+    "verify": "check files and records against their digests",
+    "doctor": "look for what is wrong, and mend it",
+    "completion": "make the shell complete commands and files",
     "demo": "see it work on an NWB recording made for it",
 }
 
@@ -82,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except RecallError as error:
+        error = _with_hint(error)
         if as_json:
             print_json(error.to_json())
         else:
@@ -99,6 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(line: str) -> None:
     sys.stderr.write(display_name(line) + "\n")
+
+
+def _with_hint(error: RecallError) -> RecallError:
+    """Say that the configuration is not there, where that is why something is not known."""
+    named = os.environ.get("RECALLFS_CONFIG")
+    if error.kind in ("unknown-store", "not-a-store") and named and not Path(named).exists():
+        error.message += f" RECALLFS_CONFIG names {named}, and no file is there."
+    return error
 
 
 def _show_log(error: RecallError) -> None:

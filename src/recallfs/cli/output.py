@@ -48,9 +48,25 @@ def count_files(count: int) -> str:
     return "1 file" if count == 1 else f"{count:,} files"
 
 
-def say(line: str) -> None:
+def count_things(count: int, what: str) -> str:
+    """Write a number of things, of whatever name."""
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def say(line: str, *, style: str = "") -> None:
     """Print a line for a person; names cannot drive the terminal."""
-    console().print(Text(display_name(line)), soft_wrap=True)
+    console().print(Text(display_name(line), style=style), soft_wrap=True)
+
+
+def bar(part: float, whole: float, *, width: int = 20) -> str:
+    """Draw a part of a whole as a bar, to an eighth of a character."""
+    if "utf" not in (sys.stdout.encoding or "").lower():
+        return "#" * round(width * part / whole) if whole else ""
+    eighths = round(8 * width * part / whole) if whole else 0
+    if part and not eighths:
+        eighths = 1  # something is not nothing
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
 
 
 def warn(line: str) -> None:
@@ -107,3 +123,31 @@ def byte_bar(
             yield lambda size: progress.update(task, advance=size)
         finally:
             _bar_console = None
+
+
+@contextmanager
+def count_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[str, int], None]]:
+    """Show on a terminal what is being looked at and how many things were; elsewhere nothing.
+
+    Yields
+    ------
+    callable
+        To be called with what it is, and the number done since the last call.
+    """
+    screen = console(error=True)
+    if quiet or not screen.is_terminal:
+        yield lambda _what, _count: None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.completed:,.0f}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=screen, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+
+        def update(what: str, count: int) -> None:
+            progress.update(task, description=display_name(f"{title}: {what}"), advance=count)
+
+        yield update

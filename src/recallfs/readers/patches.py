@@ -81,7 +81,11 @@ def _wrap(reader: type, argument: str) -> None:
             name = args[0] if args else kwargs.get(argument)
             mode = args[1] if len(args) > 1 else kwargs.get("mode", "r")
             if kwargs.get("file") is None and kwargs.get("driver") in _NATIVE_DRIVERS:
-                make_available(name, mode if isinstance(mode, str) else "r")
+                name = make_available(name, mode if isinstance(mode, str) else "r")
+                if args:
+                    args = (name, *args[1:])
+                elif argument in kwargs:
+                    kwargs[argument] = name
             original(self, *args, **kwargs)
 
         reader.__init__ = init  # type: ignore[misc] # that is what patching is

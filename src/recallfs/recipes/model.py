@@ -40,6 +40,29 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+class MissingInputError(KeyError):
+    """A recipe asked for an input that it was not given."""
+
+    def __init__(self, name: str, given: Sequence[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.given = tuple(given)
+
+    def __str__(self) -> str:
+        given = ", ".join(self.given) or "none"
+        return (
+            f"it wants an input named {self.name!r} (given: {given}); add -i {self.name}=URL to "
+            "`recall run`"
+        )
+
+
+class _Inputs(dict[str, Path]):
+    """Inputs by name, which say what is missing; `get` and `in` work as ever."""
+
+    def __missing__(self, name: str) -> Path:
+        raise MissingInputError(name, sorted(self))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A registered, versioned function that makes derived files.
@@ -120,7 +143,7 @@ class Recipe:
                 f"not {', '.join(sorted(outputs)) or 'nothing'}."
             )
         output = outputs[self.outputs[0]] if len(self.outputs) == 1 else dict(outputs)
-        self.function(dict(inputs), output, **parameters)
+        self.function(_Inputs(inputs), output, **parameters)
 
 
 def recipe(

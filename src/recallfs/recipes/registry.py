@@ -1,7 +1,7 @@
 """Finding recipes: in configured modules and in the entry points of installed packages.
 
-Code is loaded from these two only, never from a record. A configured module that fails is an
-error, since somebody asked for it; a broken entry point belongs to another package and only warns.
+Code is loaded from these two only, never from a record. What cannot be loaded does not disable the
+rest: it warns, and it is named when a recipe is not found.
 """
 
 from __future__ import annotations
@@ -46,18 +46,19 @@ def load_recipes(modules: Sequence[str] = (), paths: Sequence[Path] = ()) -> Map
     Raises
     ------
     InvalidInputError
-        Kind ``invalid-config`` if a configured module cannot be imported or two recipes have one
-        name.
+        Kind ``invalid-config`` if two recipes have one name.
 
     Warns
     -----
     RuntimeWarning
-        Once for each entry point that cannot be loaded.
+        Once for each module or entry point that cannot be loaded.
     """
     found: dict[str, Recipe] = {}
-    for recipe in _configured(modules, paths):
-        _add(found, recipe)
     broken: dict[str, str] = {}
+    for recipe in _configured(modules, paths, broken):
+        _add(found, recipe)
+    for module, problem in broken.items():
+        _warn(f"the module {module} of the configuration cannot be used: {problem}")
     for entry_point in _entry_points():
         for recipe in _load_entry_point(entry_point, broken):
             _add(found, recipe)
@@ -83,13 +84,15 @@ def find_recipe(name: str, modules: Sequence[str] = (), paths: Sequence[Path] = 
     Raises
     ------
     InvalidInputError
-        Kind ``unknown-recipe`` with the nearest names, and with the entry points that could not
-        be loaded; kind ``invalid-config`` as for `load_recipes`.
+        Kind ``unknown-recipe`` with the nearest names, and with the modules and entry points that
+        could not be loaded; kind ``invalid-config`` if that is so of a configured module, or as for
+        `load_recipes`.
     """
     found: dict[str, Recipe] = {}
-    for recipe in _configured(modules, paths):
-        _add(found, recipe)
     broken: dict[str, str] = {}
+    for recipe in _configured(modules, paths, broken):
+        _add(found, recipe)
+    is_misconfigured = bool(broken)
     if name not in found:
         # A stable sort: of entry points that may both hold it, the first installed one is asked.
         for entry_point in sorted(_entry_points(), key=lambda e: not _may_hold(e.name, name)):
@@ -99,7 +102,15 @@ def find_recipe(name: str, modules: Sequence[str] = (), paths: Sequence[Path] = 
                 break
     if name in found:
         return found[name]
-    raise _unknown(name, list(found), broken)
+    raise _unknown(name, list(found), broken, is_misconfigured)
+
+
+def broken_modules(modules: Sequence[str], paths: Sequence[Path] = ()) -> dict[str, str]:
+    """Return why each of the configured modules that cannot be loaded cannot."""
+    broken: dict[str, str] = {}
+    for _ in _configured(modules, paths, broken):
+        pass
+    return broken
 
 
 def _may_hold(entry_point: str, recipe: str) -> bool:
@@ -108,7 +119,9 @@ def _may_hold(entry_point: str, recipe: str) -> bool:
     )
 
 
-def _unknown(name: str, known: list[str], broken: Mapping[str, str]) -> InvalidInputError:
+def _unknown(
+    name: str, known: list[str], broken: Mapping[str, str], is_misconfigured: bool
+) -> InvalidInputError:
     import difflib
 
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -119,10 +132,10 @@ def _unknown(name: str, known: list[str], broken: Mapping[str, str]) -> InvalidI
     message = f"no recipe is registered as {name!r}; {hint}"
     if broken:
         problems = "; ".join(f"{entry}: {problem}" for entry, problem in broken.items())
-        message += f" These entry points could not be loaded, and may hold it: {problems}."
+        message += f" These could not be loaded, and may hold it: {problems}."
     return InvalidInputError(
         message,
-        kind="unknown-recipe",
+        kind="invalid-config" if is_misconfigured else "unknown-recipe",
         details={"recipe": name, "nearest": nearest, "known": known, "broken": dict(broken)},
     )
 
@@ -151,13 +164,21 @@ def _recipes_in(module: ModuleType) -> Iterator[Recipe]:
             yield recipe
 
 
-def _configured(modules: Sequence[str], paths: Sequence[Path]) -> Iterator[Recipe]:
+def _configured(
+    modules: Sequence[str], paths: Sequence[Path], broken: dict[str, str]
+) -> Iterator[Recipe]:
+    """Iterate over the recipes of configured modules; note in `broken` what cannot be loaded."""
     folders = [os.fspath(Path(path).absolute()) for path in paths]
     for folder in reversed(folders):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     for name in modules:
-        yield from _recipes_in(_import(name, folders))
+        try:
+            module = _import(name, folders)
+        except InvalidInputError as error:
+            broken[name] = error.message
+            continue
+        yield from _recipes_in(module)
 
 
 def _import(name: str, folders: Sequence[str]) -> ModuleType:
@@ -212,14 +233,14 @@ def _load_entry_point(entry_point: EntryPoint, broken: dict[str, str]) -> list[R
     except Exception as error:  # noqa: BLE001 - foreign code; one broken package must not stop all
         problem = _summary(error)
     broken[shown] = problem
-    if shown not in _warned:
-        _warned.add(shown)
-        warnings.warn(
-            f"the entry point {shown} in group {ENTRY_POINT_GROUP} cannot be loaded: {problem}",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+    _warn(f"the entry point {shown} in group {ENTRY_POINT_GROUP} cannot be loaded: {problem}")
     return []
+
+
+def _warn(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _summary(error: BaseException) -> str:

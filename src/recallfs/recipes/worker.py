@@ -141,6 +141,8 @@ def _run_recipe(job: Job) -> tuple[str, str]:
 
 def _failure(job: Job, error: BaseException) -> RecomputeError:
     """Write a recipe's error to the log and wrap it."""
+    from recallfs.recipes.model import MissingInputError
+
     below = error.__traceback__
     for _ in range(2):  # the frames of this module and of the model say nothing to its author
         below = below.tb_next if below is not None else None
@@ -148,6 +150,9 @@ def _failure(job: Job, error: BaseException) -> RecomputeError:
     if _is_out_of_memory(error):
         return _out_of_memory(job, error)
     details: dict[str, Any] = {"recipe": job.recipe}
+    if isinstance(error, MissingInputError):
+        details["input"] = error.name
+        return RecipeFailedError(f"recipe {job.recipe!r} failed: {error}.", details=details)
     if isinstance(error, RecallError):
         details["cause"] = error.to_json()
     return RecipeFailedError(

@@ -11,14 +11,13 @@ from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder
 from recallfs.catalog.store import Store
 from recallfs.errors import ConflictError
-from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import has_bytes
 from recallfs.values import Entry, Identity, State
 
 
 @contextmanager
 def set_aside(store: Store, entry: Entry) -> Iterator[None]:
-    """Keep an entry's file away from its path for a while.
+    """Keep an entry's file away from its path for a while; for use under the entry's lease.
 
     Raises
     ------
@@ -44,10 +43,7 @@ def set_aside(store: Store, entry: Entry) -> Iterator[None]:
             )
 
     changes.end_dead(store)
-    with (
-        hold_lease(store.catalog, f"entry:{entry.id}", lambda: False),
-        store.writing(),  # a rebuild of the catalog would forget the claim
-    ):
+    with store.writing():  # a rebuild of the catalog would forget the claim
         changes.claim(store, [intent], check)
         try:
             place(original, aside)

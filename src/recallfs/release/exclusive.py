@@ -27,7 +27,7 @@ class Watch:
     Parameters
     ----------
     descriptor : int
-        Open for reading.
+        Open for reading, and for writing where that was asked for.
     is_exclusive : bool
         Whether the kernel confirmed that nobody else has it open, and holds newcomers off.
     """
@@ -49,8 +49,13 @@ class Watch:
 
 
 @contextmanager
-def watch(path: Path) -> Iterator[Watch]:
+def watch(path: Path, *, writable: bool = False) -> Iterator[Watch]:
     """Open a file and keep everybody else from opening it, where the system can.
+
+    Parameters
+    ----------
+    writable : bool
+        Open it for writing too.
 
     Raises
     ------
@@ -61,7 +66,8 @@ def watch(path: Path) -> Iterator[Watch]:
     """
     try:
         # O_NONBLOCK: neither a FIFO nor somebody else's lease may make us wait.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        access = os.O_RDWR if writable else os.O_RDONLY
+        descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise ConflictError(f"{path} is gone.", kind="in-use") from error
@@ -70,7 +76,8 @@ def watch(path: Path) -> Iterator[Watch]:
         if error.errno == errno.ELOOP:
             raise InvalidInputError(f"{path} is a symlink, not a file.") from error
         if isinstance(error, PermissionError):
-            raise AccessError(f"you cannot read {path}: {error.strerror}.") from error
+            wanted = "write" if writable else "read"
+            raise AccessError(f"you cannot {wanted} {path}: {error.strerror}.") from error
         raise
     try:
         yield Watch(path, descriptor, _take_lease(path, descriptor))

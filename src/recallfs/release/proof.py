@@ -5,35 +5,41 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blake3 import blake3
 
-from recallfs.catalog import changes, records
+from recallfs.catalog import audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, SkeletonRef
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
 from recallfs.errors import ConflictError, IntegrityError, InvalidInputError, RecallError
+from recallfs.ownership import metadata_of
+from recallfs.recipes.job import Outcome
 from recallfs.recipes.sandbox import can_hide
 from recallfs.release.aside import set_aside
 from recallfs.resolve.commit import keep_rejected
+from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import settle
-from recallfs.resolve.recall import Wish, obtain_input
+from recallfs.resolve.recall import Wish, with_inputs
 from recallfs.resolve.stores import Stores
 from recallfs.skeleton.build import build_skeleton
 from recallfs.skeleton.format import Skeleton
 from recallfs.skeleton.vault import keep_skeleton
 from recallfs.sources.mirror import local_path
 from recallfs.sources.recompute import (
+    Matched,
     match_output,
     output_name,
     recorded_python,
     run_derivation,
+    run_need,
 )
-from recallfs.values import Entry, Level, Proof, State, after, now_utc
+from recallfs.values import Derivation, Entry, Level, Proof, State, after, now_utc
 
 
 @dataclass(frozen=True)
@@ -80,15 +86,13 @@ def prove(
     try:
         if hiding == "auto":
             hiding = "namespace" if can_hide() else "aside"
-        return _prove(stores, store, entry, wish, hiding == "aside")
+        return _prove(stores, store, entry, wish or Wish(), hiding == "aside")
     except RecallError as error:
-        store.catalog.add_event("prove-failed", entry, user_name(), error.to_json())
+        audit.note(store, "prove-failed", entry, user_name(), error.to_json())
         raise
 
 
-def _prove(
-    stores: Stores, store: Store, entry: Entry, wish: Wish | None, move_aside: bool
-) -> Proved:
+def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: bool) -> Proved:
     derivation = records.load(store, entry.id).derivation(now_utc())
     if derivation is None:
         raise ConflictError(
@@ -99,36 +103,42 @@ def _prove(
         )
     original = _checked_original(store, entry)
     record = _with_skeleton(store, entry, original)
-    inputs = {}
-    for item in derivation.inputs:
-        inputs[item.name] = obtain_input(stores, store, item, wish)
-        if digest_file(inputs[item.name]).sha256 != item.sha256:
-            raise IntegrityError(
-                f"the input {item.name}={store.url(item.path)} is no longer what it was.",
-                kind="input-changed",
-                details={"input": item.name, "path": item.path},
-            )
     with store.staging() as scratch:
-        with set_aside(store, entry) if move_aside else contextlib.nullcontext():
-            outputs, outcome = run_derivation(
+
+        def run(inputs: Mapping[str, Path]) -> tuple[Matched, Outcome, float]:
+            _check_inputs(store, derivation, inputs)
+            with set_aside(store, entry) if move_aside else contextlib.nullcontext():
+                outputs, outcome = run_derivation(
+                    store,
+                    derivation,
+                    inputs,
+                    scratch,
+                    settings=stores.config.recipes,
+                    python=recorded_python(store, record, derivation),
+                    hide=() if move_aside else _hidden_folders(stores, store),
+                )
+            result = outputs[output_name(derivation, entry.id)]
+            start = time.monotonic()
+            try:
+                matched = match_output(store, record, result, scratch, wish.progress)
+            except IntegrityError as error:
+                error.details.pop("result", None)
+                error.details["kept"] = str(keep_rejected(store, entry.id, result))
+                raise
+            return matched, outcome, time.monotonic() - start
+
+        # The lease before the slot: whoever holds a slot waits for nobody.
+        lease = hold_lease(store.catalog, f"entry:{entry.id}", lambda: False)
+        with lease if move_aside else contextlib.nullcontext():
+            matched, outcome, matching_s = with_inputs(
+                stores,
                 store,
-                derivation,
-                inputs,
-                scratch,
-                settings=stores.config.recipes,
-                python=recorded_python(store, record, derivation),
-                hide=() if move_aside else _hidden_folders(stores, store),
+                derivation.inputs,
+                run,
+                need=run_need(store, derivation, entry),
+                scratch=scratch,
+                wish=wish,
             )
-        result = outputs[output_name(derivation, entry.id)]
-        start = time.monotonic()
-        try:
-            progress = wish.progress if wish else None
-            matched = match_output(store, record, result, scratch, progress)
-        except IntegrityError as error:
-            error.details.pop("result", None)
-            error.details["kept"] = str(keep_rejected(store, entry.id, result))
-            raise
-        seconds = outcome.seconds + time.monotonic() - start
     environment = dict(outcome.environment)
     identifier = environment_id(environment)
     records.save_environment(store, identifier, environment)
@@ -144,14 +154,25 @@ def _prove(
         made_by=user_name(),
         made_at=made_at,
         valid_until=after(made_at, stores.config.release.proof_validity),
-        seconds=seconds,
+        seconds=outcome.seconds + matching_s,
         hidden_by="aside" if move_aside else "namespace",
     )
     with changes.edit(store, entry.id, "prove") as draft:
         draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
         kept = draft.record.skeleton.stored_bytes if draft.record.skeleton else 0
-    store.catalog.add_event("prove", entry, user_name(), {"proof": proof.id})
+    audit.note(store, "prove", entry, user_name(), {"proof": proof.id})
     return Proved(store.url(entry.path), proof, entry.size_bytes, kept)
+
+
+def _check_inputs(store: Store, derivation: Derivation, inputs: Mapping[str, Path]) -> None:
+    """Make sure, by hashing, that the inputs are what the derivation was bound to."""
+    for item in derivation.inputs:
+        if digest_file(inputs[item.name]).sha256 != item.sha256:
+            raise IntegrityError(
+                f"the input {item.name}={store.url(item.path)} is no longer what it was.",
+                kind="input-changed",
+                details={"input": item.name, "path": item.path},
+            )
 
 
 def _checked_original(store: Store, entry: Entry) -> Path:
@@ -183,7 +204,7 @@ def _with_skeleton(store: Store, entry: Entry, original: Path) -> Record:
         return record  # not HDF5: it must be recomputed to the same bytes, or not be released
     content = skeleton.to_bytes()
     digest = blake3(content).hexdigest()
-    keep_skeleton(store, digest, content)
+    keep_skeleton(store, digest, content, metadata_of(original))
     with changes.edit(store, entry.id, "skeleton") as draft:
         draft.record = replace(draft.record, skeleton=SkeletonRef(digest, len(content)))
     return draft.record

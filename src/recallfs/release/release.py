@@ -10,12 +10,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from recallfs.atomic import fault_point, rename_without_replacing, sync_folder
-from recallfs.catalog import changes, records
+from recallfs.catalog import audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor
-from recallfs.errors import ConflictError, NotRecallableError, RecallError
+from recallfs.errors import AccessError, ConflictError, NotRecallableError, RecallError
+from recallfs.ownership import metadata_of
 from recallfs.release.copies import verified_copies
 from recallfs.release.exclusive import Watch, watch
 from recallfs.release.policy import Candidate, Decision, Wanted, decide
@@ -108,11 +109,14 @@ def release(
                 evidence=decision.evidence,
                 inode_watched=watched.is_exclusive,
             )
-            released = replace(
-                draft.record,
-                entry=replace(draft.record.entry, state=State.RELEASED, identity=None),
-                release=intended,
+            entry_then = replace(
+                draft.record.entry,
+                state=State.RELEASED,
+                identity=None,
+                # As they are now: who was shut out since the file was added stays so.
+                metadata=metadata_of(watched.descriptor),
             )
+            released = replace(draft.record, entry=entry_then, release=intended)
             secure(store, released, encode(released))
             fault_point("release.vaulted")
             _check_inode(watched, draft.record, progress)
@@ -122,7 +126,7 @@ def release(
             draft.undo = lambda: rename_without_replacing(trashed, place)
             draft.record = released
     fault_point("release.recorded")
-    store.catalog.add_event("release", entry, user_name(), {"evidence": decision.evidence})
+    audit.note(store, "release", entry, user_name(), {"evidence": decision.evidence})
     freed = purge(store, entry.id) if hold <= timedelta(0) else 0
     return Released(
         decision.url, entry.size_bytes, freed, intended.purge_after, intended.inode_watched
@@ -167,7 +171,7 @@ def purge(store: Store, entry_id: str) -> int:
             sync_folder(trashed.parent)
             fault_point("purge.unlinked")
         draft.record = replace(draft.record, release=replace(current, stage="purged"))
-    store.catalog.add_event("purge", draft.record.entry, user_name(), {"size_bytes": size})
+    audit.note(store, "purge", draft.record.entry, user_name(), {"size_bytes": size})
     return size
 
 
@@ -187,7 +191,11 @@ def undo(stores: Stores, store: Store, entry: Entry) -> Recalled:
     ------
     NotRecallableError
         If they are purged.
+    AccessError
+        If the caller may not write to the store.
     """
+    if not store.is_writable:
+        raise AccessError(f"you cannot write to the store at {store.root}; `recall get` copies.")
     record = records.load(store, entry.id)
     if record.release is None:
         raise ConflictError(f"{store.url(entry.path)} is not released.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -12,13 +11,24 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from recallfs.atomic import fault_point, make_folder, place, sync_file, sync_folder
+from recallfs.atomic import (
+    fault_point,
+    is_regular,
+    make_folder,
+    make_shared_folder,
+    not_ours,
+    place,
+    sync_folder,
+)
 from recallfs.catalog import changes, records
+from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Incarnation, Record
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
-from recallfs.errors import ConflictError
+from recallfs.errors import ConflictError, NotRecallableError
+from recallfs.ownership import differences, metadata_of, restore, usual_metadata
 from recallfs.resolve.lease import Grant
+from recallfs.resolve.presence import observe
 from recallfs.values import (
     Derivation,
     Digests,
@@ -81,10 +91,10 @@ def add_existing(
     for path in paths:
         file = store.locate(path)
         status = file.stat()
+        metadata = metadata_of(file)
         digests = digest_file(file, progress=progress)
         # The identity from before the hashing: should somebody write from now on, it shows.
         identity = Identity.from_stat(status)
-        metadata = Metadata.from_stat(status)
         batch.append(new_record(store, path, digests, metadata, identity=identity))
         if len(batch) == _ADD_BATCH:
             flush()
@@ -149,15 +159,16 @@ def commit_new(
         If something else is at the path. Nothing is changed then.
     """
     target = store.locate(path)
+    if not is_regular(staged):
+        raise not_ours(staged)
     fault_point("stage.written")
-    staged.chmod(_usual_mode())
-    sync_file(staged)
+    restore(staged, usual_metadata(target, staged.lstat().st_mtime_ns))
     fault_point("stage.synced")
     record = new_record(
         store,
         path,
         digests,
-        Metadata.from_stat(staged.stat()),
+        metadata_of(staged),
         derivations=derivations,
         entry_id=entry_id,
     )
@@ -185,7 +196,10 @@ def commit_new(
 def commit_recalled(
     store: Store, entry_id: str, staged: Path, digests: Digests, grant: Grant
 ) -> Entry:
-    """Put an entry's verified bytes back under its name, with its mode, owner and time.
+    """Put an entry's verified bytes back under its name, with its permissions, owner and time.
+
+    What the caller may not restore is an event of the entry (`not_restored`); nobody has more
+    access than recorded. `restore_ownership` mends it later.
 
     Parameters
     ----------
@@ -207,8 +221,9 @@ def commit_recalled(
             raise AssertionError("unverified bytes reached the commit")
         target = store.locate(entry.path)
         fault_point("stage.written")
-        _restore_metadata(staged, entry.metadata)
-        sync_file(staged)
+        if not is_regular(staged):
+            raise _vanished(store, entry) if not os.path.lexists(staged) else not_ours(staged)
+        not_restored = restore(staged, entry.metadata)
         fault_point("stage.synced")
         grant.check()
         inode = staged.stat().st_ino
@@ -218,14 +233,54 @@ def commit_recalled(
             store, replace(draft.record, entry=resident, release=None), inode
         )
         store.trash_path(entry_id).unlink(missing_ok=True)
+    if not_restored:
+        store.catalog.add_event("recall", entry, user_name(), {"not_restored": list(not_restored)})
     return draft.record.entry
+
+
+def restore_ownership(store: Store, record: Record) -> bool:
+    """Give a resident file its recorded owner, group, mode and ACL once more.
+
+    For root above all, after a recall by somebody who may not give files away. The bytes are not
+    touched.
+
+    Returns
+    -------
+    bool
+        Whether all is as recorded now; False too if the file is not resident as recorded.
+    """
+    with store.lock(record.entry.id):
+        entry = store.catalog.entry(record.entry.id)
+        if entry is None or observe(store, entry) is not State.RESIDENT:
+            return False
+        target = store.locate(entry.path)
+        if not differences(metadata_of(target), record.entry.metadata):
+            return True
+        # The time stays: a file that was recalled has the recorded one already.
+        mtime_ns = target.lstat().st_mtime_ns
+        left = restore(target, replace(record.entry.metadata, mtime_ns=mtime_ns))
+        after = Identity.from_stat(target.lstat())
+        if entry.identity is not None and after == replace(entry.identity, ctime_ns=after.ctime_ns):
+            store.catalog.see(entry, State.RESIDENT, after)
+    return not left
+
+
+def _vanished(store: Store, entry: Entry) -> NotRecallableError:
+    return NotRecallableError(
+        f"{store.url(entry.path)} was purged from the trash at this moment; try again.",
+        details={"path": entry.path},
+    )
 
 
 def keep_rejected(store: Store, entry_id: str, result: Path) -> Path:
     """Keep a result that did not match, for `recall diff`; only the newest one an entry is kept."""
-    kept = store.control / "rejected" / entry_id
-    make_folder(kept.parent)
-    shutil.move(result, kept)
+    if not is_regular(result):
+        raise not_ours(result)
+    kept = store.rejected_path(entry_id)
+    make_shared_folder(kept.parent)
+    # It holds about what the file does, so the same people may read it.
+    restore(result, records.load(store, entry_id).entry.metadata, concerned=True)
+    result.replace(kept)
     return kept
 
 
@@ -237,23 +292,3 @@ def _replace(staged: Path, target: Path) -> None:
     fault_point("place.linked")
     fault_point("place.unstaged")
     sync_folder(target.parent)
-
-
-def _restore_metadata(staged: Path, metadata: Metadata) -> None:
-    status = staged.stat()
-    if (status.st_uid, status.st_gid) != (metadata.uid, metadata.gid):
-        for uid, gid in ((metadata.uid, metadata.gid), (-1, metadata.gid)):
-            try:
-                os.chown(staged, uid, gid)
-                break
-            except PermissionError:
-                continue  # only root may give files away; members may still set the group
-    staged.chmod(metadata.mode)
-    os.utime(staged, ns=(status.st_atime_ns, metadata.mtime_ns))
-
-
-def _usual_mode() -> int:
-    """Permission bits that a plain `open` would have given."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from recallfs.catalog import records
@@ -16,15 +17,16 @@ from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
 from recallfs.errors import ConflictError, InvalidInputError, RecomputeError
+from recallfs.recipes.job import Outcome
 from recallfs.recipes.model import Recipe, derivation_key, validate_parameters
 from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.commit import commit_new
 from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import has_bytes, observe
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import Wish, recall, with_inputs
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.tree import forget
-from recallfs.sources.recompute import run_derivation
+from recallfs.sources.recompute import run_derivation, run_need
 from recallfs.values import Derivation, Entry, InputRef, OutputRef, State, now_utc
 
 
@@ -90,7 +92,8 @@ def derive(
         for path in targets.values():
             _make_room(store, path, key)
         derivation = _new_derivation(recipe, key, checked, bound, settings.threads)
-        return _run(stores, store, derivation, targets, grant.lost if grant else None)
+        lost = grant.lost if grant else None
+        return _run(stores, store, derivation, targets, wish=wish or Wish(), cancelled=lost)
 
 
 def _run(
@@ -98,17 +101,32 @@ def _run(
     store: Store,
     derivation: Derivation,
     targets: Mapping[str, str],
+    *,
+    wish: Wish,
     cancelled: threading.Event | None,
 ) -> Derived:
     derivation = replace(
         derivation,
         outputs=tuple(OutputRef(name, uuid.uuid4().hex) for name in targets),
     )
-    paths = {item.name: store.root / item.path for item in derivation.inputs}
     with store.staging() as scratch:
         start = time.monotonic()
-        files, outcome = run_derivation(
-            store, derivation, paths, scratch, settings=stores.config.recipes, cancelled=cancelled
+
+        def run(inputs: Mapping[str, Path]) -> tuple[dict[str, Path], Outcome]:
+            settings = stores.config.recipes
+            return run_derivation(
+                store, derivation, inputs, scratch, settings=settings, cancelled=cancelled
+            )
+
+        files, outcome = with_inputs(
+            stores,
+            store,
+            derivation.inputs,
+            run,
+            need=run_need(store, derivation),
+            scratch=scratch,
+            wish=wish,
+            cancelled=cancelled,
         )
         environment = dict(outcome.environment)
         identifier = environment_id(environment)

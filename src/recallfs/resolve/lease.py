@@ -9,7 +9,9 @@ number and cannot commit.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import threading
 import time
 import uuid
@@ -17,16 +19,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from recallfs import log
 from recallfs.catalog.database import Catalog, Lease
 from recallfs.catalog.holder import Holder
-from recallfs.errors import CatalogError, LockedError, RecallError
+from recallfs.errors import CatalogError, RecallError, SourceError
 
 BEAT_S = 1.0
 PATIENCE_S = 4.5
 POLL_S = 0.02
+"""How often a waiter looks whether the work is done."""
+
+LOOK_S = 0.1
+"""How often it asks the catalog who holds the lease."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Grant:
     """A lease that the caller holds.
 
@@ -82,18 +89,16 @@ def hold_lease(catalog: Catalog, key: str, is_ready: Callable[[], bool]) -> Iter
     if grant is None:
         yield None
         return
-    stop = threading.Event()
-    beating = threading.Thread(target=_beat, args=(grant, stop), daemon=True, name="recall-lease")
-    beating.start()
     failure: str | None = None
     try:
+        _keep_beating(grant)
         yield grant
     except RecallError as error:
         failure = json.dumps(error.to_json())
         raise
     finally:
-        stop.set()
-        beating.join()
+        with _lock:
+            _held.discard(grant)
         if not grant.lost.is_set():
             catalog.free_lease(key, grant.fence, failure)
 
@@ -120,20 +125,56 @@ def _acquire(catalog: Catalog, key: str, is_ready: Callable[[], bool]) -> Grant 
             stood_still = time.monotonic() - last_change > PATIENCE_S
             if stood_still or Holder.parse(current.holder).is_known_dead():
                 fence = catalog.take_lease(key, holder, instead_of=current)
+                if fence is not None:
+                    log.event("take-over", key=key, holder=current.holder, fence=fence)
         if fence is not None:
             if is_ready():
                 catalog.free_lease(key, fence)
                 return None
             return Grant(catalog, key, fence)
-        time.sleep(POLL_S)
+        look_again = time.monotonic() + LOOK_S
+        while time.monotonic() < look_again and not is_ready():
+            time.sleep(POLL_S)
     return None
 
 
-def _beat(grant: Grant, stop: threading.Event) -> None:
-    while not stop.wait(BEAT_S):
-        try:
-            if not grant.catalog.beat_lease(grant.key, grant.fence):
-                grant.lost.set()
+_lock = threading.Lock()
+_held: set[Grant] = set()
+_beating: set[Catalog] = set()
+
+
+def _forget_parent() -> None:
+    """After a fork, the parent's leases are the parent's."""
+    global _lock  # noqa: PLW0603 - the parent's lock may have been held at the fork
+    _lock = threading.Lock()
+    _beating.clear()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
+
+
+def _keep_beating(grant: Grant) -> None:
+    """Let the thread that beats for a catalog's leases, however many there are, do so for this."""
+    with _lock:
+        _held.add(grant)
+        if grant.catalog in _beating:
+            return
+        _beating.add(grant.catalog)
+    threading.Thread(target=_beat, args=(grant.catalog,), daemon=True, name="recall-leases").start()
+
+
+def _beat(catalog: Catalog) -> None:
+    """Beat for all leases of a catalog that this process holds, until there are none."""
+    while True:
+        time.sleep(BEAT_S)
+        with _lock:
+            grants = {grant.key: grant for grant in _held if grant.catalog is catalog}
+            if not grants:
+                _beating.discard(catalog)
                 return
-        except LockedError:
-            continue  # the next beat may get through; patience is longer than a beat
+        # A failure now is none yet: patience is longer than a beat, and the next may get through.
+        # At the latest the commit notices.
+        with contextlib.suppress(CatalogError, SourceError):
+            for key in catalog.beat_leases({key: g.fence for key, g in grants.items()}):
+                grants[key].lost.set()

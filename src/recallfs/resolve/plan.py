@@ -47,6 +47,8 @@ class Plan:
         Why, in one sentence.
     steps : tuple of Offer
         Sources in the order in which they would be asked; the first that has the bytes ends it.
+    cache : str, optional
+        Where the bytes would go, or are, if the caller may not write to the store.
     """
 
     url: str
@@ -55,6 +57,7 @@ class Plan:
     action: str
     reason: str
     steps: tuple[Offer, ...] = ()
+    cache: str | None = None
 
     @property
     def gone(self) -> str:

@@ -27,6 +27,11 @@ def observe(store: Store, entry: Entry) -> State | None:
         status = (store.root / entry.path).lstat()
     except (FileNotFoundError, NotADirectoryError):
         return State.RELEASED if entry.state is State.RELEASED else State.MISSING
+    except PermissionError as error:
+        raise AccessError(
+            f"you may not read {store.url(entry.path)}: a folder on the way to it keeps you out.",
+            details={"path": entry.path},
+        ) from error
     if not stat.S_ISREG(status.st_mode):
         return State.CONFLICT
     if entry.state is State.RESIDENT and entry.identity == Identity.from_stat(status):

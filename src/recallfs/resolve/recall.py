@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
+from recallfs import log
 from recallfs.atomic import fault_point
-from recallfs.catalog import records
+from recallfs.catalog import audit, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
@@ -19,20 +22,34 @@ from recallfs.errors import (
     AccessError,
     ConflictError,
     IntegrityError,
+    InvalidInputError,
     NotRecallableError,
     RecallError,
     RecomputeError,
     SourceError,
 )
+from recallfs.resolve.access import check_reader
+from recallfs.resolve.answers import all_failed, conflict
+from recallfs.resolve.budget import hold_slot
+from recallfs.resolve.cache import Cache
 from recallfs.resolve.commit import commit_recalled, keep_rejected
 from recallfs.resolve.lease import Grant, hold_lease
 from recallfs.resolve.plan import Facts, Plan, make_plan
 from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.stores import Stores
-from recallfs.sources.base import Progress, Request, Source
+from recallfs.resolve.turns import first_in_process
+from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
 from recallfs.sources.recompute import RecomputeSource
 from recallfs.sources.trash import TrashSource
-from recallfs.values import Entry, InputRef, Level, State
+from recallfs.values import Digests, Entry, InputRef, Level, State
+
+_Result = TypeVar("_Result")
+
+_ANSWERS = (IntegrityError, NotRecallableError, SourceError, RecomputeError, AccessError)
+"""Errors of a source after which the next one is asked."""
+
+_ATTEMPTS = 3
+"""How often work starts over because an input was released before it could be read."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,9 @@ class Recalled:
     ----------
     source : str
         ``resident`` if it was there, ``another process`` if somebody else brought it while we
-        waited, else the name of the source.
+        waited, ``cache`` if it was in the caller's cache, else the name of the source.
+    is_cached : bool
+        Whether `path` is in the caller's cache, because the caller may not write to the store.
     """
 
     url: str
@@ -54,6 +73,7 @@ class Recalled:
     method: str
     seconds: float
     level: str = Level.EXACT.value
+    is_cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +99,16 @@ class Wish:
 
 def plan_for(stores: Stores, store: Store, entry: Entry, *, only: str | None = None) -> Plan:
     """Gather the facts about an entry and decide what opening it would do."""
-    return _planned(stores, store, entry, settle(store, entry), only)[0]
+    plan = _planned(stores, store, entry, settle(store, entry), only)[0]
+    if store.is_writable or plan.action == "open":
+        return plan
+    plan = replace(plan, cache=str(Cache(stores.config.cache, store.id).path_of(entry)))
+    if _find_cached(stores, store, entry) is not None and plan.state in (
+        State.RELEASED,
+        State.MISSING,
+    ):
+        plan = replace(plan, action="open", reason="It is in your cache.", steps=())
+    return plan
 
 
 def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) -> Recalled:
@@ -88,7 +117,9 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     Raises
     ------
     InvalidInputError
-        Kind ``unknown-entry``.
+        Kind ``unknown-entry``; also for a file that is not here, in a recipe that runs.
+    AccessError
+        The caller could not have read the file.
     ConflictError
         Dirty, or occupied by something else.
     NotRecallableError, SourceError, IntegrityError, RecomputeError
@@ -99,6 +130,17 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     state = settle(store, entry)
     if state is State.RESIDENT:
         return _result(store, entry, "resident", "", 0.0)
+    check_reader(store, entry)
+    if os.environ.get("RECALLFS_WORKER"):
+        # It holds a slot, and would wait for another; and nobody would know what it was made from.
+        raise InvalidInputError(
+            f"{store.url(path)} is {state.value}, and a recipe cannot bring files back while it "
+            "runs; declare it as an input, then it is there before the recipe starts.",
+            details={"path": path},
+        )
+    cached = _find_cached(stores, store, entry)
+    if cached is not None and state not in (State.DIRTY, State.CONFLICT):
+        return _cached(store, entry, cached)
     _refuse_unusable(stores, store, entry, state, wish)
     if store.url(path) in wish.chain:
         raise RecomputeError(
@@ -108,66 +150,254 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
             details={"chain": [*wish.chain, store.url(path)]},
         )
     start = time.monotonic()
-    with _first_in_process(f"{store.id}:{entry.id}") as is_first:
+    with first_in_process(f"{store.id}:{entry.id}") as is_first:
         if not is_first:
             return recall(stores, store, path, wish)
+        if not store.is_writable:
+            return _bring_to_cache(stores, store, entry, wish)
         target = store.root / entry.path
         with hold_lease(store.catalog, f"entry:{entry.id}", lambda: has_bytes(target)) as grant:
             if grant is None:
                 state = settle(store, records.known_entry(store, path))
                 if state is not State.RESIDENT:
-                    raise _conflict(store, entry, state)
+                    raise conflict(store, entry, state)
                 return _result(store, entry, "another process", "", time.monotonic() - start)
             return _bring_back(stores, store, entry, wish, grant)
 
 
 def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: Grant) -> Recalled:
-    """Ask the sources in the plan's order; the first verified bytes are committed."""
+    """Bring a file back to its path; the caller holds its lease."""
     start = time.monotonic()
+    try:
+        step, fetched, committed = _ask_sources(
+            stores,
+            store,
+            entry,
+            wish,
+            staging=store.staging,
+            cancelled=grant.lost,
+            commit=lambda staged, digests: commit_recalled(store, entry.id, staged, digests, grant),
+        )
+    except RecallError:
+        if grant.lost.is_set():
+            grant.check()
+        raise
+    seconds = time.monotonic() - start
+    store.catalog.add_recall(
+        committed,
+        who=user_name(),
+        source=step.source,
+        seconds=seconds,
+        level=Level.EXACT.value,
+    )
+    _tell_recall(store, entry, step.source, seconds)
+    return _result(store, committed, step.source, fetched.method, seconds)
+
+
+def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> Recalled:
+    """Bring a file of a store that the caller may not write to into the caller's cache."""
+    start = time.monotonic()
+    cache = Cache(stores.config.cache, store.id)
+    with cache.lock(entry):
+        place = cache.find(entry, records.load(store, entry.id).accepted)
+        if place is not None:
+            return _cached(store, entry, place)
+        step, fetched, kept = _ask_sources(
+            stores,
+            store,
+            entry,
+            wish,
+            staging=cache.staging,
+            cancelled=threading.Event(),
+            commit=lambda staged, _: cache.keep(entry, staged),
+        )
+    cache.trim()
+    seconds = time.monotonic() - start
+    # The catalog cannot be told: it is not the caller's to write.
+    _tell_recall(store, entry, step.source, seconds, kept=str(kept))
+    result = _result(store, entry, step.source, fetched.method, seconds)
+    return replace(result, path=kept, is_cached=True)
+
+
+def _find_cached(stores: Stores, store: Store, entry: Entry) -> Path | None:
+    if store.is_writable:
+        return None
+    cache = Cache(stores.config.cache, store.id)
+    return cache.find(entry, records.load(store, entry.id).accepted)
+
+
+def _cached(store: Store, entry: Entry, place: Path) -> Recalled:
+    return replace(_result(store, entry, "cache", "", 0.0), path=place, is_cached=True)
+
+
+def _ask_sources(
+    stores: Stores,
+    store: Store,
+    entry: Entry,
+    wish: Wish,
+    *,
+    staging: Callable[[], AbstractContextManager[Path]],
+    cancelled: threading.Event,
+    commit: Callable[[Path, Digests], _Result],
+) -> tuple[Offer, Fetched, _Result]:
+    """Ask the sources in the plan's order; the first verified bytes are committed."""
     plan, sources = _planned(stores, store, entry, settle(store, entry), wish.only)
     record = records.load(store, entry.id)
     answers: dict[str, RecallError] = {}
-
-    def obtain(reference: InputRef) -> Path:
-        chain = (*wish.chain, store.url(entry.path))
-        return obtain_input(stores, store, reference, replace(wish, only=None, chain=chain))
-
+    inner = replace(wish, only=None, chain=(*wish.chain, store.url(entry.path)))
     for step in plan.steps:
         if wish.announce is not None:
             last = "" if step.expected_s is None else f" (took {step.expected_s:.1f} s last time)"
             wish.announce(f"{store.url(entry.path)} {plan.gone}: {step.what}{last}")
-        with store.staging() as scratch:
+        with staging() as scratch:
             fault_point("stage.created")
-            request = Request(store, record, scratch, obtain, wish.progress, grant.lost)
+            request = Request(store, record, scratch, {}, wish.progress, cancelled)
+            refused: list[RecallError] = []
+
+            def bring(
+                inputs: Mapping[str, Path],
+                source: Source = sources[step.source],
+                request: Request = request,
+                refused: list[RecallError] = refused,
+            ) -> tuple[Fetched, _Result]:
+                fetched = source.fetch(replace(request, inputs=inputs))
+                digests = _verified(source, request, fetched)
+                try:
+                    _tell_fetch(store, entry, source.name)
+                    # In the slot too: a thousand that are fetched would crowd at the catalog.
+                    return fetched, commit(fetched.path, digests)
+                except RecallError as error:
+                    refused.append(error)
+                    raise
+
             try:
-                fetched = sources[step.source].fetch(request)
-                digests = fetched.digests or digest_file(fetched.path)
-                if digests.sha256 not in record.accepted:
-                    raise IntegrityError(
-                        f"{step.source} gave other bytes: sha256 {digests.sha256}, on record is "
-                        f"{entry.sha256}.",
-                        details={"expected": entry.sha256, "actual": digests.sha256},
-                    )
-            except IntegrityError as error:
-                _keep_aside(store, entry, error)
+                return step, *_within_budget(stores, sources[step.source], request, inner, bring)
+            except RecallError as error:
+                if refused or cancelled.is_set() or not isinstance(error, _ANSWERS):
+                    raise
+                if isinstance(error, IntegrityError):
+                    _keep_aside(store, entry, error)
                 answers[step.source] = error
-                continue
-            except (NotRecallableError, SourceError, RecomputeError, AccessError) as error:
-                if grant.lost.is_set():
-                    grant.check()
-                answers[step.source] = error
-                continue
-            committed = commit_recalled(store, entry.id, fetched.path, digests, grant)
-        seconds = time.monotonic() - start
-        store.catalog.add_recall(
-            committed,
-            who=user_name(),
-            source=step.source,
-            seconds=seconds,
-            level=Level.EXACT.value,
+                _tell_fetch(store, entry, step.source, error)
+    failure = all_failed(store, entry, answers)
+    said = {"kind": failure.kind, "message": failure.message}
+    # A reader without write rights leaves no trace; the failure itself is what counts.
+    with contextlib.suppress(AccessError):
+        audit.note(store, "recall-failed", entry, user_name(), said)
+    raise failure
+
+
+def _tell_fetch(store: Store, entry: Entry, source: str, error: RecallError | None = None) -> None:
+    """Tell what a source answered."""
+    said = {} if error is None else {"kind": error.kind, "message": error.message}
+    log.event(
+        "fetch",
+        is_failure=error is not None,
+        store=store.name,
+        path=entry.path,
+        entry=entry.id,
+        source=source,
+        **said,
+    )
+
+
+def _tell_recall(store: Store, entry: Entry, source: str, seconds: float, **more: Any) -> None:
+    """Tell that a file was brought back."""
+    log.event(
+        "recall",
+        store=store.name,
+        path=entry.path,
+        entry=entry.id,
+        source=source,
+        seconds=round(seconds, 3),
+        bytes=entry.size_bytes,
+        **more,
+    )
+
+
+def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
+    entry = request.record.entry
+    digests = fetched.digests or digest_file(fetched.path)
+    if digests.sha256 not in request.record.accepted:
+        raise IntegrityError(
+            f"{source.name} gave other bytes: sha256 {digests.sha256}, on record is "
+            f"{entry.sha256}.",
+            details={"expected": entry.sha256, "actual": digests.sha256},
         )
-        return _result(store, committed, step.source, fetched.method, seconds)
-    raise _all_failed(store, entry, answers)
+    return digests
+
+
+def _within_budget(
+    stores: Stores,
+    source: Source,
+    request: Request,
+    wish: Wish,
+    work: Callable[[Mapping[str, Path]], _Result],
+) -> _Result:
+    """Do work with a source's inputs here, and within the budgets of this computer."""
+    return with_inputs(
+        stores,
+        request.store,
+        source.inputs(request.record),
+        work,
+        need=source.need(request.store, request.record),
+        scratch=request.scratch,
+        wish=wish,
+        cancelled=request.cancelled,
+    )
+
+
+def with_inputs(
+    stores: Stores,
+    store: Store,
+    references: Sequence[InputRef],
+    work: Callable[[Mapping[str, Path]], _Result],
+    *,
+    need: Need | None,
+    scratch: Path,
+    wish: Wish,
+    cancelled: threading.Event | None = None,
+) -> _Result:
+    """Do work that needs inputs and a slot: first all inputs, then the slot, then the work.
+
+    Parameters
+    ----------
+    work : callable
+        Called with the path of each input, while the slot is held; called again if an input was
+        released meanwhile. It must wait for nobody.
+    need : Need or None
+    scratch : Path
+        Folder that the work writes to.
+
+    Raises
+    ------
+    SourceError
+        If inputs were released again and again; also what `recallfs.resolve.budget.hold_slot`
+        raises.
+    RecallError
+        What recalling the inputs, or the work, raises.
+    """
+    for _ in range(_ATTEMPTS):
+        paths = {item.name: obtain_input(stores, store, item, wish) for item in references}
+        with hold_slot(stores.config, need, scratch, announce=wish.announce, cancelled=cancelled):
+            if not all(has_bytes(path) for path in paths.values()):
+                continue
+            try:
+                return work(paths)
+            except (RecallError, FileNotFoundError):
+                if not any(_was_released(store, path) for path in paths.values()):
+                    raise
+    raise SourceError(
+        f"inputs of the recipe were released {_ATTEMPTS} times while they were needed; pin them "
+        "(`recall pin`), then try again.",
+        details={"inputs": [store.url(item.path) for item in references]},
+    )
+
+
+def _was_released(store: Store, path: Path) -> bool:
+    relative = store.relative(path)
+    entry = store.catalog.entry_at(relative) if relative else None
+    return entry is not None and not has_bytes(path) and entry.state is State.RELEASED
 
 
 def obtain_input(
@@ -248,7 +478,7 @@ def _planned(
 def _refuse_unusable(stores: Stores, store: Store, entry: Entry, state: State, wish: Wish) -> None:
     """Raise what a plan that recalls nothing means."""
     if state in (State.DIRTY, State.CONFLICT):
-        raise _conflict(store, entry, state)
+        raise conflict(store, entry, state)
     plan, _ = _planned(stores, store, entry, state, wish.only)
     if plan.action == "refuse":
         raise NotRecallableError(
@@ -256,42 +486,11 @@ def _refuse_unusable(stores: Stores, store: Store, entry: Entry, state: State, w
         )
 
 
-def _conflict(store: Store, entry: Entry, state: State) -> RecallError:
-    url = store.url(entry.path)
-    if state is State.DIRTY:
-        return ConflictError(
-            f"{url} was changed since it was recorded; `recall add` accepts it as it is now.",
-            kind="dirty",
-            details={"path": entry.path},
-        )
-    return ConflictError(
-        f"something else sits at the path of {url}; it was left alone. Move it away, then the "
-        "original can come back.",
-        details={"path": entry.path},
-    )
-
-
 def _keep_aside(store: Store, entry: Entry, error: IntegrityError) -> None:
     result = Path(str(error.details.pop("result", "")))
-    if result.is_file():
+    if result.is_file() and store.is_writable:
         kept = keep_rejected(store, entry.id, result)
         error.details["kept"] = str(kept)
-
-
-def _all_failed(store: Store, entry: Entry, answers: dict[str, RecallError]) -> RecallError:
-    """Make one error of all answers: the class is that of the gravest, the text lists each."""
-    details = {
-        "path": entry.path,
-        "answers": {source: error.to_json() for source, error in answers.items()},
-    }
-    said = "; ".join(f"{source}: {error.message}" for source, error in answers.items())
-    gravest: RecallError | None = None
-    for kind in (IntegrityError, RecomputeError, AccessError, SourceError):
-        gravest = gravest or next((e for e in answers.values() if isinstance(e, kind)), None)
-    message = f"{store.url(entry.path)} could not be recalled. {said}"
-    if gravest is None:
-        return NotRecallableError(message, details=details)
-    return type(gravest)(message, kind=gravest.kind, details={**gravest.details, **details})
 
 
 def _result(store: Store, entry: Entry, source: str, method: str, seconds: float) -> Recalled:
@@ -304,53 +503,3 @@ def _result(store: Store, entry: Entry, source: str, method: str, seconds: float
         method=method,
         seconds=seconds,
     )
-
-
-@dataclass
-class _Running:
-    """A recall that a thread of this process is busy with."""
-
-    done: threading.Event = field(default_factory=threading.Event)
-    failure: RecallError | None = None
-
-
-_running: dict[str, _Running] = {}
-_running_lock = threading.Lock()
-
-
-def _forget_parent_threads() -> None:
-    """After a fork, what the parent's threads were doing is not being done here."""
-    global _running_lock  # noqa: PLW0603 - the parent's lock may have been held at the fork
-    _running.clear()
-    _running_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_parent_threads)
-
-
-@contextmanager
-def _first_in_process(key: str) -> Iterator[bool]:
-    """Let one thread of this process through; the others wait for it, then get False.
-
-    The catalog's lease alone would be enough, but hundreds of threads would poll it.
-    """
-    with _running_lock:
-        theirs = _running.get(key)
-        mine = _Running()
-        if theirs is None:
-            _running[key] = mine
-    if theirs is not None:
-        theirs.done.wait()
-        if theirs.failure is not None:
-            raise RecallError.from_json(theirs.failure.to_json())
-        yield False
-        return
-    try:
-        yield True
-    except RecallError as error:
-        mine.failure = error
-        raise
-    finally:
-        with _running_lock:
-            _running.pop(key, None)
-        mine.done.set()

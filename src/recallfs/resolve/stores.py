@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from recallfs.catalog import records
+from recallfs import log
+from recallfs.catalog import audit, records
 from recallfs.catalog.rebuild import RebuildReport, rebuild
 from recallfs.catalog.recovery import recover
 from recallfs.catalog.store import Store, create_store, find_root, open_store, set_aside_catalog
@@ -142,10 +143,14 @@ def rebuild_catalog(stores: Stores, name: str) -> RebuildReport:
     try:
         store = stores.by_name(name)
     except CatalogError as error:
-        if error.kind != "catalog-damaged" or not set_aside_catalog(stores.root_of(name)):
+        root = stores.root_of(name)
+        is_own_file = stores._settings_for(root).catalog is None
+        if error.kind != "catalog-damaged" or not is_own_file or not set_aside_catalog(root):
             raise
         store = stores.by_name(name)
-    return rebuild(store)
+    report = rebuild(store)
+    audit.restore(store)
+    return report
 
 
 def _rebuild_if_lost(store: Store) -> None:
@@ -153,7 +158,8 @@ def _rebuild_if_lost(store: Store) -> None:
     if not store.catalog.is_empty() or not records.has_sidecars(store):
         return
     with contextlib.suppress(AccessError):
-        rebuild(store, only_if_empty=True)
+        if rebuild(store, only_if_empty=True).entries:
+            audit.restore(store)
 
 
 _in_reach: dict[tuple[object, ...], Stores] = {}
@@ -173,5 +179,7 @@ def stores_in_reach(root: Path | None = None) -> Stores:
     )
     key = (root, path, stamp, variables)
     if key not in _in_reach:
-        _in_reach[key] = Stores(load_config(), root=root)
+        config = load_config()
+        log.configure(config.log.level, config.log.form, config.log.file)
+        _in_reach[key] = Stores(config, root=root)
     return _in_reach[key]

@@ -6,11 +6,11 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from recallfs.atomic import make_folder, rename_without_replacing, sync_folder
-from recallfs.catalog import changes, records
+from recallfs.catalog import audit, changes, records
 from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder, user_name
 from recallfs.catalog.store import Store
@@ -19,23 +19,37 @@ from recallfs.resolve.presence import has_bytes, observe, settle
 from recallfs.values import CONTROL_FOLDER, Entry, State, normalise_path
 
 
-def files_below(store: Store, path: str) -> Iterator[str]:
-    """Iterate over the regular files at or below a path, in order; symlinks are not followed."""
+def files_below(
+    store: Store, path: str, *, skipped: Callable[[str, str], None] | None = None
+) -> Iterator[str]:
+    """Iterate over the regular files at or below a path, in order; symlinks are not followed.
+
+    Parameters
+    ----------
+    skipped : callable, optional
+        Told the path of everything that is neither file nor folder, and what it is.
+    """
+    skip = skipped or (lambda _path, _what: None)
     place = store.locate(path)
     if place.is_symlink():
+        skip(path, "symlink")
         return
     if not place.is_dir():
         if stat.S_ISREG(place.lstat().st_mode):
             yield path
+        else:
+            skip(path, "special file")
         return
     for item in sorted(os.scandir(place), key=lambda found: found.name):
         if item.name == CONTROL_FOLDER:
             continue
         child = f"{path}/{item.name}" if path else item.name
         if item.is_dir(follow_symlinks=False):
-            yield from files_below(store, child)
+            yield from files_below(store, child, skipped=skipped)
         elif item.is_file(follow_symlinks=False):
             yield child
+        else:
+            skip(child, "symlink" if item.is_symlink() else "special file")
 
 
 def needs_adding(store: Store, path: str) -> bool:
@@ -169,7 +183,7 @@ def forget(store: Store, path: str, *, check: bool = True) -> Entry:
             # At a released path there is only what somebody else put there: it is not ours.
             place.unlink(missing_ok=True)
         store.trash_path(entry.id).unlink(missing_ok=True)
-        store.catalog.add_event("forget", entry, user_name(), {"sha256": entry.sha256})
+        audit.note(store, "forget", entry, user_name(), {"sha256": entry.sha256})
         records.discard(store, entry.id)
     return entry
 

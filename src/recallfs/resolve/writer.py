@@ -11,7 +11,7 @@ from typing import Any
 from recallfs.atomic import is_full, no_space
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import StreamDigester
-from recallfs.errors import ConflictError
+from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.resolve import tree
 from recallfs.resolve.commit import commit_new
 from recallfs.resolve.presence import has_bytes
@@ -54,6 +54,7 @@ class StagedFile(io.RawIOBase):
         self._relative = normalise_path(path)
         self._autocommit = autocommit
         self._is_done = True  # nothing to discard yet, should the checks below refuse
+        self._is_abandoned = False
         self._known_error = sys.exc_info()[1]  # we may be opened while one is being handled
         self._size = 0
         target = store.locate(path)
@@ -106,6 +107,8 @@ class StagedFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Write bytes; a full disk is said as such."""
+        if self._is_abandoned:
+            return len(data)  # what the wrapper had still buffered goes the same way
         if self.closed or self._is_done:
             raise ValueError("write to a closed file")
         view = memoryview(data).cast("B")
@@ -139,6 +142,22 @@ class StagedFile(io.RawIOBase):
         if kind is not None:
             self.discard()
         super().__exit__(kind, error, trace)
+
+    def check(self) -> None:
+        """Refuse now what `commit` would refuse, so that a transaction fails before it begins.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file is still open: what its writer buffers is not here yet.
+        ConflictError
+            As for the class.
+        """
+        if self._is_done:
+            return
+        if not self.closed:
+            raise InvalidInputError(f"{self._store.url(self._relative)} was not closed.")
+        self._refuse_if_needed()
 
     def commit(self) -> None:
         """Give the file its name."""
@@ -178,6 +197,12 @@ class StagedFile(io.RawIOBase):
         if not self._is_done:
             self.discard()
 
+    def _dealloc_warn(self, source: Any) -> None:
+        # A text wrapper that is dropped unclosed, such as fsspec's own, tells the file below in
+        # this way before it closes it.
+        self._is_abandoned = True
+        self.discard()
+
 
 class StagedText(io.TextIOWrapper):
     """Text on top of a `StagedFile`; it, too, is there only when closed whole."""
@@ -186,11 +211,6 @@ class StagedText(io.TextIOWrapper):
         if kind is not None:
             self._drop()
         super().__exit__(kind, error, trace)
-
-    def __del__(self) -> None:
-        # The one of the base class closes, and closing commits.
-        if not self.closed:
-            self._drop()
 
     def _drop(self) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -9,20 +9,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from blake3 import blake3
 
-from recallfs.atomic import is_full, no_space, write_record
+from recallfs.atomic import (
+    is_full,
+    make_shared_folder,
+    no_space,
+    read_record,
+    refuse_links,
+    write_record,
+)
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
-from recallfs.errors import AccessError, IntegrityError, SourceError
+from recallfs.errors import AccessError, IntegrityError, RecallError, SourceError
+from recallfs.ownership import metadata_of
 from recallfs.skeleton.format import Skeleton
+from recallfs.values import Metadata
 
 
-def keep_skeleton(store: Store, digest: str, content: bytes) -> None:
-    """Write a skeleton into the store, durably, and read it back."""
-    _write_and_read_back(store.skeleton_path(digest), content)
+def keep_skeleton(store: Store, digest: str, content: bytes, metadata: Metadata) -> None:
+    """Write a skeleton into the store, durably, and read it back.
+
+    Parameters
+    ----------
+    metadata : Metadata
+        Of the file: who cannot read that cannot read its skeleton.
+    """
+    _write_and_read_back(store.skeleton_path(digest), content, metadata)
 
 
 def load_skeleton(store: Store, record: Record) -> Skeleton | None:
@@ -32,6 +49,8 @@ def load_skeleton(store: Store, record: Record) -> Skeleton | None:
     ------
     IntegrityError
         Kind ``damaged-record`` if neither copy is whole.
+    AccessError
+        The caller may not read it.
     """
     if record.skeleton is None:
         return None
@@ -39,9 +58,16 @@ def load_skeleton(store: Store, record: Record) -> Skeleton | None:
     problem: Exception | None = None
     for path in (local, vault_place(store, local)):
         try:
-            return Skeleton.from_bytes(path.read_bytes())
+            return Skeleton.from_bytes(read_record(path))
+        except PermissionError as error:
+            problem = AccessError(
+                f"you may not read {path}, the skeleton of {store.url(record.entry.path)}."
+            )
+            problem.__cause__ = error
         except (OSError, IntegrityError) as error:
             problem = problem or error
+    if isinstance(problem, AccessError):
+        raise problem
     raise IntegrityError(
         f"the skeleton of {store.url(record.entry.path)} is whole neither in the store nor in "
         f"the vault: {problem}",
@@ -64,6 +90,8 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
         If the vault cannot be written; nothing may be dropped then.
     """
     _check_vault(store)
+    with _said_plainly(store.vault):
+        make_shared_folder(store.vault, store.root)
     _write_and_read_back(vault_place(store, store.sidecar_path(record.entry.id)), sidecar)
     paths = [
         store.environment_path(identifier)
@@ -73,9 +101,9 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
         }
     ]
     if record.skeleton is not None:
-        _secure_skeleton(store, record.skeleton.digest)
+        _secure_skeleton(store, record.skeleton.digest, record.entry.metadata)
     for path in paths:
-        _write_and_read_back(vault_place(store, path), path.read_bytes())
+        _write_and_read_back(vault_place(store, path), read_record(path))
 
 
 def _check_vault(store: Store) -> None:
@@ -92,18 +120,18 @@ def _check_vault(store: Store) -> None:
         )
 
 
-def _secure_skeleton(store: Store, digest: str) -> None:
+def _secure_skeleton(store: Store, digest: str, metadata: Metadata) -> None:
     """Make sure that store and vault both hold a skeleton whole; one whole copy mends the other."""
     local = store.skeleton_path(digest)
     places = (local, vault_place(store, local))
     for path in places:
         try:
-            content = path.read_bytes()
+            content = read_record(path)
         except OSError:
             continue
         if blake3(content).hexdigest() == digest:
             for place in places:
-                _write_and_read_back(place, content)
+                _write_and_read_back(place, content, metadata)
             return
     raise IntegrityError(
         f"the skeleton {local} is whole neither in the store nor in the vault; "
@@ -115,22 +143,47 @@ def _secure_skeleton(store: Store, digest: str) -> None:
 
 def vault_place(store: Store, path: Path) -> Path:
     """Return where the vault keeps the copy of a file of the store's control folder."""
-    return store.vault / store.id / path.relative_to(store.control)
+    kept = store.vault / store.id / path.relative_to(store.control)
+    refuse_links(store.vault, kept.parent)
+    return kept
 
 
-def _write_and_read_back(path: Path, content: bytes) -> None:
-    try:
-        if path.exists() and path.read_bytes() == content:
+def _write_and_read_back(path: Path, content: bytes, metadata: Metadata | None = None) -> None:
+    with _said_plainly(path):
+        if _has(path, content) and (metadata is None or _is_as_private(path, metadata)):
             return
-        write_record(path, content)
-        written = path.read_bytes()
+        write_record(path, content, like=metadata)
+        written = read_record(path)
+    if written != content:
+        raise IntegrityError(
+            f"{path} reads back other than it was written; check the disk.", kind="damaged-record"
+        )
+
+
+@contextmanager
+def _said_plainly(path: Path) -> Iterator[None]:
+    """Say which place it was that could not be written."""
+    try:
+        yield
+    except RecallError:
+        raise
     except PermissionError as error:
         raise AccessError(f"{path} cannot be written: {error.strerror}.") from error
     except OSError as error:
         if is_full(error):
             raise no_space(error, path.parent) from error
         raise SourceError(f"{path} cannot be written: {error}.") from error
-    if written != content:
-        raise IntegrityError(
-            f"{path} reads back other than it was written; check the disk.", kind="damaged-record"
-        )
+
+
+def _has(path: Path, content: bytes) -> bool:
+    try:
+        return read_record(path) == content
+    except (FileNotFoundError, PermissionError, IntegrityError):
+        return False  # what cannot be read is replaced
+
+
+def _is_as_private(path: Path, metadata: Metadata) -> bool:
+    """Tell whether a kept file is open to nobody whom the file's permissions keep out."""
+    kept = metadata_of(path)
+    same_group = kept.gid == metadata.gid or not kept.mode & 0o070
+    return same_group and kept.acl == metadata.acl and not kept.mode & ~metadata.mode & 0o077

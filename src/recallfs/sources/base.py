@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +27,8 @@ class Request:
         Of the entry whose bytes are wanted.
     scratch : Path
         Private folder on the store's file system; the source may write below it, and nowhere else.
-    obtain : callable
-        Gives the local path of an input of a derivation, recalling it first if need be.
+    inputs : Mapping of str to Path
+        Where the files are that `Source.inputs` asked for.
     progress : callable, optional
     cancelled : threading.Event
         Set when the result is no longer wanted; long work ends soon after.
@@ -37,7 +37,7 @@ class Request:
     store: Store
     record: Record
     scratch: Path
-    obtain: Callable[[InputRef], Path]
+    inputs: Mapping[str, Path] = field(default_factory=dict)
     progress: Progress | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -59,6 +59,22 @@ class Fetched:
     path: Path
     digests: Digests | None
     method: str
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a fetch takes of the computer it runs on; see `recallfs.resolve.budget`.
+
+    Parameters
+    ----------
+    kind : {"recompute", "fetch"}
+        Which slots it counts against.
+    size_bytes : int
+        What it may write, in all.
+    """
+
+    kind: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -86,9 +102,19 @@ class Source(ABC):
     def offer(self, store: Store, record: Record) -> Offer | None:
         """Say what would be asked, without network or heavy work; None if there is no point."""
 
+    def inputs(self, record: Record) -> tuple[InputRef, ...]:
+        """Return the files that must be here before it can fetch: most sources need none."""
+        return ()
+
+    def need(self, store: Store, record: Record) -> Need | None:
+        """Return what a fetch takes of this computer; None for next to nothing."""
+        return Need("fetch", record.entry.size_bytes)
+
     @abstractmethod
     def fetch(self, request: Request) -> Fetched:
         """Bring the bytes into the request's scratch folder.
+
+        Called while a slot is held: it waits for no other recall.
 
         Raises
         ------

@@ -84,6 +84,11 @@ class MirrorSource(Source):
                 wrong = wrong or error
         if wrong is not None:
             raise wrong
+        self._check_folder()
+        raise NotRecallableError(f"{self.name} has no copy under {self.settings.url}.")
+
+    def _check_folder(self) -> None:
+        """Tell a folder whose disk is not mounted from one that has not the file."""
         folder = local_path(self.settings.url)
         if folder is not None and not folder.is_dir():
             raise SourceError(
@@ -91,7 +96,23 @@ class MirrorSource(Source):
                 "mounted?",
                 details={"source": self.name, "url": self.settings.url},
             )
-        raise NotRecallableError(f"{self.name} has no copy under {self.settings.url}.")
+
+    def probe(self) -> None:
+        """Ask for something that the mirror does not have; it answers if it is in reach.
+
+        Raises
+        ------
+        RecallError
+            If it could not be asked.
+        """
+        self._check_folder()
+        url = f"{self.settings.url.rstrip('/')}/sha256/00/00/{'0' * 64}"
+        try:
+            self._open(url).close()
+        except Exception as error:
+            mapped = self._mapped(error, url)
+            if not isinstance(mapped, NotRecallableError):
+                raise mapped from error
 
     def digest_of(self, url: str) -> Digests:
         """Read a copy whole and digest it, keeping nothing.

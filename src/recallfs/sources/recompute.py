@@ -8,13 +8,16 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recallfs import log
 from recallfs.atomic import no_space, write_record
+from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import RecipeSettings
@@ -26,12 +29,13 @@ from recallfs.errors import (
     RecomputeError,
     SourceError,
 )
+from recallfs.ownership import metadata_of
 from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.skeleton.graft import graft
 from recallfs.skeleton.vault import load_skeleton
-from recallfs.sources.base import Fetched, Offer, Progress, Request, Source
-from recallfs.values import Derivation, Digests, Identity, now_utc
+from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
+from recallfs.values import Derivation, Digests, Entry, Identity, InputRef, Metadata, now_utc
 
 _FULL_BYTES = 256 * 1024
 """A disk with less than this is taken to be why a recipe failed."""
@@ -74,17 +78,26 @@ class RecomputeSource(Source):
         what = f"run {derivation.recipe} {derivation.version} on {inputs or 'no inputs'}"
         return Offer(self.name, what, derivation.seconds)
 
+    def inputs(self, record: Record) -> tuple[InputRef, ...]:
+        """Return the derivation's inputs."""
+        derivation = record.derivation(now_utc())
+        return () if derivation is None else derivation.inputs
+
+    def need(self, store: Store, record: Record) -> Need | None:
+        """Reserve space for all that the recipe writes, and for the grafted copy."""
+        derivation = record.derivation(now_utc())
+        return None if derivation is None else run_need(store, derivation, record.entry)
+
     def fetch(self, request: Request) -> Fetched:
         """Run the recipe in a child process and match its output with what is on record."""
         store, record = request.store, request.record
         derivation = record.derivation(now_utc())
         if derivation is None:
             raise NotRecallableError("no recipe is on record for it.")
-        inputs = {item.name: request.obtain(item) for item in derivation.inputs}
         outputs, outcome = run_derivation(
             store,
             derivation,
-            inputs,
+            request.inputs,
             request.scratch,
             settings=self.settings,
             python=recorded_python(store, record, derivation),
@@ -102,6 +115,16 @@ class RecomputeSource(Source):
                 details={**error.details, "source_digest": outcome.source_digest},
             ) from error
         return Fetched(matched.path, matched.digests, matched.method)
+
+
+def run_need(store: Store, derivation: Derivation, entry: Entry | None = None) -> Need:
+    """Return what a run takes: a slot, and space for its outputs and a grafted copy of one.
+
+    Of outputs that were never made before, the size is not known, and nothing is reserved.
+    """
+    made = (store.catalog.entry(output.entry_id) for output in derivation.outputs)
+    outputs = sum(output.size_bytes for output in made if output is not None)
+    return Need("recompute", outputs + (entry.size_bytes if entry else 0))
 
 
 def run_derivation(
@@ -136,8 +159,7 @@ def run_derivation(
     -----
     The run's log is kept as ``.recall/logs/<derivation id>.log``, whether it succeeds or not.
     """
-    folder = scratch / "run"
-    folder.mkdir(mode=0o700)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=scratch))
     outputs = {
         item.name: folder / f"output-{number}" for number, item in enumerate(derivation.outputs)
     }
@@ -161,17 +183,19 @@ def run_derivation(
     before = {name: Identity.from_stat(path.stat()) for name, path in inputs.items()}
     try:
         outcome = ProcessExecutor().execute(job, cancelled=cancelled)
+        log.event("recompute", store=store.name, recipe=derivation.recipe, seconds=outcome.seconds)
         _check_inputs(derivation, inputs, before)
     except RecomputeError as error:
         # Some libraries say that the disk is full, others crash on it.
         said = os.strerror(errno.ENOSPC) in f"{error.message}\n{error.details.get('log', '')}"
         if said or shutil.disk_usage(folder).free < _FULL_BYTES:
             raise no_space(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder) from error
-        if "log_path" in error.details:
+        if error.details.pop("log_path", None) is not None and store.is_writable:
             error.details["log_path"] = str(store.log_path(derivation.id))
         raise
     finally:
-        _keep_log(folder / LOG_NAME, store.log_path(derivation.id))
+        if store.is_writable:
+            _keep_log(store, derivation, inputs, folder / LOG_NAME)
     return outputs, outcome
 
 
@@ -209,7 +233,7 @@ def match_output(
             "from which the original could be built.",
             details={"expected": expected, **details},
         )
-    grafted = scratch / "grafted"
+    grafted = scratch / f"grafted-{output.parent.name}"
     try:
         graft(skeleton, output, grafted, progress=progress)
     except (IntegrityError, InvalidInputError) as error:
@@ -246,13 +270,30 @@ def _check_inputs(
             )
 
 
-def _keep_log(log: Path, kept: Path) -> None:
-    """Keep the end of a run's log; a log that cannot be kept does not make the run fail."""
+def _keep_log(store: Store, derivation: Derivation, inputs: Mapping[str, Path], log: Path) -> None:
+    """Keep the end of a run's log; a log that cannot be kept does not make the run fail.
+
+    A recipe may print what it reads: who may not read all inputs and outputs does not see it.
+    """
     with contextlib.suppress(OSError, SourceError):
+        concerned = [metadata_of(path) for path in inputs.values()]
+        for output in derivation.outputs:
+            concerned += _present_metadata(store, output.entry_id)
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             content = file.read()
-        write_record(kept, content)
+        write_record(store.log_path(derivation.id), content, concerned=concerned)
+
+
+def _present_metadata(store: Store, entry_id: str) -> list[Metadata]:
+    """Return who may read an output: as its file says if it is here, else as recorded."""
+    entry = store.catalog.entry(entry_id)
+    if entry is None:
+        return []  # it is being made for the first time
+    for place in (store.root / entry.path, store.aside_path(entry_id)):
+        with contextlib.suppress(OSError):
+            return [metadata_of(place)]
+    return [records.load(store, entry_id).entry.metadata]
 
 
 def output_name(derivation: Derivation, entry_id: str) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 
 from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
-from recallfs.cli.output import byte_bar, count_files, print_json, say
+from recallfs.cli.output import byte_bar, count_files, count_things, print_json, say, warn
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.resolve.tree import files_below, needs_adding
-from recallfs.values import format_size
+from recallfs.values import State, format_size
 
 
 @click.command(name="add")
@@ -27,12 +29,14 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
     stores = stores_in_reach()
     wanted: dict[str, tuple[Store, list[str]]] = {}
     seen = 0
+    skipped: Counter[str] = Counter()
     failed: list[RecallError] = []
     for address in paths:
         store, path = stores.resolve(address)
-        found = list(files_below(store, path)) if store.locate(path).exists() else None
-        if found is None:
+        place = store.locate(path)
+        if not place.exists() and not place.is_symlink():
             raise InvalidInputError(f"{address} does not exist.", kind="invalid-path")
+        found = list(files_below(store, path, skipped=lambda _path, what: skipped.update([what])))
         seen += len(found)
         names = wanted.setdefault(store.id, (store, []))[1]
         known = set(names)
@@ -44,6 +48,12 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
                 if len(found) == 1:
                     raise
                 failed.append(error)
+    warnings = [
+        f"skipped {count_things(count, what)}; only regular files can be recorded."
+        for what, count in sorted(skipped.items())
+    ]
+    for store, names in wanted.values():
+        warnings += filter(None, (_dependents_warning(store, name) for name in names))
     total = sum(store.locate(n).stat().st_size for store, names in wanted.values() for n in names)
     added = []
     with byte_bar("adding", total, quiet=as_json) as progress:
@@ -56,11 +66,30 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
         ]
         unchanged = seen - len(added) - len(failed)
         failures = [error.to_json() for error in failed]
-        print_json({"added": rows, "unchanged": unchanged, "failed": failures})
+        print_json(
+            {"added": rows, "unchanged": unchanged, "failed": failures, "warnings": warnings}
+        )
         return 1 if failed else 0
     say(
         f"Added {count_files(len(added))}, {format_size(total)}; "
         f"{seen - len(added) - len(failed)} were in the catalog already."
     )
+    for line in warnings:
+        warn(line)
     print_failures(failed)
     return 1 if failed else 0
+
+
+def _dependents_warning(store: Store, path: str) -> str | None:
+    """Say what was made from a file whose change is about to be accepted."""
+    earlier = store.catalog.entry_at(path)
+    made = store.catalog.dependents(earlier) if earlier is not None else []
+    if not made:
+        return None
+    url = store.url(path)
+    line = f"{url} was changed, and {count_files(len(made))} were made from what it held before"
+    line += f" (first {store.url(made[0].path)})"
+    gone = [entry for entry in made if entry.state is not State.RESIDENT]
+    if gone:
+        line += f"; {len(gone):,} of them are not here and can no longer be recomputed from it"
+    return f"{line}. Put the original back, or make them anew with `recall run`."

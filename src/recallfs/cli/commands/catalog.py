@@ -6,6 +6,7 @@ import dataclasses
 
 import click
 
+from recallfs.cli.completion import complete_store
 from recallfs.cli.output import print_json, say, warn
 from recallfs.resolve.stores import rebuild_catalog, stores_in_reach
 
@@ -19,7 +20,7 @@ def command() -> None:
 
 
 @command.command(name="rebuild")
-@click.argument("names", metavar="[STORE...]", nargs=-1)
+@click.argument("names", metavar="[STORE...]", shell_complete=complete_store, nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def rebuild_command(names: tuple[str, ...], as_json: bool) -> int:
     """Make the catalog again from the sidecars and the tree.

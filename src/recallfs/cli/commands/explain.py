@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from recallfs.catalog.records import known_entry
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
 from recallfs.resolve.recall import plan_for
 from recallfs.resolve.stores import stores_in_reach
@@ -12,7 +13,7 @@ from recallfs.values import format_size
 
 
 @click.command(name="explain")
-@click.argument("address", metavar="URL")
+@click.argument("address", metavar="URL", shell_complete=complete_address)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(address: str, as_json: bool) -> None:
     """Show what opening a file would do, without doing it.
@@ -27,6 +28,8 @@ def command(address: str, as_json: bool) -> None:
         return
     say(f"{plan.url} ({format_size(plan.size_bytes)}, {plan.state.value})")
     say(f"{plan.action}: {plan.reason}")
+    if plan.cache:
+        say(f"You may not write to this store; your copy: {plan.cache}")
     if plan.steps:
         print_table(
             ["", "source", "what", "expected>"],

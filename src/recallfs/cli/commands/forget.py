@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import count_files, print_json, say
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
@@ -13,7 +14,7 @@ from recallfs.resolve.tree import forget, refuse_if_needed
 
 
 @click.command(name="forget")
-@click.argument("selection", nargs=-1, required=True)
+@click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(selection: tuple[str, ...], yes: bool, as_json: bool) -> None:

@@ -7,7 +7,8 @@ import dataclasses
 import click
 
 from recallfs.cli.batch import for_each, print_failures
-from recallfs.cli.output import byte_bar, console, print_json, print_table
+from recallfs.cli.completion import complete_address
+from recallfs.cli.output import byte_bar, console, print_json, print_table, say
 from recallfs.resolve.recall import Wish, recall
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
@@ -15,7 +16,7 @@ from recallfs.values import State, display_name, format_size
 
 
 @click.command(name="get")
-@click.argument("selection", nargs=-1, required=True)
+@click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
 @click.option("--source", help="Ask only this source, for example mirror:lab or recompute.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(selection: tuple[str, ...], source: str | None, as_json: bool) -> int:
@@ -45,5 +46,8 @@ def command(selection: tuple[str, ...], source: str | None, as_json: bool) -> in
                 for r in done
             ],
         )
+        for item in done:
+            if item.is_cached:
+                say(f"{item.url}: you may not write to the store; your copy is {item.path}")
         print_failures(failed)
     return 1 if failed else 0

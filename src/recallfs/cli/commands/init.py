@@ -9,6 +9,7 @@ import click
 from recallfs.catalog.store import create_store
 from recallfs.cli.output import print_json, say, warn
 from recallfs.config import config_path, load_config, register_store, unregister_store
+from recallfs.doctor.places import inner_stores
 from recallfs.errors import InvalidInputError
 from recallfs.release.release import vault_warning
 
@@ -27,15 +28,25 @@ def command(folder: Path, name: str | None, vault: Path | None, as_json: bool) -
 
     Example: recall init /data/analysis --name analysis --vault /backup/vault
     """
-    load_config()  # a broken configuration is said before anything is made
+    config = load_config()  # a broken configuration is said before anything is made
     root = folder.expanduser().resolve()
-    name = name or root.name
+    known = (n for n, settings in config.stores.items() if settings.root.resolve() == root)
+    name = name or next(known, root.name)
     if not name:
         raise InvalidInputError("the root folder of the computer needs a --name.")
+    for inner in inner_stores(root):
+        raise InvalidInputError(
+            f"{inner} inside {root} is a store already; stores cannot be nested.",
+            kind="invalid-path",
+            details={"inner": str(inner)},
+        )
     # The name is claimed before the folder is changed: a name that is taken changes nothing.
     added = register_store(name, root)
     try:
-        store = create_store(root, name, vault=vault and vault.expanduser().resolve())
+        settings = load_config().store_settings(name)
+        store = create_store(
+            root, name, vault=vault and vault.expanduser().resolve(), settings=settings
+        )
     except BaseException:
         if added:
             unregister_store(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, say
 from recallfs.release.pins import set_pin
 from recallfs.resolve.selection import select
@@ -11,7 +12,7 @@ from recallfs.resolve.stores import stores_in_reach
 
 
 @click.command(name="pin")
-@click.argument("selection", nargs=-1, required=True)
+@click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
 @click.option("--why", default="", help="Reason, shown where the pin stops something.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(selection: tuple[str, ...], why: str, as_json: bool) -> None:

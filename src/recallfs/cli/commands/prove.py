@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from recallfs.cli.batch import for_each, print_failures
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, print_json, print_table
 from recallfs.release.proof import HIDING, prove
 from recallfs.resolve.recall import Wish
@@ -14,7 +15,7 @@ from recallfs.values import format_size
 
 
 @click.command(name="prove")
-@click.argument("selection", nargs=-1, required=True)
+@click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
 @click.option(
     "--hide",
     "hiding",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import click
 
-from recallfs.cli.output import print_json, print_table
+from recallfs.cli.output import print_json, print_table, warn
 from recallfs.recipes.model import Parameter, Recipe
 from recallfs.recipes.registry import load_recipes
 from recallfs.resolve.stores import stores_in_reach
@@ -20,10 +21,15 @@ def command(as_json: bool) -> None:
     Example: recall recipes
     """
     settings = stores_in_reach().config.recipes
-    recipes = load_recipes(settings.modules, settings.paths).values()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        recipes = load_recipes(settings.modules, settings.paths).values()
+    problems = [str(item.message) for item in caught if item.category is RuntimeWarning]
     if as_json:
-        print_json({"recipes": [_document(recipe) for recipe in recipes]})
+        print_json({"recipes": [_document(recipe) for recipe in recipes], "warnings": problems})
         return
+    for problem in problems:
+        warn(problem)
     print_table(
         ["recipe", "version", "parameters", "outputs", "from"],
         [

@@ -11,8 +11,9 @@ import click
 
 from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
-from recallfs.errors import RecallError
+from recallfs.errors import InvalidInputError, RecallError
 from recallfs.release.policy import Decision, Wanted
 from recallfs.release.release import (
     Released,
@@ -40,7 +41,7 @@ _Chosen = list[tuple[Store, Entry, Decision]]
 
 
 @click.command(name="release")
-@click.argument("selection", nargs=-1)
+@click.argument("selection", shell_complete=complete_address, nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Only show what would be released.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--older-than", help="Only files unused for so long, for example 7d.")
@@ -72,6 +73,11 @@ def command(
         return _purge(list(stores.all()), as_json)
     if not selection:
         raise click.UsageError("say what to release, or use --purge.")
+    # Not click's own range, which takes 'nan' for a number within it.
+    if max_skeleton is not None and not 0 < max_skeleton <= 1:
+        raise InvalidInputError(
+            f"--max-skeleton cannot be {max_skeleton}; write a fraction such as 0.05, up to 1."
+        )
     wanted = Wanted(
         older_than=parse_span(older_than) if older_than else None,
         min_size_bytes=parse_size(min_size) if min_size else 0,

@@ -10,6 +10,7 @@ import click
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record, encode
 from recallfs.catalog.store import Store
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
@@ -17,7 +18,7 @@ from recallfs.values import format_size, now_utc
 
 
 @click.command(name="show")
-@click.argument("address", metavar="URL")
+@click.argument("address", metavar="URL", shell_complete=complete_address)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(address: str, as_json: bool) -> None:
     """Show all that is known of a file: digests, derivation, proofs, copies, recalls.

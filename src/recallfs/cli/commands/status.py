@@ -2,101 +2,198 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from recallfs.catalog.store import Store
-from recallfs.cli.output import count_files, print_json, print_table, say
-from recallfs.errors import InvalidInputError
-from recallfs.resolve.stores import stores_in_reach
-from recallfs.values import format_size, now_utc
+from recallfs.cli.completion import complete_store
+from recallfs.cli.output import bar, count_files, print_json, print_table, say, warn
+from recallfs.cli.overview import gather
+from recallfs.errors import CatalogError, InvalidInputError, RecallError
+from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.values import format_size
+
+_STATES = ("resident", "released", "missing", "dirty", "conflict", "lost")
+_AGES = {
+    "week": "in the last week",
+    "month": "in the last month",
+    "quarter": "in the last 3 months",
+    "year": "in the last year",
+    "older": "longer ago",
+}
 
 
 @click.command(name="status")
-@click.argument("names", metavar="[STORE...]", nargs=-1)
+@click.argument("names", metavar="[STORE...]", shell_complete=complete_store, nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(names: tuple[str, ...], as_json: bool) -> None:
-    """Show what the stores hold, what is released and what could be.
+def command(names: tuple[str, ...], as_json: bool) -> int:
+    """Show what the stores hold, what is released, what could be, and what recalls cost lately.
+
+    A store that cannot be opened is told as such, and the others are shown; the exit code is 1.
 
     Example: recall status analysis
     """
     stores = stores_in_reach()
-    chosen = [stores.by_name(name) for name in names] or list(stores.all())
+    for name in names:
+        stores.root_of(name)  # a name that is not configured is an error of its own
+    chosen = names or stores.names()
     if not chosen:
         raise InvalidInputError(
             "no store is configured; `recall init DIR --name NAME` makes one.",
             kind="unknown-store",
         )
-    pages = [_page(store) for store in chosen]
+    pages = [_page(stores, name) for name in chosen]
     if as_json:
         print_json({"stores": pages})
+    else:
+        for page in pages:
+            _print(page)
+    return 1 if any("error" in page for page in pages) else 0
+
+
+def _page(stores: Stores, name: str) -> dict[str, Any]:
+    try:
+        return gather(stores.by_name(name))
+    except RecallError as error:
+        failure = error
+    except OSError as error:
+        failure = CatalogError(f"{error.filename or ''}: {error.strerror or error}.")
+    return {"name": name, "root": str(stores.root_of(name)), "error": failure.to_json()}
+
+
+def _print(page: Mapping[str, Any]) -> None:
+    say(f"{page['name']}  {page['root']}", style="bold")
+    if "error" in page:
+        say(f"  cannot be shown: {page['error']['message']}", style="red")
+        say("  `recall doctor` says more.")
+        say("")
         return
-    for page in pages:
-        _print(page)
-
-
-def _page(store: Store) -> dict[str, Any]:
-    totals = store.catalog.totals()
-    trashed = {"files": 0, "size_bytes": 0}
-    for entry_id in store.catalog.trashed():
-        entry = store.catalog.entry(entry_id)
-        if entry is not None:
-            trashed["files"] += 1
-            trashed["size_bytes"] += entry.size_bytes
-    return {
-        "name": store.name,
-        "root": str(store.root),
-        "vault": str(store.vault),
-        "states": {
-            state: {"files": count, "size_bytes": size} for state, (count, size) in totals.items()
-        },
-        "in_trash": trashed,
-        "proved_and_resident": store.catalog.proved(now_utc()),
-        "recalls": [
-            {"source": source, "files": count, "size_bytes": size, "seconds": seconds}
-            for source, count, size, seconds in store.catalog.recall_totals()
-        ],
-    }
-
-
-def _print(page: dict[str, Any]) -> None:
-    say(f"{page['name']}  {page['root']}")
-    order = ("resident", "released", "missing", "dirty", "conflict", "lost")
-    rows = [
-        [state, f"{item['files']:,}", format_size(item["size_bytes"])]
-        for state, item in sorted(page["states"].items(), key=lambda pair: order.index(pair[0]))
-    ]
-    rows.append(
-        [
-            "all",
-            f"{sum(item['files'] for item in page['states'].values()):,}",
-            format_size(sum(item["size_bytes"] for item in page["states"].values())),
-        ]
-    )
-    print_table(["state", "files>", "size>"], rows)
-    proved = page["proved_and_resident"]
-    say(
-        f"Could be released now (resident, proved): {count_files(proved['files'])}, "
-        f"{format_size(proved['size_bytes'])}."
-    )
-    trash = page["in_trash"]
-    if trash["files"]:
-        say(
-            f"In the trash, not freed yet: {count_files(trash['files'])}, "
-            f"{format_size(trash['size_bytes'])}; `recall release --purge` frees what is due."
-        )
-    if page["recalls"]:
-        print_table(
-            ["recalled from", "files>", "size>", "seconds>"],
-            [
-                [
-                    item["source"],
-                    f"{item['files']:,}",
-                    format_size(item["size_bytes"]),
-                    f"{item['seconds']:.1f}",
-                ]
-                for item in page["recalls"]
-            ],
-        )
+    _print_states(page)
+    _print_space(page)
+    _print_recipes(page["recipes"])
+    _print_ages(page)
+    _print_lately(page)
+    for line in page["warnings"]:
+        warn(line)
     say("")
+
+
+def _print_states(page: Mapping[str, Any]) -> None:
+    states = page["states"]
+    total = sum(item["size_bytes"] for item in states.values())
+    rows = [
+        [
+            state,
+            f"{states[state]['files']:,}",
+            format_size(states[state]["size_bytes"]),
+            bar(states[state]["size_bytes"], total),
+        ]
+        for state in _STATES
+        if state in states
+    ]
+    count = sum(item["files"] for item in states.values())
+    rows.append(["all", f"{count:,}", format_size(total), ""])
+    print_table(["state", "files>", "size>", ""], rows)
+
+
+def _print_space(page: Mapping[str, Any]) -> None:
+    trash, kept = page["in_trash"], page["kept"]
+    waiting = _shown(trash) if trash["files"] else "empty"
+    if trash["due"]["files"]:
+        waiting += f"; {_shown(trash['due'])} due: `recall release --purge`"
+    elif trash["next_purge"]:
+        waiting += f"; the next is due on {trash['next_purge'][:10]}"
+    about = "about " if kept["is_estimate"] else ""
+    vault = kept["vault_sidecars_bytes"] + kept["vault_skeletons_bytes"]
+    rows = [
+        ["can be released now", f"{_shown(page['releasable'])} (proved, not pinned)"],
+        ["after proving", f"{_shown(page['derived_and_unproved'])} (made by recipes)"],
+        ["in the trash", waiting],
+        [
+            "kept for recalls",
+            f"{about}{format_size(kept['skeletons_bytes'])} of skeletons, "
+            f"{format_size(kept['sidecars_bytes'])} of sidecars; {format_size(vault)} in the vault",
+        ],
+        [
+            "disk",
+            f"{format_size(page['disk']['free_bytes'])} free of "
+            f"{format_size(page['disk']['size_bytes'])}",
+        ],
+    ]
+    say("")
+    print_table(["space", ""], rows)
+
+
+def _print_recipes(recipes: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+    if not set(recipes) - {""}:
+        return
+    rows = []
+    total = max(sum(item["size_bytes"] for item in states.values()) for states in recipes.values())
+    for name, states in sorted(recipes.items(), key=lambda pair: -_size(pair[1])):
+        here = states.get("resident", {"files": 0, "size_bytes": 0})
+        gone = states.get("released", {"files": 0, "size_bytes": 0})
+        rows.append(
+            [
+                name or "(no recipe)",
+                f"{here['files']:,}",
+                format_size(here["size_bytes"]),
+                f"{gone['files']:,}",
+                format_size(gone["size_bytes"]),
+                bar(_size(states), total),
+            ]
+        )
+    columns = ["made by", "resident>", "size>", "released>", "size>", ""]
+    say("")
+    print_table(columns, rows)
+
+
+def _print_ages(page: Mapping[str, Any]) -> None:
+    ages = page["last_used"]
+    total = sum(item["size_bytes"] for item in ages.values())
+    if not total:
+        return
+    rows = [
+        [
+            _AGES[age],
+            f"{item['files']:,}",
+            format_size(item["size_bytes"]),
+            bar(item["size_bytes"], total),
+        ]
+        for age, item in ages.items()
+        if item["files"]
+    ]
+    say("")
+    print_table(["resident files, last used", "files>", "size>", ""], rows)
+    if page["largest_idle"]:
+        idle = [[format_size(item["size_bytes"]), item["url"]] for item in page["largest_idle"]]
+        say("")
+        print_table(["size>", "largest that recipes made, unused for 30 days"], idle)
+
+
+def _print_lately(page: Mapping[str, Any]) -> None:
+    recalls: Sequence[Mapping[str, Any]] = page["recalls_lately"]
+    if recalls:
+        rows = [
+            [
+                item["source"],
+                f"{item['files']:,}",
+                format_size(item["size_bytes"]),
+                f"{item['seconds']:.1f} s",
+                f"{item['seconds'] / item['files']:.1f} s",
+            ]
+            for item in recalls
+        ]
+        columns = ["recalled in 7 days from", "files>", "size>", "waited>", "each>"]
+        say("")
+        print_table(columns, rows)
+    for failure in page["failures_lately"]:
+        say(f"{failure['at'][:16]} {failure['what']}: {failure['message']}", style="red")
+
+
+def _shown(amount: Mapping[str, int]) -> str:
+    return f"{count_files(amount['files'])}, {format_size(amount['size_bytes'])}"
+
+
+def _size(states: Mapping[str, Mapping[str, int]]) -> int:
+    return sum(item["size_bytes"] for item in states.values())

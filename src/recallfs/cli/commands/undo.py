@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from recallfs.cli.batch import for_each, print_failures
+from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, say
 from recallfs.release.release import undo
 from recallfs.resolve.selection import select
@@ -13,7 +14,7 @@ from recallfs.values import State
 
 
 @click.command(name="undo")
-@click.argument("selection", nargs=-1, required=True)
+@click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(selection: tuple[str, ...], as_json: bool) -> int:
     """Put released files back from the trash.

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from recallfs.catalog import types
+from recallfs.catalog.migrations import steps
 
 revision = "0001"
 down_revision = None
@@ -15,14 +16,14 @@ depends_on = None
 
 def upgrade() -> None:
     """Make all tables."""
-    op.create_table(
+    steps.create_table(
         "accesses",
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("last_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("entry_id"),
         **types.TABLE_OPTIONS,
     )
-    op.create_table(
+    steps.create_table(
         "derivations",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("key", sa.String(length=64), nullable=False),
@@ -38,8 +39,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **types.TABLE_OPTIONS,
     )
-    op.create_index(op.f("ix_derivations_key"), "derivations", ["key"], unique=False)
-    op.create_table(
+    steps.create_index("ix_derivations_key", "derivations", ["key"])
+    steps.create_table(
         "entries",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("store_id", sa.String(length=32), nullable=False),
@@ -54,15 +55,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **types.TABLE_OPTIONS,
     )
-    op.create_index(op.f("ix_entries_sha256"), "entries", ["sha256"], unique=False)
-    op.create_table(
+    steps.create_index("ix_entries_sha256", "entries", ["sha256"])
+    steps.create_table(
         "environments",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("content", types.LONG_TEXT, nullable=False),
         sa.PrimaryKeyConstraint("id"),
         **types.TABLE_OPTIONS,
     )
-    op.create_table(
+    steps.create_table(
         "events",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
@@ -74,8 +75,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **types.TABLE_OPTIONS,
     )
-    op.create_index(op.f("ix_events_entry_id"), "events", ["entry_id"], unique=False)
-    op.create_table(
+    steps.create_index("ix_events_entry_id", "events", ["entry_id"])
+    steps.create_table(
         "intents",
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("store_id", sa.String(length=32), nullable=False),
@@ -86,7 +87,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("entry_id"),
         **types.TABLE_OPTIONS,
     )
-    op.create_table(
+    steps.create_table(
         "leases",
         sa.Column("key", sa.String(length=128), nullable=False),
         sa.Column("fence", sa.BigInteger(), nullable=False),
@@ -96,7 +97,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key"),
         **types.TABLE_OPTIONS,
     )
-    op.create_table(
+    steps.create_table(
         "recalls",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("entry_id", sa.String(length=32), nullable=False),
@@ -109,8 +110,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **types.TABLE_OPTIONS,
     )
-    op.create_index(op.f("ix_recalls_entry_id"), "recalls", ["entry_id"], unique=False)
-    op.create_table(
+    steps.create_index("ix_recalls_entry_id", "recalls", ["entry_id"])
+    steps.create_table(
         "revocations",
         sa.Column("proof_id", sa.String(length=32), nullable=False),
         sa.Column("reason", types.LONG_TEXT, nullable=False),
@@ -119,7 +120,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("proof_id"),
         **types.TABLE_OPTIONS,
     )
-    op.create_table(
+    steps.create_table(
         "copies",
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("location", types.Path(), nullable=False),
@@ -134,7 +135,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("entry_id", "location", "verified_at"),
         **types.TABLE_OPTIONS,
     )
-    op.create_table(
+    steps.create_table(
         "derivation_inputs",
         sa.Column("derivation_id", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=256), nullable=False),
@@ -148,10 +149,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("derivation_id", "name"),
         **types.TABLE_OPTIONS,
     )
-    op.create_index(
-        op.f("ix_derivation_inputs_entry_id"), "derivation_inputs", ["entry_id"], unique=False
-    )
-    op.create_table(
+    steps.create_index("ix_derivation_inputs_entry_id", "derivation_inputs", ["entry_id"])
+    steps.create_table(
         "derivation_outputs",
         sa.Column("derivation_id", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=256), nullable=False),
@@ -163,10 +162,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("derivation_id", "name"),
         **types.TABLE_OPTIONS,
     )
-    op.create_index(
-        op.f("ix_derivation_outputs_entry_id"), "derivation_outputs", ["entry_id"], unique=False
-    )
-    op.create_table(
+    steps.create_index("ix_derivation_outputs_entry_id", "derivation_outputs", ["entry_id"])
+    steps.create_table(
         "incarnations",
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
@@ -180,7 +177,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("entry_id", "sha256"),
         **types.TABLE_OPTIONS,
     )
-    op.create_table(
+    steps.create_table(
         "paths",
         sa.Column("store_id", sa.String(length=32), nullable=False),
         sa.Column("path", types.Path(), nullable=False),
@@ -203,9 +200,9 @@ def upgrade() -> None:
     # Servers cannot index two paths at once; only SQLite was ever used at this revision.
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     ordered = ["path"] if is_sqlite else []
-    op.create_index("paths_by_parent", "paths", ["store_id", "parent", *ordered], unique=False)
-    op.create_index("paths_by_state", "paths", ["store_id", "state"], unique=False)
-    op.create_table(
+    steps.create_index("paths_by_parent", "paths", ["store_id", "parent", *ordered])
+    steps.create_index("paths_by_state", "paths", ["store_id", "state"])
+    steps.create_table(
         "pins",
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("made_at", sa.String(length=32), nullable=False),
@@ -219,7 +216,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("entry_id", "made_at"),
         **types.TABLE_OPTIONS,
     )
-    op.create_table(
+    steps.create_table(
         "proofs",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("entry_id", sa.String(length=32), nullable=False),
@@ -240,8 +237,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **types.TABLE_OPTIONS,
     )
-    op.create_index(op.f("ix_proofs_entry_id"), "proofs", ["entry_id"], unique=False)
-    op.create_table(
+    steps.create_index("ix_proofs_entry_id", "proofs", ["entry_id"])
+    steps.create_table(
         "trash",
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("trashed_at", sa.String(length=32), nullable=False),

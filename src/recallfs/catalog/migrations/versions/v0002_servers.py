@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from recallfs.catalog import types
+from recallfs.catalog.migrations import steps
 
 revision = "0002"
 down_revision = "0001"
@@ -15,14 +16,17 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the table and the columns, and fill them from what is there."""
-    op.create_table(
+    steps.create_table(
         "stores",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("writes", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         **types.TABLE_OPTIONS,
     )
-    op.execute("INSERT INTO stores (id, writes) SELECT DISTINCT store_id, 0 FROM paths")
+    op.execute(
+        "INSERT INTO stores (id, writes) SELECT DISTINCT store_id, 0 FROM paths "
+        "WHERE store_id NOT IN (SELECT id FROM stores)"
+    )
     for column in (
         sa.Column("size_bytes", sa.BigInteger(), nullable=False, server_default="0"),
         sa.Column("mtime_ns", sa.BigInteger(), nullable=False, server_default="0"),
@@ -30,7 +34,7 @@ def upgrade() -> None:
         sa.Column("proved_until", sa.String(length=32), nullable=True),
         sa.Column("is_pinned", sa.Boolean(), nullable=False, server_default=sa.false()),
     ):
-        op.add_column("paths", column)
+        steps.add_column("paths", column)
     op.execute(
         """
         UPDATE paths SET
@@ -55,12 +59,11 @@ def upgrade() -> None:
         ~sa.exists().where(later.c.entry_id == pins.c.entry_id, later.c.made_at > pins.c.made_at),
     )
     op.execute(sa.update(paths).where(paths.c.entry_id.in_(pinned)).values(is_pinned=sa.true()))
-    op.drop_index("paths_by_parent", table_name="paths")
-    op.create_index("paths_by_parent", "paths", ["store_id", "parent"], unique=False)
-    op.drop_index("paths_by_state", table_name="paths")
-    op.create_index(
+    steps.drop_index("paths_by_parent", "paths")
+    steps.create_index("paths_by_parent", "paths", ["store_id", "parent"])
+    steps.drop_index("paths_by_state", "paths")
+    steps.create_index(
         "paths_summary",
         "paths",
         ["store_id", "state", "recipe", "is_pinned", "proved_until", "mtime_ns", "size_bytes"],
-        unique=False,
     )

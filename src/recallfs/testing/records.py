@@ -1,4 +1,4 @@
-"""Records for tests of the catalog: plain ones, and one that uses every field."""
+"""Records for tests of a catalog: plain ones, and one that uses every field."""
 
 from __future__ import annotations
 

@@ -1,155 +1,36 @@
-"""The configuration: one TOML file, overridden by environment variables, checked whole.
-
-``RECALLFS_CONFIG`` names the file; without it the platform's configuration folder is used
-(``~/.config/recallfs/config.toml`` on Linux). Any value can be overridden by a variable
-``RECALLFS_<SECTION>__<KEY>``, for example ``RECALLFS_RELEASE__HOLD=14d``.
-"""
+"""Reading the configuration: TOML, variables laid over it, every key and value checked."""
 
 from __future__ import annotations
 
-import difflib
-import fcntl
 import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from recallfs.atomic import make_folder, write_record
-from recallfs.errors import AccessError, ConflictError, InvalidInputError
+from recallfs.config.settings import (
+    SOURCE_KINDS,
+    CacheSettings,
+    Config,
+    Floor,
+    LogSettings,
+    MirrorSettings,
+    RecallSettings,
+    RecipeSettings,
+    ReleaseSettings,
+    StoreSettings,
+    nearest,
+)
+from recallfs.errors import AccessError, InvalidInputError
+from recallfs.log import FORMATS, LEVELS
 from recallfs.values import parse_size, parse_span
 
-SOURCE_KINDS = ("mirror", "recompute")
-"""Kinds of sources, in the order in which they are asked unless a store says otherwise."""
+STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a store may be called."""
 
 _NOT_SETTINGS = {"RECALLFS_CONFIG", "RECALLFS_WORKER"}
-_STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True)
-class StoreSettings:
-    """``[stores.NAME]``: where a store is and how its files are recalled.
-
-    Parameters
-    ----------
-    root : Path
-        The managed folder.
-    catalog : str, optional
-        SQLAlchemy URL; by default SQLite inside the store.
-    vault : Path, optional
-        Second failure domain; overrides what `recall init` recorded.
-    recall_missing : bool
-        Whether a file that vanished without a release is brought back too.
-    order : tuple of str
-        Kinds or names of sources, first asked first.
-    """
-
-    root: Path
-    catalog: str | None = None
-    vault: Path | None = None
-    recall_missing: bool = True
-    order: tuple[str, ...] = SOURCE_KINDS
-
-
-@dataclass(frozen=True)
-class RecipeSettings:
-    """``[recipes]``: where recipes may come from and what a run may use.
-
-    Parameters
-    ----------
-    modules : tuple of str
-        Importable modules whose recipes are trusted, besides installed entry points.
-    paths : tuple of Path
-        Folders put on the import path for these modules.
-    timeout_s : float, optional
-        Wall-clock limit of one run, in seconds.
-    memory_bytes : int, optional
-        Limit of one run's data segment, in bytes.
-    threads : int, optional
-        Threads that numerical libraries may use; by default the number of CPUs.
-    """
-
-    modules: tuple[str, ...] = ()
-    paths: tuple[Path, ...] = ()
-    timeout_s: float | None = None
-    memory_bytes: int | None = None
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class MirrorSettings:
-    """``[[sources.mirror]]``: any fsspec URL prefix that holds copies.
-
-    Parameters
-    ----------
-    layout : {"path", "sha256"}
-        Whether files lie there by their path in the store or as ``sha256/aa/bb/<hex>``; a mirror
-        is asked both ways, and this says how it is counted: only by digest is it immutable.
-    failure_domain : str, optional
-        What fails together with it; by default derived from the URL.
-    """
-
-    name: str
-    url: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    layout: str = "path"
-    failure_domain: str | None = None
-
-
-@dataclass(frozen=True)
-class ReleaseSettings:
-    """``[release]``: what must hold before local bytes are dropped.
-
-    Parameters
-    ----------
-    hold : timedelta
-        How long released bytes stay in the trash.
-    grace : timedelta
-        The least stay in the trash where the system could not tell that nobody has the file open.
-    proof_validity : timedelta
-        How long a proof counts.
-    copies : int
-        How many verified copies replace a proof.
-    max_skeleton : float
-        Largest kept part of a file, as a fraction of its size.
-    """
-
-    hold: timedelta = timedelta(days=7)
-    grace: timedelta = timedelta(days=1)
-    proof_validity: timedelta = timedelta(days=365)
-    copies: int = 2
-    max_skeleton: float = 0.05
-
-
-@dataclass(frozen=True)
-class Config:
-    """The whole configuration, valid by construction."""
-
-    path: Path | None = None
-    stores: Mapping[str, StoreSettings] = field(default_factory=dict)
-    recipes: RecipeSettings = field(default_factory=RecipeSettings)
-    mirrors: tuple[MirrorSettings, ...] = ()
-    release: ReleaseSettings = field(default_factory=ReleaseSettings)
-
-    def store_settings(self, name: str) -> StoreSettings:
-        """Return the settings of a store.
-
-        Raises
-        ------
-        InvalidInputError
-            Kind ``unknown-store``, with the nearest configured name.
-        """
-        if name in self.stores:
-            return self.stores[name]
-        raise InvalidInputError(
-            f"no store is named {name!r}{_nearest(name, self.stores)}; "
-            "`recall init DIR --name NAME` makes one.",
-            kind="unknown-store",
-            details={"store": name, "known": sorted(self.stores)},
-        )
 
 
 def config_path() -> Path:
@@ -183,7 +64,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
     path = path or config_path()
     document = _read_toml(path)
     check = _Checker(path, _override(document, os.environ if environment is None else environment))
-    check.known(document, "", ("stores", "recipes", "sources", "release"))
+    check.known(document, "", ("stores", "recipes", "sources", "release", "recall", "cache", "log"))
     stores = {
         check.store_name(name): check.store(table, f"stores.{name}")
         for name, table in check.table(document, "stores").items()
@@ -206,7 +87,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
             if source not in sources_known:
                 raise InvalidInputError(
                     f"{path}: stores.{name}.order names no source {source!r}"
-                    f"{_nearest(source, sources_known)} (known: {', '.join(sources_known)}).",
+                    f"{nearest(source, sources_known)} (known: {', '.join(sources_known)}).",
                     kind="invalid-config",
                     details={"key": f"stores.{name}.order", "known": list(sources_known)},
                 )
@@ -216,75 +97,10 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         recipes=check.recipes(check.table(document, "recipes")),
         mirrors=parsed,
         release=check.release(check.table(document, "release")),
+        recall=check.recall(check.table(document, "recall")),
+        cache=check.cache(check.table(document, "cache")),
+        log=check.log(check.table(document, "log")),
     )
-
-
-def register_store(name: str, root: Path, path: Path | None = None) -> bool:
-    """Write ``[stores.NAME]`` into the configuration file, keeping what is there.
-
-    Returns
-    -------
-    bool
-        Whether the file was changed; False if the store was registered already.
-
-    Raises
-    ------
-    ConflictError
-        If the name belongs to another folder.
-    """
-    import tomlkit
-
-    # A configuration kept elsewhere is often a symlink; the file behind it is the one to write.
-    path = Path(os.path.realpath(path or config_path()))
-    if not _STORE_NAME.fullmatch(name):
-        raise InvalidInputError(
-            f"{name!r} cannot name a store; use letters, digits, '.', '_' and '-'.",
-            kind="invalid-config",
-        )
-    make_folder(path.parent)
-    # Two `recall init` at once must not lose each other's store.
-    with open(path.with_name(f".{path.name}.lock"), "a", encoding="utf-8") as lock:  # noqa: PTH123 - not a path we keep
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        known = load_config(path, {}).stores.get(name)
-        if known is not None:
-            if os.path.realpath(known.root) == os.path.realpath(root):
-                return False
-            raise ConflictError(
-                f"the name {name!r} belongs to the store at {known.root} (in {path}); "
-                "choose another name.",
-                details={"store": name, "root": str(known.root)},
-            )
-        try:
-            text, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o666
-        except FileNotFoundError:
-            text, mode = "", 0o600
-        document = tomlkit.parse(text)
-        stores = document.setdefault("stores", tomlkit.table(is_super_table=True))
-        # `stores = {…}` on one line can hold only tables of that sort.
-        is_inline = isinstance(stores, tomlkit.items.InlineTable)
-        table = tomlkit.inline_table() if is_inline else tomlkit.table()
-        table["root"] = str(root)
-        stores[name] = table
-        write_record(path, tomlkit.dumps(document).encode("utf-8"), mode=mode)
-    return True
-
-
-def unregister_store(name: str, path: Path | None = None) -> None:
-    """Take ``[stores.NAME]`` out of the configuration file again; nothing if it is not there."""
-    import tomlkit
-
-    path = Path(os.path.realpath(path or config_path()))
-    with path.with_name(f".{path.name}.lock").open("a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            document = tomlkit.parse(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return
-        stores = document.get("stores", {})
-        if name in stores:
-            del stores[name]
-            mode = path.stat().st_mode & 0o666
-            write_record(path, tomlkit.dumps(document).encode("utf-8"), mode=mode)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -334,11 +150,6 @@ def _same_key(table: Mapping[str, Any], key: str) -> str:
     return key
 
 
-def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 class _Checker:
     """Turn TOML tables into settings, with errors that name the file and the key."""
 
@@ -365,7 +176,7 @@ class _Checker:
             if key not in keys:
                 full = f"{where}.{key}" if where else key
                 raise InvalidInputError(
-                    f"{self.origin(full)}: unknown key {full!r}{_nearest(key, keys)}"
+                    f"{self.origin(full)}: unknown key {full!r}{nearest(key, keys)}"
                     f" (known here: {', '.join(keys)}).",
                     kind="invalid-config",
                     details={"key": full, "known": list(keys)},
@@ -398,7 +209,7 @@ class _Checker:
         return result
 
     def store_name(self, name: str) -> str:
-        if not _STORE_NAME.fullmatch(name):
+        if not STORE_NAME.fullmatch(name):
             raise self.error(f"stores.{name!r}", "named by letters, digits, '.', '_' and '-'")
         return name
 
@@ -465,6 +276,32 @@ class _Checker:
             )
         )
 
+    def recall(self, table: Mapping[str, Any]) -> RecallSettings:
+        return RecallSettings(
+            **self.take(
+                table,
+                "recall",
+                {
+                    "recomputes": _positive(int),
+                    "recomputes_per_user": _positive(int),
+                    "fetches": _positive(int),
+                    "fetches_per_user": _positive(int),
+                    "keep_free": _floor,
+                    "budget_folder": _path,
+                },
+            )
+        )
+
+    def log(self, table: Mapping[str, Any]) -> LogSettings:
+        readers = {"level": _one_of(*LEVELS), "format": _one_of(*FORMATS), "file": _path}
+        values = self.take(table, "log", readers)
+        return LogSettings(
+            values.get("level"), values.get("format", FORMATS[0]), values.get("file")
+        )
+
+    def cache(self, table: Mapping[str, Any]) -> CacheSettings:
+        return CacheSettings(**self.take(table, "cache", {"folder": _path, "limit": _size}))
+
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
@@ -519,6 +356,18 @@ def _positive(kind: type[int] | type[float]) -> Callable[[Any], Any]:
 
 def _size(value: Any) -> int:
     return int(_positive(int)(parse_size(value) if isinstance(value, str) else value))
+
+
+def _floor(value: Any) -> Floor:
+    """Read a size, which may be 0, or a part of the disk such as ``5%``."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        number = float(value.strip().removesuffix("%"))
+        if not 0 <= number < 100:
+            raise ValueError("a part of the disk from 0% to below 100% is needed")
+        return Floor(fraction=number / 100)
+    if not isinstance(value, bool) and value in (0, "0"):
+        return Floor(0)
+    return Floor(_size(value))
 
 
 def _span(value: Any) -> timedelta:

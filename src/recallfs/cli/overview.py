@@ -1,0 +1,147 @@
+"""What a store holds, gathered for `recall status`: sums from the catalog, sizes from the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from recallfs.catalog import statistics
+from recallfs.catalog.statistics import Amount
+from recallfs.catalog.store import Store
+from recallfs.errors import AccessError
+from recallfs.release.release import vault_warning
+from recallfs.skeleton.vault import vault_place
+
+LATELY = timedelta(days=7)
+IDLE = timedelta(days=30)
+_LARGEST = 5
+_FAILURES = 5
+_SAMPLE_FILES = 2000
+_SHARDS = 256
+
+
+def gather(store: Store) -> dict[str, Any]:
+    """Gather everything about a store, as the JSON document that `recall status` prints.
+
+    Notes
+    -----
+    Asks the catalog for sums and looks at a few thousand files of the control folder at most, so
+    that it takes about as long for a million files as for a thousand.
+    """
+    catalog = store.catalog
+    now = datetime.now(timezone.utc)
+    moment = now.isoformat(timespec="microseconds")
+    since = (now - LATELY).isoformat(timespec="microseconds")
+    proved = catalog.proved(moment)
+    derived = statistics.derived_resident(catalog)
+    trash = statistics.trash_totals(catalog, moment)
+    disk = os.statvfs(store.root)
+    return {
+        "name": store.name,
+        "root": str(store.root),
+        "vault": str(store.vault),
+        "states": {
+            state: {"files": count, "size_bytes": size}
+            for state, (count, size) in catalog.totals().items()
+        },
+        "recipes": {
+            name: {state: _amount(amount) for state, amount in states.items()}
+            for name, states in statistics.by_recipe(catalog).items()
+        },
+        "last_used": {
+            age: _amount(amount) for age, amount in statistics.by_age(catalog, now).items()
+        },
+        "largest_idle": [
+            {"url": store.url(path), "size_bytes": size}
+            for path, size in statistics.largest_idle(catalog, now, idle=IDLE, limit=_LARGEST)
+        ],
+        "proved_and_resident": proved,
+        "releasable": _amount(statistics.releasable(catalog, moment)),
+        "derived_and_unproved": {
+            "files": max(0, derived.files - proved["files"]),
+            "size_bytes": max(0, derived.size_bytes - proved["size_bytes"]),
+        },
+        "in_trash": {
+            **_amount(trash.waiting),
+            "due": _amount(trash.due),
+            "next_purge": trash.next_purge,
+        },
+        "kept": _kept(store),
+        "disk": {
+            "free_bytes": disk.f_bavail * disk.f_frsize,
+            "size_bytes": disk.f_blocks * disk.f_frsize,
+        },
+        "recalls": [
+            {"source": source, "files": count, "size_bytes": size, "seconds": seconds}
+            for source, count, size, seconds in catalog.recall_totals()
+        ],
+        "recalls_lately": [
+            {"source": source, "files": count, "size_bytes": size, "seconds": seconds}
+            for source, count, size, seconds in statistics.recalls_since(catalog, since)
+        ],
+        "failures_lately": [
+            {
+                "at": event["at"],
+                "what": event["action"],
+                "url": store.url(event["path"]),
+                "who": event["who"],
+                "message": str(event["details"].get("message", "")),
+            }
+            for event in statistics.failures_since(catalog, since, limit=_FAILURES)
+        ],
+        "warnings": list(_warnings(store, trash)),
+    }
+
+
+def _warnings(store: Store, trash: statistics.TrashTotals) -> Iterator[str]:
+    warning = vault_warning(store)
+    if warning is not None:
+        yield warning
+    if (store.control / "vault-used").exists() and not (store.vault / store.id).is_dir():
+        yield f"the vault {store.vault} is not there; nothing can be released."
+    if trash.due.files:
+        yield f"the trash holds {trash.due.files:,} files that are due; `recall release --purge`."
+    if not os.access(store.control, os.W_OK):
+        yield str(AccessError(f"you cannot write to {store.root}; you can read and recall only."))
+
+
+def _amount(amount: Amount) -> dict[str, int]:
+    return {"files": amount.files, "size_bytes": amount.size_bytes}
+
+
+def _kept(store: Store) -> dict[str, Any]:
+    """Measure what is kept of files besides themselves."""
+    parts = {
+        "sidecars": store.control / "entries",
+        "skeletons": store.control / "skeletons",
+        "vault_sidecars": vault_place(store, store.control / "entries"),
+        "vault_skeletons": vault_place(store, store.control / "skeletons"),
+    }
+    measured = {name: _measure(folder) for name, folder in parts.items()}
+    return {
+        **{f"{name}_bytes": size for name, (size, _) in measured.items()},
+        "is_estimate": any(is_estimate for _, is_estimate in measured.values()),
+    }
+
+
+def _measure(folder: Path) -> tuple[int, bool]:
+    """Add up the sizes of the files in a sharded folder; of a large one, judge by a part.
+
+    Names are random, so that every shard is like every other.
+    """
+    total = files = shards = 0
+    for number in range(_SHARDS):
+        if files > _SAMPLE_FILES:
+            return round(total * _SHARDS / shards), True
+        shards += 1
+        try:
+            with os.scandir(folder / f"{number:02x}") as found:
+                for item in found:
+                    total += item.stat().st_size
+                    files += 1
+        except OSError:
+            continue
+    return total, False

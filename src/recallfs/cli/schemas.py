@@ -1,0 +1,282 @@
+"""What each command prints with ``--json``, as JSON Schema.
+
+docs/reference/json/ and its page are generated from here, and a test holds every command's output
+against its schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_NUMBER: Schema = {"type": "number"}
+_FLAG: Schema = {"type": "boolean"}
+_SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_MOMENT: Schema = {"type": "string", "description": "ISO 8601, UTC"}
+_URL: Schema = {"type": "string", "pattern": "^recall://"}
+_ANYTHING: Schema = {}
+_STATE: Schema = {"enum": ["resident", "released", "missing", "dirty", "conflict", "lost"]}
+
+
+def _object(optional: Mapping[str, Schema] | None = None, **fields: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": {**fields, **(optional or {})},
+        "required": list(fields),
+    }
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _map(values: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": values}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+ERROR = _object(
+    error=_TEXT,
+    kind=_TEXT,
+    message=_TEXT,
+    details={"type": "object"},
+    exit_code={"type": "integer", "minimum": 1},
+)
+"""What any command prints when it fails as a whole."""
+
+_FAILED = _list(ERROR)
+_AMOUNT = _object(files=_COUNT, size_bytes=_COUNT)
+_STATES = _map(_AMOUNT)
+_RECALLS = _list(_object(source=_TEXT, files=_COUNT, size_bytes=_COUNT, seconds=_NUMBER))
+
+_STORE = _object(
+    name=_TEXT,
+    root=_TEXT,
+    vault=_TEXT,
+    states=_STATES,
+    recipes=_map(_STATES),
+    last_used=_object(week=_AMOUNT, month=_AMOUNT, quarter=_AMOUNT, year=_AMOUNT, older=_AMOUNT),
+    largest_idle=_list(_object(url=_URL, size_bytes=_COUNT)),
+    proved_and_resident=_AMOUNT,
+    releasable=_AMOUNT,
+    derived_and_unproved=_AMOUNT,
+    in_trash=_object(files=_COUNT, size_bytes=_COUNT, due=_AMOUNT, next_purge=_or_null(_MOMENT)),
+    kept=_object(
+        sidecars_bytes=_COUNT,
+        skeletons_bytes=_COUNT,
+        vault_sidecars_bytes=_COUNT,
+        vault_skeletons_bytes=_COUNT,
+        is_estimate=_FLAG,
+    ),
+    disk=_object(free_bytes=_COUNT, size_bytes=_COUNT),
+    recalls=_RECALLS,
+    recalls_lately=_RECALLS,
+    failures_lately=_list(_object(at=_MOMENT, what=_TEXT, url=_URL, who=_TEXT, message=_TEXT)),
+    warnings=_list(_TEXT),
+)
+_FINDING = _object(
+    id=_TEXT,
+    severity={"enum": ["error", "warning", "note"]},
+    area=_TEXT,
+    store=_or_null(_TEXT),
+    place=_TEXT,
+    problem=_TEXT,
+    meaning=_TEXT,
+    remedy=_TEXT,
+    fixable=_FLAG,
+    fixed=_FLAG,
+    done=_or_null(_TEXT),
+    failure=_or_null(_TEXT),
+)
+_DECISION = _object(
+    url=_URL,
+    verdict={"enum": ["release", "skip", "refuse"]},
+    kind=_TEXT,
+    reason=_TEXT,
+    evidence=_TEXT,
+    frees_bytes={"type": "integer"},
+    expected_s=_or_null(_NUMBER),
+)
+_RELEASED = _object(
+    url=_URL, size_bytes=_COUNT, freed_bytes=_COUNT, purge_after=_MOMENT, inode_watched=_FLAG
+)
+_RECORD = _object(
+    url=_URL,
+    state=_STATE,
+    store_id=_TEXT,
+    entry={"type": "object", "required": ["id", "path", "size_bytes", "sha256", "sha1"]},
+    incarnations=_list({"type": "object"}),
+    copies=_list({"type": "object"}),
+    derivations=_list({"type": "object"}),
+    proofs=_list({"type": "object"}),
+    revocations=_list({"type": "object"}),
+    pins=_list({"type": "object"}),
+    release=_or_null({"type": "object"}),
+    skeleton=_or_null({"type": "object"}),
+    recalls=_list({"type": "object"}),
+)
+_PARAMETER = _object(required=_FLAG, default=_ANYTHING)
+
+SCHEMAS: Mapping[str, Schema] = {
+    "init": _object(
+        name=_TEXT,
+        root=_TEXT,
+        id=_TEXT,
+        vault=_TEXT,
+        config=_TEXT,
+        registered=_FLAG,
+        warnings=_list(_TEXT),
+    ),
+    "add": _object(
+        added=_list(_object(url=_URL, size_bytes=_COUNT, sha256=_SHA256, id=_TEXT)),
+        unchanged=_COUNT,
+        failed=_FAILED,
+        warnings=_list(_TEXT),
+    ),
+    "run": _object(outputs=_map(_URL), executed=_FLAG, key=_TEXT, seconds=_NUMBER),
+    "get": _object(
+        files=_list(
+            _object(
+                url=_URL,
+                path=_TEXT,
+                size_bytes=_COUNT,
+                sha256=_SHA256,
+                source=_TEXT,
+                method=_TEXT,
+                seconds=_NUMBER,
+                level=_TEXT,
+            )
+        ),
+        failed=_FAILED,
+    ),
+    "status": _object(
+        stores=_list({"anyOf": [_STORE, _object(name=_TEXT, root=_TEXT, error=ERROR)]})
+    ),
+    "show": _RECORD,
+    "explain": _object(
+        url=_URL,
+        state=_STATE,
+        size_bytes=_COUNT,
+        action={"enum": ["open", "recall", "refuse"]},
+        reason=_TEXT,
+        steps=_list(_object(source=_TEXT, what=_TEXT, expected_s=_or_null(_NUMBER))),
+    ),
+    "prove": _object(
+        proved=_list(
+            _object(
+                url=_URL,
+                proof=_TEXT,
+                level=_TEXT,
+                method=_TEXT,
+                seconds=_NUMBER,
+                valid_until=_MOMENT,
+                size_bytes=_COUNT,
+                kept_bytes=_COUNT,
+            )
+        ),
+        failed=_FAILED,
+    ),
+    "release": {
+        "anyOf": [
+            _object(
+                decisions=_list(_DECISION),
+                released=_list(_RELEASED),
+                failed=_FAILED,
+                freed_bytes=_COUNT,
+                in_trash_bytes=_COUNT,
+                warnings=_list(_TEXT),
+            ),
+            {**_object(freed_bytes=_COUNT, failed=_FAILED), "description": "with --purge"},
+        ]
+    },
+    "undo": _object(restored=_list(_URL), failed=_FAILED),
+    "forget": _object(forgotten=_list(_URL)),
+    "pin": _object(pinned=_list(_URL)),
+    "unpin": _object(unpinned=_list(_URL)),
+    "recipes": _object(
+        recipes=_list(
+            _object(
+                name=_TEXT,
+                version=_TEXT,
+                outputs=_list(_TEXT),
+                parameters=_map(_PARAMETER),
+                seeded=_FLAG,
+                module=_TEXT,
+                source_digest=_TEXT,
+            )
+        ),
+        warnings=_list(_TEXT),
+    ),
+    "catalog rebuild": _map(
+        _object(
+            entries=_COUNT,
+            states=_map(_COUNT),
+            damaged=_list(_TEXT),
+            superseded=_list(_TEXT),
+            only_in_vault=_list(_TEXT),
+        )
+    ),
+    "verify": _object(
+        entries=_COUNT,
+        read_bytes=_COUNT,
+        deep=_FLAG,
+        mismatches=_list(
+            _object(
+                url=_URL,
+                part={"enum": ["file", "sidecar", "trash", "skeleton", "environment", "vault"]},
+                place=_TEXT,
+                expected=_TEXT,
+                actual=_TEXT,
+            )
+        ),
+    ),
+    "completion": _object(shell={"enum": ["bash", "zsh", "fish"]}, script=_TEXT),  # noqa: S604
+    "demo": _object(
+        sha256_before=_SHA256,
+        exact=_FLAG,
+        kept_bytes=_COUNT,
+        openings=_list(
+            _object(reader=_TEXT, freed_bytes=_COUNT, source=_TEXT, seconds=_NUMBER, sha256=_SHA256)
+        ),
+    ),
+    "doctor": _object(healthy=_FLAG, stores=_list(_TEXT), findings=_list(_FINDING)),
+}
+"""Schema of each command's document, by the command's words."""
+
+
+def document(command: str) -> Schema:
+    """Return the whole schema of a command's output: its own document, or an error."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"recall {command} --json",
+        "$comment": (
+            "Stable: within one major version fields are added, and none is removed or changes "
+            "its meaning. Readers pass over fields that they do not know."
+        ),
+        "anyOf": [SCHEMAS[command], {"$ref": "#/$defs/error"}],
+        "$defs": {"error": ERROR},
+    }
+
+
+def strict(schema: Any) -> Any:
+    """Return a schema that allows no field beyond those it names; for tests."""
+    if isinstance(schema, list):
+        return [strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {
+        key: {name: strict(value) for name, value in item.items()}
+        if key in ("properties", "$defs")
+        else strict(item)
+        for key, item in schema.items()
+    }
+    if "properties" in closed:
+        closed["additionalProperties"] = False
+    return closed

@@ -1,0 +1,230 @@
+"""What can be configured: a dataclass for each table of the file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from recallfs.errors import InvalidInputError
+
+SOURCE_KINDS = ("mirror", "recompute")
+"""Kinds of sources, in the order in which they are asked unless a store says otherwise."""
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """``[stores.NAME]``: where a store is and how its files are recalled.
+
+    Parameters
+    ----------
+    root : Path
+        The managed folder.
+    catalog : str, optional
+        SQLAlchemy URL; by default SQLite inside the store.
+    vault : Path, optional
+        Second failure domain; overrides what `recall init` recorded.
+    recall_missing : bool
+        Whether a file that vanished without a release is brought back too.
+    order : tuple of str
+        Kinds or names of sources, first asked first.
+    """
+
+    root: Path
+    catalog: str | None = None
+    vault: Path | None = None
+    recall_missing: bool = True
+    order: tuple[str, ...] = SOURCE_KINDS
+
+
+@dataclass(frozen=True)
+class RecipeSettings:
+    """``[recipes]``: where recipes may come from and what a run may use.
+
+    Parameters
+    ----------
+    modules : tuple of str
+        Importable modules whose recipes are trusted, besides installed entry points.
+    paths : tuple of Path
+        Folders put on the import path for these modules.
+    timeout_s : float, optional
+        Wall-clock limit of one run, in seconds.
+    memory_bytes : int, optional
+        Limit of one run's data segment, in bytes.
+    threads : int, optional
+        Threads that numerical libraries may use; by default the number of CPUs.
+    """
+
+    modules: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
+    timeout_s: float | None = None
+    memory_bytes: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class MirrorSettings:
+    """``[[sources.mirror]]``: any fsspec URL prefix that holds copies.
+
+    Parameters
+    ----------
+    layout : {"path", "sha256"}
+        Whether files lie there by their path in the store or as ``sha256/aa/bb/<hex>``; a mirror
+        is asked both ways, and this says how it is counted: only by digest is it immutable.
+    failure_domain : str, optional
+        What fails together with it; by default derived from the URL.
+    """
+
+    name: str
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = "path"
+    failure_domain: str | None = None
+
+
+@dataclass(frozen=True)
+class ReleaseSettings:
+    """``[release]``: what must hold before local bytes are dropped.
+
+    Parameters
+    ----------
+    hold : timedelta
+        How long released bytes stay in the trash.
+    grace : timedelta
+        The least stay in the trash where the system could not tell that nobody has the file open.
+    proof_validity : timedelta
+        How long a proof counts.
+    copies : int
+        How many verified copies replace a proof.
+    max_skeleton : float
+        Largest kept part of a file, as a fraction of its size.
+    """
+
+    hold: timedelta = timedelta(days=7)
+    grace: timedelta = timedelta(days=1)
+    proof_validity: timedelta = timedelta(days=365)
+    copies: int = 2
+    max_skeleton: float = 0.05
+
+
+@dataclass(frozen=True)
+class Floor:
+    """How much of a disk is to stay free.
+
+    Parameters
+    ----------
+    size_bytes : int, optional
+    fraction : float, optional
+        Of the whole disk. Of two that are given, the smaller amount counts.
+    """
+
+    size_bytes: int | None = None
+    fraction: float | None = None
+
+    def on(self, disk_bytes: int) -> int:
+        """Return the bytes to keep free on a disk of this size."""
+        part = None if self.fraction is None else int(self.fraction * disk_bytes)
+        return min((amount for amount in (self.size_bytes, part) if amount is not None), default=0)
+
+
+@dataclass(frozen=True)
+class RecallSettings:
+    """``[recall]``: how much may be brought back at once on one computer.
+
+    Parameters
+    ----------
+    recomputes : int, optional
+        Recipes that run at once; by default as many as fit the CPUs by their threads.
+    recomputes_per_user : int, optional
+        How many of these one user may have; by default all.
+    fetches : int
+        Downloads at once.
+    fetches_per_user : int, optional
+        How many of these one user may have; by default all.
+    keep_free : Floor
+        What stays free on a disk that bytes are brought to.
+    budget_folder : Path, optional
+        Where the processes of a computer agree on all this; by default in the folder for
+        temporary files.
+    """
+
+    recomputes: int | None = None
+    recomputes_per_user: int | None = None
+    fetches: int = 8
+    fetches_per_user: int | None = None
+    keep_free: Floor = Floor(10 * 2**30, 0.01)
+    budget_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """``[cache]``: where a reader who may not write a store keeps what was brought back.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        By default the platform's folder for caches (``~/.cache/recallfs`` on Linux).
+    limit : int
+        In bytes; above this, files that were not used for the longest time go.
+    """
+
+    folder: Path | None = None
+    limit: int = 50 * 10**9
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """``[log]``: where events are told; nowhere unless a level is given.
+
+    Parameters
+    ----------
+    level : {"debug", "info", "warning", "error"}, optional
+    form : {"text", "json"}
+        ``format`` in the file.
+    file : Path, optional
+        Appended to; by default standard error.
+    """
+
+    level: str | None = None
+    form: str = "text"
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration, valid by construction."""
+
+    path: Path | None = None
+    stores: Mapping[str, StoreSettings] = field(default_factory=dict)
+    recipes: RecipeSettings = field(default_factory=RecipeSettings)
+    mirrors: tuple[MirrorSettings, ...] = ()
+    release: ReleaseSettings = field(default_factory=ReleaseSettings)
+    recall: RecallSettings = field(default_factory=RecallSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    def store_settings(self, name: str) -> StoreSettings:
+        """Return the settings of a store.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``unknown-store``, with the nearest configured name.
+        """
+        if name in self.stores:
+            return self.stores[name]
+        raise InvalidInputError(
+            f"no store is named {name!r}{nearest(name, self.stores)}; "
+            "`recall init DIR --name NAME` makes one.",
+            kind="unknown-store",
+            details={"store": name, "known": sorted(self.stores)},
+        )
+
+
+def nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    """Say which known word is the nearest to one that is not known; empty if none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,30 @@
+"""The vault as a place: whether it is there, and whether it would survive the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recallfs.catalog.store import Store
+from recallfs.doctor.faults import Finding
+from recallfs.sources.mirror import disk_of
+
+
+def is_there(store: Store) -> bool:
+    """Tell whether the vault can be read, or was never needed so far."""
+    return (store.vault / store.id).is_dir() or not was_used(store)
+
+
+def was_used(store: Store) -> bool:
+    """Tell whether anything was put into the vault."""
+    marker = store.control / "vault-used"
+    return marker.exists()
+
+
+def check_vault(store: Store) -> Iterator[Finding]:
+    """Check the vault as a place; what is in it is checked with the evidence."""
+    if not is_there(store):
+        problem = "It no longer holds what was put there."
+        yield Finding("vault-unreachable", str(store.vault), problem, store.name)
+    elif disk_of(store.vault) == disk_of(store.root):
+        problem = "It is on the same disk as the store."
+        yield Finding("vault-same-disk", str(store.vault), problem, store.name)

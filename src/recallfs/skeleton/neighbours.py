@@ -1,0 +1,77 @@
+"""What an HDF5 file takes from other files beside it; moved away, it would read as other data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+
+from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.skeleton.access import HDF5_ERRORS, open_hdf5
+
+
+def needed_neighbour(path: Path) -> str | None:
+    """Find an object of an HDF5 file that lies in another file, named relative to this one.
+
+    Parameters
+    ----------
+    path : Path
+        Any file.
+
+    Returns
+    -------
+    str or None
+        A phrase that names the first such object; None if there is none, or it is not HDF5.
+
+    Notes
+    -----
+    From another folder a virtual dataset reads as its fill value, with no error; an external link
+    dangles, or leads to a stranger of the same name.
+    """
+    if not h5py.is_hdf5(path):
+        return None
+    try:
+        with open_hdf5(path) as file:
+            return _in_group(file, set())
+    except (InvalidInputError, ConflictError, *HDF5_ERRORS) as error:
+        # It may be readable where it belongs: what cannot be checked is not taken for harmless.
+        return f"what it holds cannot be looked at: {error}"
+
+
+def _in_group(group: h5py.Group, seen: set[object]) -> str | None:
+    """Look at all links, each object once: groups may hold each other."""
+    for name in group:
+        link = group.get(name, getlink=True)
+        where = f"{group.name.rstrip('/')}/{name}"
+        if isinstance(link, h5py.ExternalLink) and _is_relative(link.filename):
+            return f"{where} is a link to {link.filename}"
+        if not isinstance(link, h5py.HardLink):
+            continue
+        item = group[name]
+        if item.id in seen:
+            continue
+        seen.add(item.id)
+        found = None
+        if isinstance(item, h5py.Group):
+            found = _in_group(item, seen)
+        elif isinstance(item, h5py.Dataset):
+            found = _in_dataset(item, where)
+        if found is not None:
+            return found
+    return None
+
+
+def _in_dataset(dataset: h5py.Dataset, where: str) -> str | None:
+    if dataset.is_virtual:
+        for source in dataset.virtual_sources():
+            if source.file_name != "." and _is_relative(source.file_name):
+                return f"{where} is a view of {source.file_name}"
+    for name, _, _ in dataset.external or ():
+        if _is_relative(name):
+            return f"{where} has its values in {name}"
+    return None
+
+
+def _is_relative(name: str | bytes) -> bool:
+    return not Path(os.fsdecode(name)).is_absolute()

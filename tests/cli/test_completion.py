@@ -1,0 +1,80 @@
+"""What Tab offers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import Lab
+from mirrored import released_file
+from recallfs.cli.app import main
+
+
+@pytest.fixture
+def stocked(lab: Lab) -> Lab:
+    """Give a store with a released file in a folder, and a resident one."""
+    released_file(lab, "sub-1/far.bin")
+    released_file(lab, "sub-1/far-2.bin", b"2" * 50_000)
+    return lab
+
+
+def complete(*words: str) -> list[str]:
+    """Ask for completions of the last word, as click's script for bash does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "recallfs"],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "_RECALL_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(("recall", *words)),
+            "COMP_CWORD": str(len(words)),
+        },
+        check=True,
+    )
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_commands_options_and_stores(stocked: Lab) -> None:
+    """Names of commands, options and stores are completed."""
+    assert complete("re") == ["release", "recipes"]
+    assert complete("release", "--min") == ["--min-size"]
+    assert complete("status", "l") == ["lab"]
+
+
+def test_addresses(stocked: Lab) -> None:
+    """Stores, folders and files are completed, released ones too, and so cut at the colon."""
+    assert complete("get", "recall://") == ["recall://lab/"]
+    assert complete("get", "recall://lab/") == ["recall://lab/sub-1/"]
+    both = ["recall://lab/sub-1/far-2.bin", "recall://lab/sub-1/far.bin"]
+    assert complete("get", "recall://lab/sub-1/fa") == both
+    assert complete("get", "recall", ":", "//lab/sub-1/far.") == ["//lab/sub-1/far.bin"]
+    assert complete("get", "recall://nostore/") == []
+
+
+def test_a_broken_configuration_is_no_traceback(lab: Lab) -> None:
+    """Tab offers nothing then, and prints nothing."""
+    lab.config.write_text("[stores\n")
+    try:
+        assert complete("get", "recall://") == []
+        assert complete("status", "") == []
+    finally:
+        lab.write_config()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_scripts(shell: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each shell gets a script for both programs; where the shell is there, it accepts it."""
+    assert main(["completion", shell]) == 0
+    script = capfd.readouterr().out
+    assert "recall" in script
+    assert "recallfs" in script
+    program = shutil.which(shell)
+    if program is not None:
+        check = [program, "--no-execute"] if shell == "fish" else [program, "-n"]
+        assert subprocess.run(check, input=script, text=True, check=False).returncode == 0
