@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 names the Python that .venv is made with.
 BIN := .venv/bin
 READY := .venv/.installed
-SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/test-services
+SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-services
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,6 +23,9 @@ test-services: $(READY) ## the tests that need mounts, other users, servers
 
 test-lowest: $(READY) ## the quick tests with the lowest versions pyproject.toml allows
 	scripts/test-lowest $(ARGS)
+
+kill: $(READY) ## kill random operations at random points; ARGS='--points 1000 --seed 7'
+	$(BIN)/python scripts/kill-points $(ARGS)
 
 lint: lint-rules lint-format lint-types lint-layers lint-docs ## everything below
 
@@ -66,5 +69,5 @@ clean: ## drop everything that the other targets made
 	    .import_linter_cache
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-services test-lowest lint lint-rules lint-format lint-types \
+.PHONY: help install demo test test-services test-lowest kill lint lint-rules lint-format lint-types \
     lint-layers lint-docs bench docs lock clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 import time
 from multiprocessing.process import BaseProcess
@@ -96,6 +97,30 @@ def forget_and_write(path: str, content: str, said: str) -> None:
     with fsspec.open(f"recall://lab/{path}", "w") as file:
         file.write(content)
     Path(said).write_text("written")
+
+
+def kill_while_aside(path: str) -> None:
+    """Die while an original is set aside."""
+    from recallfs.release.aside import set_aside
+    from recallfs.resolve.stores import stores_in_reach
+
+    store = stores_in_reach().by_name("lab")
+    entry = store.catalog.entry_at(path)
+    assert entry is not None
+    with set_aside(store, entry):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_while_moving(path: str, new: str) -> None:
+    """Die after the file was renamed and before that is on record."""
+    from recallfs.atomic import set_fault_hook
+    from recallfs.resolve import tree
+    from recallfs.resolve.stores import stores_in_reach
+    from recallfs.testing.faults import kill_at
+
+    store = stores_in_reach().by_name("lab")
+    set_fault_hook(kill_at("place.unstaged"))
+    tree.move(store, path, new)
 
 
 def hold_an_edit(path: str, ready: str) -> None:

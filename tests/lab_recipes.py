@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import uuid
@@ -118,3 +119,27 @@ def harmful(inputs: Mapping[str, Path], output: Path, *, how: str) -> None:
             file.write(b"EVIL")
     else:
         inputs["raw"].unlink()
+
+
+@recallfs.recipe(name="digested", version="1")
+def digested(inputs: Mapping[str, Path], output: Path, *, salt: int = 0) -> None:
+    """Write text that depends on each byte of the input; the same each time."""
+    output.write_text(f"{salt} {hashlib.sha256(inputs['raw'].read_bytes()).hexdigest()}" * 50)
+
+
+@recallfs.recipe(name="halves", version="1", outputs=("left", "right"))
+def halves(inputs: Mapping[str, Path], output: Mapping[str, Path], *, salt: int = 0) -> None:
+    """Write two texts that depend on each byte of the input."""
+    digest = hashlib.sha256(inputs["raw"].read_bytes()).hexdigest()
+    output["left"].write_text(f"left {salt} {digest}" * 50)
+    output["right"].write_text(f"right {salt} {digest}" * 50)
+
+
+@recallfs.recipe(name="spread", version="1", seeded=False)
+def spread(inputs: Mapping[str, Path], output: Path, *, salt: int = 0) -> None:
+    """Write numbers that depend on each byte of the input; ids are fresh each time."""
+    digest = hashlib.sha256(inputs["raw"].read_bytes()).digest()
+    data = np.frombuffer(digest * 200, dtype="u1").astype("f8") + salt
+    with h5py.File(output, "w") as target:
+        target.attrs["object_id"] = str(uuid.uuid4())
+        target.create_dataset("data", data=data.reshape(400, 16), chunks=(100, 16), compression=1)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ _context.set_forkserver_preload(
         "actors",
         "budget_actors",
         "conftest",
+        "operations",
     ]
 )
 
@@ -49,6 +51,11 @@ def start(
     )
     process.start()
     return process
+
+
+def connected() -> tuple[Connection, Connection]:
+    """Return the two ends of a pipe; either can be handed to a process that is started."""
+    return _context.Pipe()
 
 
 def run_cli(

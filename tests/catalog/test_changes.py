@@ -202,3 +202,16 @@ def test_a_stopped_process_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
         process.join()
     tree.move(lab.store, "raw.h5", "other.h5")
     assert Path(lab.root / "other.h5").exists()
+
+
+def test_a_rebuild_first_ends_what_the_dead_had_begun(lab: Lab) -> None:
+    """A move that was killed half way is not forgotten by who has the store open and rebuilds."""
+    place = lab.write_raw("old.h5")
+    before = sha256(place)
+    store = lab.store
+    process = start(actors.kill_while_moving, "old.h5", "new.h5")
+    process.join()
+    assert not place.exists()
+    rebuild(store)
+    assert lab.entry("new.h5").sha256 == before == sha256(lab.root / "new.h5")
+    assert sidecars_by_path(lab) == {"new.h5": 1}

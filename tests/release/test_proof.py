@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import fsspec
 import h5py
 import numpy as np
 import pytest
 
-from actors import prove_aside, wait_for
+from actors import kill_while_aside, prove_aside, wait_for
 from conftest import Lab, sha256
 from processes import start
-from recallfs.catalog import records
+from recallfs.catalog import changes, records
 from recallfs.errors import ConflictError, IntegrityError, RecallError
+from recallfs.release.aside import set_aside
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import prove
 from recallfs.release.release import assess
+from recallfs.resolve import tree
 from recallfs.values import after, now_utc, parse_span
 
 
@@ -138,6 +141,41 @@ def test_originals_set_aside_come_back_after_a_kill(lab: Lab) -> None:
     assert not place.exists()
     lab.cli("status")
     assert sha256(place) == before
+
+
+def test_nobody_takes_the_path_of_an_original_set_aside(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the original is away, its entry is not moved, forgotten or written over."""
+    place = lab.derive()
+    before = sha256(place)
+    monkeypatch.setattr(changes, "PATIENCE_S", 0.1)
+    with set_aside(lab.store, lab.entry("derived.h5")):
+        assert not place.exists()
+        for attempt in (
+            lambda: tree.move(lab.store, "derived.h5", "elsewhere.h5"),
+            lambda: tree.forget(lab.store, "derived.h5"),
+            lambda: fsspec.filesystem("recall").pipe_file("recall://lab/derived.h5", b"other"),
+        ):
+            with pytest.raises(ConflictError) as caught:
+                attempt()
+            assert caught.value.kind == "in-use"
+    assert sha256(place) == before
+    assert not lab.store.catalog.intents()
+    tree.move(lab.store, "derived.h5", "elsewhere.h5")
+
+
+def test_an_original_that_a_dead_proof_set_aside_is_moved_with_its_entry(lab: Lab) -> None:
+    """Who had the store open when a proof was killed puts the original back before a change."""
+    place = lab.derive()
+    before = sha256(place)
+    store = lab.store
+    process = start(kill_while_aside, "derived.h5")
+    process.join()
+    assert not place.exists()
+    tree.move(store, "derived.h5", "moved.h5")
+    assert sha256(lab.root / "moved.h5") == before
+    assert not list((store.control / "aside").iterdir())
 
 
 def test_proof_survives_the_loss_of_the_store_s_skeleton(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from mirrored import CONTENT, released_file
 from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.resolve import tree
 from recallfs.resolve.commit import add_existing
+from recallfs.resolve.presence import settle
 from recallfs.values import State
 
 
@@ -117,3 +118,13 @@ def test_folder_with_entries_or_files_is_not_removed(lab: Lab) -> None:
     tree.forget(lab.store, "sub/far")
     tree.remove_folder(lab.store, "sub")
     assert not (lab.root / "sub").exists()
+
+
+def test_a_file_changed_in_place_is_still_dirty_after_a_move(lab: Lab) -> None:
+    """Bytes that somebody wrote into a file do not pass for the recorded ones once it is moved."""
+    (lab.root / "old").write_text("recorded")
+    add_existing(lab.store, ["old"])
+    (lab.root / "old").write_text("scribbled over")
+    tree.move(lab.store, "old", "new")
+    assert settle(lab.store, lab.entry("new")) is State.DIRTY
+    assert tree.needs_adding(lab.store, "new")

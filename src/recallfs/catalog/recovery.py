@@ -47,10 +47,11 @@ def end_if_dead(store: Store, intent: Intent) -> bool:
     return False
 
 
-def _end_asides(store: Store) -> int:
+def _end_asides(store: Store, entry_id: str = "") -> int:
     """Put originals back that a killed proof had set aside; an occupied path keeps both."""
     ended = 0
-    for aside in filter(is_regular, list((store.control / "aside").iterdir())):
+    asides = (store.control / "aside").glob(f"*-{entry_id}*")
+    for aside in filter(is_regular, list(asides)):
         holder = Holder.from_token(aside.name)
         entry = store.catalog.entry(aside.name.rpartition("-")[2])
         if holder is None or not holder.is_known_dead() or entry is None:
@@ -92,6 +93,8 @@ def _end(store: Store, intent: Intent) -> None:
         records.retire(store, intent.entry_id)
         store.catalog.drop_intent(intent.entry_id)
     else:
+        if intent.action == "aside":
+            _end_asides(store, intent.entry_id)
         store.catalog.put([reconciled(store, record)])
 
 

@@ -15,7 +15,7 @@ from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder, user_name
 from recallfs.catalog.store import Store
 from recallfs.errors import ConflictError, InvalidInputError
-from recallfs.resolve.presence import has_bytes, settle
+from recallfs.resolve.presence import has_bytes, observe, settle
 from recallfs.values import CONTROL_FOLDER, Entry, State, normalise_path
 
 
@@ -102,13 +102,16 @@ def move(store: Store, old: str, new: str) -> None:
             raise ConflictError(f"{store.url(old)} was moved meanwhile; try again.")
         draft.record = replace(draft.record, entry=replace(draft.record.entry, path=new))
         if has_bytes(source):
+            # The rename changes the file's identity; only of bytes that were the recorded ones
+            # is the new one noted. Others, written in place, would pass for them.
+            is_unchanged = observe(store, entry) is State.RESIDENT
             make_folder(target.parent)
             rename_without_replacing(source, target)
             draft.undo = lambda: rename_without_replacing(target, source)
             sync_folder(target.parent)
             sync_folder(source.parent)
             if entry.state is State.RESIDENT:
-                inode = entry.identity.inode if entry.identity else 0
+                inode = entry.identity.inode if is_unchanged and entry.identity else 0
                 draft.record = records.with_identity(store, draft.record, inode)
 
 
