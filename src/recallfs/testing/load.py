@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recallfs.catalog.database import Catalog, Intent
+from recallfs.errors import ConflictError
 from recallfs.testing.records import STORE_ID, hex_id, plain_record
 from recallfs.values import Identity, State
 
@@ -98,6 +99,21 @@ def first_takers(barrier: Barrier, url: str, name: str, folder: str, rounds: int
             if fence != 1:
                 raise AssertionError(f"the first fence is {fence}")
             won.append(number)
+    Path(folder, name).write_text("\n".join(map(str, won)), encoding="ascii")
+    catalog.close()
+
+
+def claim_paths(barrier: Barrier, url: str, name: str, folder: str, rounds: int) -> None:
+    """Put entries at paths at the very moment in which others put theirs there."""
+    catalog = Catalog(url, STORE_ID)
+    won = []
+    for number in range(rounds):
+        barrier.wait()
+        try:
+            catalog.put([plain_record(f"wanted {number}", name=f"{name} {number}")])
+        except ConflictError:
+            continue
+        won.append(number)
     Path(folder, name).write_text("\n".join(map(str, won)), encoding="ascii")
     catalog.close()
 

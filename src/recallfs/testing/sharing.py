@@ -10,7 +10,7 @@ import pytest
 
 from recallfs.catalog.database import Catalog
 from recallfs.testing import load
-from recallfs.testing.records import STORE_ID, plain_record
+from recallfs.testing.records import STORE_ID, hex_id, plain_record
 
 _PROCESSES = 8
 _LOAD_SECONDS = 3.0
@@ -88,6 +88,19 @@ class SharedCatalogContract:
         said = self.in_processes(getattr(load, part), url, tmp_path, rounds)
         won = sorted(int(line) for lines in said for line in lines)
         assert won == list(range(rounds))
+
+    def test_processes_claim_a_path_at_once(
+        self, url: str, catalog: Catalog, tmp_path: Path
+    ) -> None:
+        """Of eight processes that put an entry at one path, one does; the others see a conflict."""
+        catalog.close()
+        said = self.in_processes(load.claim_paths, url, tmp_path, 20)
+        won = {int(line): name for name, lines in enumerate(said) for line in lines}
+        assert sorted(int(line) for lines in said for line in lines) == list(range(20))
+        for number, winner in won.items():
+            found = catalog.entry_at(f"wanted {number}")
+            assert found is not None
+            assert found.id == hex_id(f"p{winner} {number}")
 
     def test_processes_work_side_by_side(self, url: str, catalog: Catalog, tmp_path: Path) -> None:
         """Eight processes that change one catalog for seconds lose no row and meet no error."""
