@@ -337,7 +337,7 @@ def test_an_interrupted_making_of_the_tables_is_finished(server: Server) -> None
         statements = count_statements(url)
         expected = _shape(url)
     assert statements > 30
-    for number in (1, 2, 3, *range(5, statements, statements // 8), statements - 1, statements):
+    for number in (1, 2, 3, *range(5, statements, statements // 4), statements - 1, statements):
         with server.database() as name:
             url = server.url(name).render_as_string(hide_password=False)
             process = start(prepare_catalog, url, number)

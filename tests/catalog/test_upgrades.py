@@ -27,6 +27,17 @@ def unpack(revision: str, folder: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def agree(found: Any, said: Any) -> bool:
+    """Tell whether all that was said then is said now; a value may have got new fields since."""
+    if isinstance(said, dict):
+        return isinstance(found, dict) and all(
+            key in found and agree(found[key], value) for key, value in said.items()
+        )
+    if isinstance(said, list):
+        return len(found) == len(said) and all(map(agree, found, said))
+    return bool(found == said)
+
+
 def dump(url: str) -> list[str]:
     """Return everything that is in a database."""
     database = Database(url)
@@ -45,7 +56,7 @@ def dump(url: str) -> list[str]:
 def test_an_earlier_catalog_answers_as_it_did(tmp_path: Path, revision: str) -> None:
     """Every question to a catalog of each version is answered as the code of then answered it."""
     said = json.loads(names(revision)[1].read_text(encoding="utf-8"))
-    assert answers(unpack(revision, tmp_path)) == said
+    assert agree(answers(unpack(revision, tmp_path)), said)
 
 
 def _kind(column: Any) -> str:
@@ -91,7 +102,7 @@ def test_a_killed_upgrade_changed_nothing_or_all(tmp_path: Path, revision: str) 
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
         assert dump(url) == before
-    assert answers(url) == said
+    assert agree(answers(url), said)
 
 
 @pytest.mark.parametrize("revision", REVISIONS[:-1])
@@ -103,4 +114,4 @@ def test_two_upgrades_at_once_are_one(tmp_path: Path, revision: str) -> None:
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * 4
-    assert answers(url) == said
+    assert agree(answers(url), said)
