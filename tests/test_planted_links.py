@@ -90,7 +90,7 @@ def test_files_that_became_links(lab: Lab, outside: Path, name: str) -> None:
     before = state_of(outside)
     said = lab.cli("status", "lab", check=False)
     assert said.returncode != 0
-    assert "not followed" in said.stderr
+    assert "not followed" in said.stdout
     assert state_of(outside) == before
 
 

@@ -340,6 +340,15 @@ def no_space(error: OSError, folder: Path) -> SourceError:
     )
 
 
+def has_no_room(path: Path) -> bool:
+    """Tell whether the disk of a file has no byte or no inode left."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
+
+
 def is_full(error: OSError) -> bool:
     """Tell whether an OSError means a full disk or an exhausted quota."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -16,6 +16,7 @@ from fsspec.transaction import Transaction
 from fsspec.utils import isfilelike, other_paths
 
 from recallfs.atomic import make_folder
+from recallfs.catalog import changes
 from recallfs.catalog.store import Store
 from recallfs.errors import AccessError, InvalidInputError, SourceError
 from recallfs.resolve import tree
@@ -520,7 +521,7 @@ class RecallFileSystem(AbstractFileSystem):
         place = store.locate(relative)
         if place.is_dir() and not place.is_symlink():
             raise IsADirectoryError(store.url(relative))
-        place.unlink()
+        changes.beside(store, relative, place.unlink)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove files or folders; see `rm_file`."""
@@ -588,7 +589,7 @@ class RecallFileSystem(AbstractFileSystem):
         if store.catalog.entry_at(new) is not None:
             tree.forget(store, new)
         elif has_bytes(store.locate(new)):
-            store.locate(new).unlink()
+            changes.beside(store, new, store.locate(new).unlink)
         tree.move(store, old, new)
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:

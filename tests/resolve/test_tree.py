@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
+import fsspec
 import pytest
 
 from conftest import Lab
 from mirrored import CONTENT, released_file
+from recallfs.catalog import changes
+from recallfs.catalog.database import Intent
+from recallfs.catalog.holder import Holder
 from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.resolve import tree
 from recallfs.resolve.commit import add_existing
@@ -128,3 +132,22 @@ def test_a_file_changed_in_place_is_still_dirty_after_a_move(lab: Lab) -> None:
     tree.move(lab.store, "old", "new")
     assert settle(lab.store, lab.entry("new")) is State.DIRTY
     assert tree.needs_adding(lab.store, "new")
+
+
+def test_a_file_that_is_about_to_be_an_entry_is_not_taken_for_a_plain_one(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process has just put at a path is neither removed nor moved from under it."""
+    monkeypatch.setattr(changes, "PATIENCE_S", 0.1)
+    filesystem = fsspec.filesystem("recall")
+    claimed = Intent("0" * 32, "move", "old", {"old": "old", "new": "new"}, str(Holder.current()))
+    changes.claim(lab.store, [claimed])
+    (lab.root / "new").write_text("moved here")
+    for method, paths in (("rm_file", ["new"]), ("mv", ["new", "newer"])):
+        with pytest.raises(ConflictError) as caught:
+            getattr(filesystem, method)(*(f"recall://lab/{path}" for path in paths))
+        assert caught.value.kind == "in-use"
+    assert (lab.root / "new").read_text() == "moved here"
+    lab.store.catalog.drop_intent(claimed.entry_id)
+    filesystem.rm_file("recall://lab/new")
+    assert not (lab.root / "new").exists()

@@ -73,14 +73,43 @@ def claim(store: Store, intents: Sequence[Intent], check: Callable[[], None] | N
     """
     ids = {intent.entry_id for intent in intents}
     paths = {intent.claimed_path for intent in intents if intent.action in _PLACING}
+
+    def intend() -> None:
+        if check is not None:
+            check()
+        store.catalog.intend(intents)
+
+    _decide(store, ids, paths, intend)
+
+
+def beside(store: Store, path: str, act: Callable[[], None]) -> None:
+    """Do something to a file that no entry stands for, while nobody is about to make it one.
+
+    Raises
+    ------
+    ConflictError
+        Kind ``in-use``: another process just puts something there, or has just done so.
+    """
+
+    def look_and_act() -> None:
+        if store.catalog.entry_at(path) is not None:
+            raise ConflictError(
+                f"{store.url(path)} has become an entry meanwhile; try again.", kind="in-use"
+            )
+        act()
+
+    end_dead(store)
+    _decide(store, set(), {path}, look_and_act)
+
+
+def _decide(store: Store, ids: set[str], paths: set[str], act: Callable[[], None]) -> None:
+    """Act when nobody is at work on the entries or paths, and while nobody can begin to be."""
     give_up = time.monotonic() + PATIENCE_S
     while True:
         with store.deciding():
             other = _in_the_way(store, ids, paths)
             if other is None:
-                if check is not None:
-                    check()
-                store.catalog.intend(intents)
+                act()
                 return
         if time.monotonic() > give_up:
             raise ConflictError(

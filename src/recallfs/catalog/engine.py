@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import sqlite3
@@ -24,6 +25,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from recallfs.atomic import has_no_room, no_space
 from recallfs.catalog import schema
 from recallfs.catalog.failures import is_passing, translated
 from recallfs.catalog.servers import make_server_engine, one_at_a_time, parse_url
@@ -148,8 +150,15 @@ class Database:
 
         def attempt() -> _Result:
             before = self._stamp()
-            with self.engine.connect() as connection:
-                answer = ask(connection)
+            try:
+                with self.engine.connect() as connection:
+                    answer = ask(connection)
+            except OperationalError:
+                if not self.is_sqlite or not has_no_room(self._file):
+                    raise
+                # The log beside the file cannot be made. To read, none is needed.
+                with _make_read_only_engine(self._file).connect() as connection:
+                    return ask(connection)
             if before is not None and before != self._stamp():
                 raise OperationalError("", None, sqlite3.OperationalError("changed meanwhile"))
             return answer
@@ -214,6 +223,9 @@ class Database:
             except SQLAlchemyError as error:
                 is_over = number + 1 == _ATTEMPTS or time.monotonic() > end
                 if is_over or not self._is_passing(error):
+                    if self.is_sqlite and has_no_room(self._file):
+                        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                        raise no_space(full, self._file.parent) from error
                     raise translated(
                         error,
                         where=f"the catalog at {self._shown_url()}",

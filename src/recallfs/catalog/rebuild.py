@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recallfs.atomic import read_record
 from recallfs.catalog.records import own, sidecars
-from recallfs.catalog.recovery import end_if_dead, end_strays
+from recallfs.catalog.recovery import end, end_strays
 from recallfs.catalog.sidecar import SUFFIX, Record, decode
 from recallfs.catalog.store import Store
 from recallfs.errors import IntegrityError
@@ -52,11 +52,12 @@ def rebuild(store: Store, *, only_if_empty: bool = False) -> RebuildReport:
     is hashed when it is next used. All writers are waited for, and wait; readers go on with the
     old index until the new one is whole.
     """
-    for intent in store.catalog.intents():
-        end_if_dead(store, intent)  # the new index knows nothing of what was begun in the old one
     with store.alone():
         if only_if_empty and not store.catalog.is_empty():
             return RebuildReport()
+        # Whoever lives has none while we are alone. The new index knows nothing of what was begun.
+        for intent in store.catalog.intents():
+            end(store, intent)
         report, chosen = _choose(store)
         environments = {
             path.stem: path.read_text(encoding="utf-8")

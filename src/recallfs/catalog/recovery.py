@@ -42,7 +42,7 @@ def end_if_dead(store: Store, intent: Intent) -> bool:
         # Read again: somebody may have ended it while we waited for the lock.
         current = store.catalog.intent(intent.entry_id)
         if current is not None and current.holder == intent.holder:
-            _end(store, current)
+            end(store, current)
             return True
     return False
 
@@ -71,7 +71,8 @@ def end_strays(store: Store) -> None:
                 store.catalog.put([reconciled(store, record)])
 
 
-def _end(store: Store, intent: Intent) -> None:
+def end(store: Store, intent: Intent) -> None:
+    """End a change whose process is gone; for use where nobody else is at work on the entry."""
     try:
         record = records.load(store, intent.entry_id)
     except IntegrityError:

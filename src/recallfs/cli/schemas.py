@@ -124,6 +124,8 @@ _RECORD = _object(
 )
 _PARAMETER = _object(required=_FLAG, default=_ANYTHING)
 
+_SHELL: Mapping[str, Schema] = {"shell": {"enum": ["bash", "zsh", "fish"]}}
+
 SCHEMAS: Mapping[str, Schema] = {
     "init": _object(
         name=_TEXT,
@@ -152,6 +154,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 method=_TEXT,
                 seconds=_NUMBER,
                 level=_TEXT,
+                is_cached=_FLAG,
             )
         ),
         failed=_FAILED,
@@ -167,6 +170,7 @@ SCHEMAS: Mapping[str, Schema] = {
         action={"enum": ["open", "recall", "refuse"]},
         reason=_TEXT,
         steps=_list(_object(source=_TEXT, what=_TEXT, expected_s=_or_null(_NUMBER))),
+        cache=_or_null(_TEXT),
     ),
     "prove": _object(
         proved=_list(
@@ -237,7 +241,7 @@ SCHEMAS: Mapping[str, Schema] = {
             )
         ),
     ),
-    "completion": _object(shell={"enum": ["bash", "zsh", "fish"]}, script=_TEXT),  # noqa: S604
+    "completion": _object(**_SHELL, script=_TEXT),
     "demo": _object(
         sha256_before=_SHA256,
         exact=_FLAG,

@@ -83,6 +83,8 @@ def _is_busy(store: Store, entry: Entry) -> bool:
 
 def _missing(stores: Stores, store: Store, entry: Entry) -> Finding:
     plan = plan_for(stores, store, entry)
+    if plan.action == "open":
+        return Finding("file-missing", plan.url, plan.reason, store.name)
     if plan.action == "recall":
         ways = ", ".join(step.source for step in plan.steps)
         return Finding("file-missing", plan.url, f"It can come back from: {ways}.", store.name)

@@ -28,7 +28,15 @@ from pathlib import Path
 import platformdirs
 from blake3 import blake3
 
-from recallfs.atomic import is_full, make_folder, no_space, sync_file, sync_folder, write_record
+from recallfs.atomic import (
+    is_full,
+    make_folder,
+    make_shared_file,
+    no_space,
+    sync_file,
+    sync_folder,
+    write_record,
+)
 from recallfs.catalog.holder import Holder
 from recallfs.catalog.locks import entry_byte, locked
 from recallfs.config import CacheSettings
@@ -100,7 +108,9 @@ class Cache:
         """
         self._prepare()
         key = blake3(os.fsencode(self.path_of(entry))).hexdigest()
-        with locked(self.folder / "locks", entry_byte(key)):
+        locks = self.folder / "locks"
+        make_shared_file(locks)
+        with locked(locks, entry_byte(key)):
             yield
 
     @contextmanager

@@ -90,7 +90,7 @@ def move(store: Store, old: str, new: str) -> None:
         if source.is_dir():
             raise InvalidInputError(f"{store.url(old)} is a folder.", kind="is-a-folder")
         make_folder(target.parent)
-        rename_without_replacing(source, target)
+        changes.beside(store, old, lambda: rename_without_replacing(source, target))
         return
 
     def check() -> None:
