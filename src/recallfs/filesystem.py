@@ -18,10 +18,10 @@ from fsspec.utils import isfilelike, other_paths
 from recallfs.atomic import make_folder
 from recallfs.catalog import changes
 from recallfs.catalog.store import Store
-from recallfs.errors import AccessError, InvalidInputError, SourceError
+from recallfs.errors import AccessError, InvalidInputError, NotRecallableError, SourceError
 from recallfs.resolve import tree
 from recallfs.resolve.presence import has_bytes, observe
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import Wish, plan_for, recall
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.resolve.writer import StagedFile, StagedText
 from recallfs.values import (
@@ -433,7 +433,12 @@ class RecallFileSystem(AbstractFileSystem):
         if callback is not None:
             callback.set_size(entry.size_bytes)
             wish = Wish(progress=callback.relative_update)
-        return recall(self.stores, store, relative, wish).path
+        try:
+            return recall(self.stores, store, relative, wish).path
+        except InvalidInputError as error:
+            if error.kind != "unknown-entry":
+                raise
+            return self._available(store, relative, callback)  # it was forgotten just now
 
     def open_local(self, path: str) -> str:
         """Return the native path of a file, after bringing it back if need be."""
@@ -586,6 +591,12 @@ class RecallFileSystem(AbstractFileSystem):
         _, new = self._split(path2)
         if old == new:
             return
+        entry = store.catalog.entry_at(old)
+        if entry is not None and observe(store, entry) is State.MISSING:
+            # It must be worth what is about to be dropped for it.
+            plan = plan_for(self.stores, store, entry)
+            if plan.action == "refuse":
+                raise NotRecallableError(f"{plan.url}: {plan.reason}", details={"path": old})
         if store.catalog.entry_at(new) is not None:
             tree.forget(store, new)
         elif has_bytes(store.locate(new)):

@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 
 import actors
@@ -16,7 +17,7 @@ from recallfs.catalog import changes, records
 from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder
 from recallfs.catalog.rebuild import rebuild
-from recallfs.errors import ConflictError
+from recallfs.errors import ConflictError, NotRecallableError, RecallError
 from recallfs.release import release as release_module
 from recallfs.release.policy import Wanted
 from recallfs.resolve import tree
@@ -215,3 +216,39 @@ def test_a_rebuild_first_ends_what_the_dead_had_begun(lab: Lab) -> None:
     rebuild(store)
     assert lab.entry("new.h5").sha256 == before == sha256(lab.root / "new.h5")
     assert sidecars_by_path(lab) == {"new.h5": 1}
+
+
+def test_a_reader_beside_writers_gets_a_whole_file_or_none(lab: Lab) -> None:
+    """While files are written over, moved and forgotten, nothing is called damaged or half read."""
+    end, has = lab.base / "end", lab.base / "has"
+    process = start(actors.churn, "w", str(end), str(has))
+    outcomes: dict[str, int] = {}
+    give_up = time.monotonic() + 3
+    while time.monotonic() < give_up:
+        for number in range(5):
+            try:
+                with fsspec.open(f"recall://lab/w/{number}", "rb") as file:
+                    outcome = str(len(file.read()))
+            except FileNotFoundError:
+                outcome = "none"
+            except RecallError as error:
+                outcome = f"{type(error).__name__}: {error}"
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    end.touch()
+    process.join(60)
+    assert process.exitcode == 0
+    assert set(outcomes) <= {"50", "none"}, outcomes
+    assert outcomes["50"] > 10
+
+
+def test_a_lost_file_is_not_moved_over_another(lab: Lab) -> None:
+    """A file that nothing can bring back does not take the place of one that is here."""
+    for name in ("lost.bin", "here.bin"):
+        (lab.root / name).write_bytes(name.encode())
+        lab.cli("add", str(lab.root / name))
+    (lab.root / "lost.bin").unlink()
+    fs = fsspec.filesystem("recall")
+    with pytest.raises(NotRecallableError):
+        fs.mv("recall://lab/lost.bin", "recall://lab/here.bin")
+    assert (lab.root / "here.bin").read_bytes() == b"here.bin"
+    assert {entry.path for entry in lab.store.catalog.entries_below("")} == {"lost.bin", "here.bin"}

@@ -145,7 +145,9 @@ class Catalog(Leases, History):
             As it was read before looking.
         """
         query = sa.update(schema.paths).where(
-            schema.paths.c.entry_id == entry.id, schema.paths.c.state == entry.state.value
+            schema.paths.c.entry_id == entry.id,
+            schema.paths.c.path == entry.path,
+            schema.paths.c.state == entry.state.value,
         )
         values = query.values(state=state.value, **identity_values(identity))
         self._database.transact(lambda connection: connection.execute(values))

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from recallfs import log
 from recallfs.atomic import fault_point
 from recallfs.catalog import audit, records
-from recallfs.catalog.holder import user_name
+from recallfs.catalog.changes import PATIENCE_S
+from recallfs.catalog.holder import Holder, user_name
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.errors import (
@@ -48,6 +49,7 @@ _Result = TypeVar("_Result")
 _ANSWERS = (IntegrityError, NotRecallableError, SourceError, RecomputeError, AccessError)
 """Errors of a source after which the next one is asked."""
 
+_POLL_S = 0.01
 _ATTEMPTS = 3
 """How often work starts over because an input was released before it could be read."""
 
@@ -125,8 +127,31 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
     NotRecallableError, SourceError, IntegrityError, RecomputeError
         No source gave the bytes; ``details['answers']`` holds what each one said.
     """
-    wish = wish or Wish()
-    entry = records.known_entry(store, path)
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        entry = records.known_entry(store, path)
+        try:
+            return _recall(stores, store, entry, wish or Wish())
+        except (IntegrityError, ConflictError, NotRecallableError):
+            if time.monotonic() > give_up or not _is_being_changed(store, entry):
+                raise
+            time.sleep(_POLL_S)
+
+
+def _is_being_changed(store: Store, entry: Entry) -> bool:
+    """Tell whether somebody writes over, moves or forgets a file, or did while we looked at it."""
+    is_claimed = any(
+        (entry.id == intent.entry_id or entry.path == intent.claimed_path)
+        and not Holder.parse(intent.holder).is_known_dead()
+        for intent in store.catalog.intents()
+    )
+    # In this order: what is no longer claimed is done, and then it shows here.
+    now = store.catalog.entry_at(entry.path)
+    return is_claimed or now is None or now.id != entry.id
+
+
+def _recall(stores: Stores, store: Store, entry: Entry, wish: Wish) -> Recalled:
+    path = entry.path
     state = settle(store, entry)
     if state is State.RESIDENT:
         return _result(store, entry, "resident", "", 0.0)
