@@ -52,7 +52,9 @@ from recallfs.errors import AccessError, InvalidInputError, LockedError
 from recallfs.values import CONTROL_FOLDER, normalise_path
 
 _STOPPED_PATIENCE_S = 5.0
-_STORE_FILE = "store.toml"
+STORE_FILE = "store.toml"
+"""Name, id and vault of a store, in its control folder."""
+
 _CATALOG_FILE = "catalog.sqlite"
 _FOLDERS = (
     "entries",
@@ -322,7 +324,7 @@ def set_aside_catalog(root: Path) -> bool:
 def find_root(place: Path) -> Path | None:
     """Return the root of the store that an absolute path is in, or None."""
     for folder in (place, *place.parents):
-        if (folder / CONTROL_FOLDER / _STORE_FILE).is_file():
+        if (folder / CONTROL_FOLDER / STORE_FILE).is_file():
             return folder
     return None
 
@@ -354,7 +356,7 @@ def create_store(
         raise InvalidInputError(
             f"{root} is inside the store at {outer}; stores cannot be nested.", kind="invalid-path"
         )
-    if (root / CONTROL_FOLDER / _STORE_FILE).exists():
+    if (root / CONTROL_FOLDER / STORE_FILE).exists():
         store = open_store(root, name=name, settings=settings)
         if vault is None or vault == store.vault:
             return store
@@ -451,14 +453,14 @@ def _write_store_file(root: Path, values: dict[str, Any]) -> None:
     import tomlkit
 
     content = tomlkit.dumps(values).encode("utf-8")
-    write_record(root / CONTROL_FOLDER / _STORE_FILE, content)
+    write_record(root / CONTROL_FOLDER / STORE_FILE, content)
 
 
 def _read_store_file(root: Path) -> dict[str, Any]:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    path = root / CONTROL_FOLDER / _STORE_FILE
+    path = root / CONTROL_FOLDER / STORE_FILE
     try:
         values = dict(tomlkit.parse(read_record(path).decode("utf-8")).unwrap())
     except (FileNotFoundError, NotADirectoryError):

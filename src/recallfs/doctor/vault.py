@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from recallfs.catalog.store import Store
+from recallfs.atomic import read_record, write_record
+from recallfs.catalog.store import STORE_FILE, Store
 from recallfs.doctor.faults import Finding
+from recallfs.skeleton.vault import vault_place
 from recallfs.sources.mirror import disk_of
 
 
@@ -28,3 +31,14 @@ def check_vault(store: Store) -> Iterator[Finding]:
     elif disk_of(store.vault) == disk_of(store.root):
         problem = "It is on the same disk as the store."
         yield Finding("vault-same-disk", str(store.vault), problem, store.name)
+    place = vault_place(store, store.control / STORE_FILE)
+    if place.parent.is_dir() and not place.exists():
+        problem = "It does not say which store it belongs to."
+        yield Finding(
+            "vault-copy-missing", str(place), problem, store.name, lambda: _copy(store, place)
+        )
+
+
+def _copy(store: Store, place: Path) -> str:
+    write_record(place, read_record(store.control / STORE_FILE))
+    return "written from the store's"

@@ -24,7 +24,7 @@ from recallfs.atomic import (
     write_record,
 )
 from recallfs.catalog.sidecar import Record
-from recallfs.catalog.store import Store
+from recallfs.catalog.store import STORE_FILE, Store
 from recallfs.errors import AccessError, IntegrityError, RecallError, SourceError
 from recallfs.ownership import metadata_of
 from recallfs.skeleton.format import Skeleton
@@ -98,7 +98,7 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
         *(proof.environment_id for proof in record.proofs),
     }
     # Which store it was, for the day on which its disk is lost.
-    paths = [store.control / "store.toml", *map(store.environment_path, sorted(environments))]
+    paths = [store.control / STORE_FILE, *map(store.environment_path, sorted(environments))]
     if record.skeleton is not None:
         _secure_skeleton(store, record.skeleton.digest, record.entry.metadata)
     for path in paths:
