@@ -14,9 +14,11 @@ from alembic.script import ScriptDirectory
 from catalog_actors import create_stores
 from processes import start
 from recallfs.catalog import migrations, schema
+from recallfs.catalog.database import Catalog
 from recallfs.catalog.engine import Database
 from recallfs.catalog.store import open_store
 from recallfs.errors import CatalogError, LockedError, SchemaVersionError, SourceError
+from recallfs.testing.records import plain_record
 
 
 def url(tmp_path: Path) -> str:
@@ -193,3 +195,35 @@ def test_an_error_inside_takes_the_write_back(tmp_path: Path) -> None:
     with database.engine.connect() as connection:
         assert connection.execute(sa.select(schema.environments)).all() == []
     database.close()
+
+
+def test_a_folder_costs_what_is_in_it(tmp_path: Path) -> None:
+    """Listing a small folder takes as little work in a large store as in a small one."""
+    catalog = Catalog(url(tmp_path), "5" * 32)
+    catalog.prepare()
+    work = [0]
+
+    def count_work(connection: sqlite3.Connection, _record: object) -> None:
+        connection.set_progress_handler(lambda: work.__setitem__(0, work[0] + 1), 100)
+
+    catalog.close()
+    sa.event.listen(catalog._database.engine, "connect", count_work)
+
+    def cost() -> tuple[int, int, int]:
+        spent = []
+        for ask in (
+            lambda: catalog.children("small"),
+            lambda: catalog.children(""),
+            lambda: list(catalog.entries_below("small")),
+        ):
+            work[0] = 0
+            ask()
+            spent.append(work[0])
+        return spent[0], spent[1], spent[2]
+
+    catalog.put([plain_record(f"small/{number}") for number in range(10)])
+    before = cost()
+    catalog.put([plain_record(f"large/{number}") for number in range(5000)])
+    assert all(new < 3 * old + 20 for new, old in zip(cost(), before, strict=True))
+    assert len(list(catalog.entries_below("small"))) == 10
+    catalog.close()

@@ -114,7 +114,8 @@ class Catalog(Leases, History):
         """Return the entries right in a folder and the names of subfolders that hold entries."""
         paths = schema.paths.c
         query = _ENTRIES.where(paths.store_id == self.store_id, paths.parent == folder)
-        rows = self.rows(query.order_by(paths.path))
+        # Sorted here: told to, SQLite goes through the whole store in the order of paths.
+        rows = sorted(self.rows(query), key=lambda row: row.path.encode())
         subfolders = self._database.query(lambda connection: self._subfolders(connection, folder))
         return [entry_of(row) for row in rows], subfolders
 

@@ -45,12 +45,13 @@ class View:
 
 
 def below(folder: str) -> sa.ColumnElement[bool]:
-    """Tell of a path whether it is a folder's own or below it."""
-    return sa.or_(schema.paths.c.path == folder, inside(schema.paths.c.path, folder))
+    """Tell of a path whether it is a folder's own or below it; '0' is the character after '/'.
 
-
-def inside(column: sa.Column[Any], folder: str) -> sa.ColumnElement[bool]:
-    """Tell of a path whether it is strictly below a folder; '0' is the character after '/'."""
+    Notes
+    -----
+    The range alone, which an index answers, also has siblings such as ``folder-2``.
+    """
+    path = schema.paths.c.path
     if not folder:
-        return column != ""
-    return sa.and_(column > f"{folder}/", column < f"{folder}0")
+        return path != ""
+    return sa.and_(path >= folder, path < f"{folder}0", sa.or_(path == folder, path > f"{folder}/"))
