@@ -89,6 +89,10 @@ def shared(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> I
         f'[recipes]\nmodules = ["lab_recipes"]\npaths = ["{TESTS}"]\n'
     )
     monkeypatch.setenv("RECALLFS_CONFIG", str(config))
+    budget = base / "budget"
+    budget.mkdir()
+    budget.chmod(0o1777)
+    monkeypatch.setenv("RECALLFS_RECALL__BUDGET_FOLDER", str(budget))
     monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")  # locks need no rights that readers lack
     assert act(ALICE, make_store, str(shared.root)).returncode == 0
     yield shared

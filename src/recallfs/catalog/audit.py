@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from recallfs import log
+from recallfs.atomic import make_shared_file
 from recallfs.catalog import schema
 from recallfs.catalog.store import Store
 from recallfs.values import Entry, now_utc
@@ -85,7 +86,8 @@ def restore(store: Store) -> int:
 def _append(path: Path, line: Mapping[str, Any]) -> None:
     """Append a line by a single write, so that those of several processes do not mix."""
     content = json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o664)
+    make_shared_file(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.write(descriptor, content)
         os.fsync(descriptor)

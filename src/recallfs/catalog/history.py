@@ -68,9 +68,13 @@ class History(View):
 
     def events(self, entry_id: str | None = None) -> list[dict[str, Any]]:
         """Return the audit trail (of one entry), oldest first."""
-        own = sa.select(schema.entries.c.id).where(schema.entries.c.store_id == self.store_id)
-        query = sa.select(schema.events).where(schema.events.c.entry_id.in_(own))
-        query = query.order_by(schema.events.c.id)
+        entries = schema.entries.c
+        query = (
+            sa.select(schema.events)
+            .join(schema.entries, entries.id == schema.events.c.entry_id)
+            .where(entries.store_id == self.store_id)
+            .order_by(schema.events.c.id)
+        )
         if entry_id is not None:
             query = query.where(schema.events.c.entry_id == entry_id)
         rows = self.rows(query)
@@ -140,7 +144,7 @@ class History(View):
 
     def recall_totals(self) -> list[tuple[str, int, int, float]]:
         """Return the count, bytes and seconds of recalls, by source."""
-        recalls, paths = schema.recalls.c, schema.paths.c
+        recalls, entries = schema.recalls.c, schema.entries.c
         query = (
             sa.select(
                 recalls.source,
@@ -148,8 +152,8 @@ class History(View):
                 sa.func.sum(recalls.size_bytes),
                 sa.func.sum(recalls.seconds),
             )
-            .join(schema.paths, paths.entry_id == recalls.entry_id)
-            .where(paths.store_id == self.store_id)
+            .join(schema.entries, entries.id == recalls.entry_id)
+            .where(entries.store_id == self.store_id)
             .group_by(recalls.source)
             .order_by(recalls.source)
         )

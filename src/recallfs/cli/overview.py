@@ -35,34 +35,28 @@ def gather(store: Store) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     moment = now.isoformat(timespec="microseconds")
     since = (now - LATELY).isoformat(timespec="microseconds")
-    proved = catalog.proved(moment)
-    derived = statistics.derived_resident(catalog)
+    summary = statistics.summarise(catalog, now)
     trash = statistics.trash_totals(catalog, moment)
     disk = os.statvfs(store.root)
     return {
         "name": store.name,
         "root": str(store.root),
         "vault": str(store.vault),
-        "states": {
-            state: {"files": count, "size_bytes": size}
-            for state, (count, size) in catalog.totals().items()
-        },
+        "states": {state: _amount(amount) for state, amount in summary.states.items()},
         "recipes": {
             name: {state: _amount(amount) for state, amount in states.items()}
-            for name, states in statistics.by_recipe(catalog).items()
+            for name, states in summary.recipes.items()
         },
-        "last_used": {
-            age: _amount(amount) for age, amount in statistics.by_age(catalog, now).items()
-        },
+        "last_used": {age: _amount(amount) for age, amount in summary.ages.items()},
         "largest_idle": [
             {"url": store.url(path), "size_bytes": size}
             for path, size in statistics.largest_idle(catalog, now, idle=IDLE, limit=_LARGEST)
         ],
-        "proved_and_resident": proved,
-        "releasable": _amount(statistics.releasable(catalog, moment)),
+        "proved_and_resident": _amount(summary.proved),
+        "releasable": _amount(summary.releasable),
         "derived_and_unproved": {
-            "files": max(0, derived.files - proved["files"]),
-            "size_bytes": max(0, derived.size_bytes - proved["size_bytes"]),
+            "files": max(0, summary.derived.files - summary.proved.files),
+            "size_bytes": max(0, summary.derived.size_bytes - summary.proved.size_bytes),
         },
         "in_trash": {
             **_amount(trash.waiting),

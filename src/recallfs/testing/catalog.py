@@ -566,13 +566,14 @@ class CatalogContract(SharedCatalogContract):
         assert list(catalog.releasable(iso, unused_since=month)) == [("b/old", 30)]
         assert list(catalog.releasable(iso, min_bytes=20)) == [("b/old", 30), ("b0", 20)]
         assert list(catalog.releasable(after(iso, timedelta(days=2)))) == []
-        assert statistics.releasable(catalog, iso) == (3, 60)
-        assert statistics.by_recipe(catalog) == {
+        summary = statistics.summarise(catalog, now)
+        assert summary.releasable == (3, 60)
+        assert summary.proved[0] >= 3
+        assert summary.recipes == {
             "": {"resident": (1, 5)},
             "lab.filter": {"resident": (5, 107), "released": (1, record.entry.size_bytes)},
         }
-        ages = statistics.by_age(catalog, now)
-        assert {name: tuple(amount) for name, amount in ages.items()} == {
+        assert {name: tuple(amount) for name, amount in summary.ages.items()} == {
             "week": (2, 30),
             "month": (0, 0),
             "quarter": (2, 37),
@@ -581,7 +582,8 @@ class CatalogContract(SharedCatalogContract):
         }
         idle = statistics.largest_idle(catalog, now, idle=timedelta(days=30), limit=2)
         assert idle == [("unproved", 40), ("b/old", 30)]
-        assert statistics.derived_resident(catalog) == (5, 107)
+        assert summary.derived == (5, 107)
+        assert summary.states == catalog.totals()
         trash = statistics.trash_totals(catalog, MOMENT)
         assert trash.waiting == (1, record.entry.size_bytes)
         assert trash.due == (0, 0)
