@@ -109,6 +109,9 @@ def one_at_a_time(connection: sa.Connection) -> Iterator[None]:
         raise sa.exc.OperationalError("", None, TimeoutError("lock wait timeout"))
     try:
         yield
+        # Before the lock is given back: the next one must see the new version. Most statements
+        # that change a schema have committed anyway.
+        connection.exec_driver_sql("COMMIT")
     finally:
         connection.execute(sa.text(f"SELECT RELEASE_LOCK({name})"))
 
