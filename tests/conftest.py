@@ -148,6 +148,10 @@ def _scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RECALLFS_CONFIG", str(tmp_path / "no-config.toml"))
     # What other tests, or somebody's own work, run at the same time is none of a test's concern.
     monkeypatch.setenv("RECALLFS_RECALL__BUDGET_FOLDER", str(tmp_path / "budget"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    # Nor are public services; a test of a source turns it on, with a server of its own.
+    for kind in ("KACHERY", "DANDI"):
+        monkeypatch.setenv(f"RECALLFS_SOURCES__{kind}__ENABLED", "false")
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def recall_it(url: str) -> dict[str, Any]:
 
 def explain(url: str) -> dict[str, Any]:
     """Say what opening a file would do."""
-    from recallfs.resolve.recall import plan_for
+    from recallfs.resolve.chain import plan_for
     from recallfs.resolve.stores import stores_in_reach
 
     stores = stores_in_reach()

@@ -112,9 +112,13 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     )
     assert config.mirrors == (
         MirrorSettings(
-            "tape", "s3://bucket/prefix", {"anon": True, "retries": 3}, "sha256", "tape robot"
+            name="tape",
+            url="s3://bucket/prefix",
+            options={"anon": True, "retries": 3},
+            layout="sha256",
+            failure_domain="tape robot",
         ),
-        MirrorSettings("nas", "file:///nas"),
+        MirrorSettings(name="nas", url="file:///nas"),
     )
     assert config.release == ReleaseSettings(
         hold=timedelta(days=14),
@@ -124,7 +128,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         max_skeleton=0.1,
     )
     assert config.recall == RecallSettings(
-        6, 3, 20, 10, Floor(fraction=0.05), Path("/run/recallfs")
+        6, 3, 20, 10, Floor(fraction=0.05), budget_folder=Path("/run/recallfs")
     )
     assert config.cache == CacheSettings(Path("/scratch/me"), 10**12)
 

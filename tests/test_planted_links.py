@@ -14,6 +14,7 @@ from recallfs.catalog import records
 from recallfs.catalog.recovery import end_strays
 from recallfs.errors import IntegrityError, RecallError
 from recallfs.release.release import purge
+from recallfs.resolve.chain import Limits
 from recallfs.resolve.recall import Wish, recall
 
 State = tuple[bytes, int, int, int]
@@ -47,7 +48,7 @@ def test_trashed_bytes_that_became_a_link(lab: Lab, outside: Path) -> None:
     trashed.symlink_to(outside)
     before = state_of(outside)
     with pytest.raises(RecallError):
-        recall(lab.stores, lab.store, "derived.h5", Wish(only="trash"))
+        recall(lab.stores, lab.store, "derived.h5", Wish(limits=Limits(only="trash")))
     purge(lab.store, entry.id)
     end_strays(lab.store)
     assert not os.path.lexists(lab.root / "derived.h5")

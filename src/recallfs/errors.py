@@ -203,6 +203,10 @@ class IntegrityError(_SystemError):
     default_kind = "digest-mismatch"
 
 
+class IntegrityWarning(UserWarning):
+    """A source gave wrong bytes, and another the right ones; nothing is wrong with the file."""
+
+
 class RecomputeError(RecallError):
     """A derivation could not be run again."""
 

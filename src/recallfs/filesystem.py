@@ -20,8 +20,9 @@ from recallfs.catalog import changes
 from recallfs.catalog.store import Store
 from recallfs.errors import AccessError, InvalidInputError, NotRecallableError, SourceError
 from recallfs.resolve import tree
+from recallfs.resolve.chain import plan_for
 from recallfs.resolve.presence import has_bytes, observe
-from recallfs.resolve.recall import Wish, plan_for, recall
+from recallfs.resolve.recall import Wish, recall
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.resolve.writer import StagedFile, StagedText
 from recallfs.values import (
@@ -595,8 +596,11 @@ class RecallFileSystem(AbstractFileSystem):
         if entry is not None and observe(store, entry) is State.MISSING:
             # It must be worth what is about to be dropped for it.
             plan = plan_for(self.stores, store, entry)
-            if plan.action == "refuse":
-                raise NotRecallableError(f"{plan.url}: {plan.reason}", details={"path": old})
+            if not any(step.is_sure for step in plan.steps) and plan.action != "open":
+                raise NotRecallableError(
+                    f"{plan.url}: {plan.reason} Nothing is known to bring it back.",
+                    details={"path": old},
+                )
         if store.catalog.entry_at(new) is not None:
             tree.forget(store, new)
         elif has_bytes(store.locate(new)):

@@ -22,6 +22,7 @@ from mirrored import released_file
 from quick_recipes import content
 from recallfs.errors import ConflictError, SourceError
 from recallfs.readers import is_installed
+from recallfs.resolve.chain import Limits
 from recallfs.resolve.recall import Wish, recall
 
 
@@ -260,6 +261,9 @@ def test_recipes_see_files_as_they_are(lab: Lab) -> None:
     parameters = {"number": 1, "other": str(other)}
     digest = made_file(lab, "peek", content(1), parameters, recipe="peeks")
     (lab.root / "peek").unlink()
-    assert recall(lab.stores, lab.store, "peek", Wish(only="recompute")).sha256 == digest
+    assert (
+        recall(lab.stores, lab.store, "peek", Wish(limits=Limits(only="recompute"))).sha256
+        == digest
+    )
     assert not other.exists()
     assert lab.store.catalog.recalls(lab.entry("other.h5").id) == []

@@ -83,4 +83,9 @@ def test_plans_are_pure_and_printable() -> None:
     assert one == two
     document = json.loads(json.dumps(one.to_json()))
     assert document["state"] == "released"
-    assert document["steps"][0] == {"source": "trash", "what": "put back", "expected_s": 0.0}
+    assert document["steps"][0] == {
+        "source": "trash",
+        "what": "put back",
+        "expected_s": 0.0,
+        "is_sure": True,
+    }

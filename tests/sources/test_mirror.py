@@ -171,7 +171,7 @@ def test_what_a_back_end_says_is_told_apart(cause: Exception, kind: str) -> None
             raise FileNotFoundError(path) from cause
 
     fsspec.register_implementation("failing", Failing, clobber=True)
-    source = MirrorSource(MirrorSettings("m", "failing://x"))
+    source = MirrorSource(MirrorSettings(name="m", url="failing://x"))
     with pytest.raises(RecallError) as caught:
         source.digest_of("failing://x/y")
     assert caught.value.kind == kind
@@ -248,7 +248,7 @@ def test_second_mirror_is_asked(lab: Lab) -> None:
 )
 def test_local_folders_are_recognised(url: str, folder: str | None) -> None:
     """However a folder is written, it is known as one: a copy beside the file is no backup."""
-    settings = MirrorSettings("m", url)
+    settings = MirrorSettings(name="m", url=url)
     found = local_path(settings.url)
     assert (None if found is None else str(found)) == folder
     domain = MirrorSource(settings).failure_domain()
@@ -263,7 +263,7 @@ def test_digest_of_reads_the_whole_copy(lab: Lab) -> None:
     """What release counts on is read from the copy itself, and a missing one is an error."""
     copy = lab.base / "copy"
     copy.write_bytes(CONTENT)
-    source = MirrorSource(MirrorSettings("m", str(lab.base)))
+    source = MirrorSource(MirrorSettings(name="m", url=str(lab.base)))
     digests = source.digest_of(str(copy))
     assert digests.sha256 == hashlib.sha256(CONTENT).hexdigest()
     with pytest.raises(RecallError):

@@ -61,6 +61,7 @@ _FOLDERS = (
     "environments",
     "skeletons",
     "staging",
+    "partial",
     "trash",
     "aside",
     "rejected",
@@ -224,6 +225,18 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def partials(self) -> Path:
+        """Return the caller's private folder for downloads that may be continued."""
+        folder = self._kept("partial", str(os.geteuid()))
+        try:
+            make_shared_folder(folder.parent)
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            if is_full(error):
+                raise no_space(error, folder) from error
+            raise _unwritable(error, self.root) from error
+        return folder
+
     def sweep_staging(self) -> int:
         """Remove what dead processes of this host left in staging; return how many folders."""
         swept = 0
@@ -370,7 +383,8 @@ def create_store(
         refuse_links(root, root / CONTROL_FOLDER)
         for folder in _FOLDERS:
             make_shared_folder(root / CONTROL_FOLDER / folder)
-        _make_staging_sticky(root / CONTROL_FOLDER / "staging")
+        for folder in ("staging", "partial"):
+            _make_sticky(root / CONTROL_FOLDER / folder)
         _write_store_file(root, {"format": 1, "id": identifier, "name": name, "vault": str(place)})
     except PermissionError as error:
         raise AccessError(f"you cannot write to {root}: {error.strerror}.") from error
@@ -384,7 +398,7 @@ def create_store(
     return open_store(root, name=name, settings=settings)
 
 
-def _make_staging_sticky(staging: Path) -> None:
+def _make_sticky(staging: Path) -> None:
     """Keep members from renaming each other's private folders."""
     mode = staging.stat().st_mode
     if not mode & stat.S_ISVTX:

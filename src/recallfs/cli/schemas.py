@@ -158,6 +158,7 @@ SCHEMAS: Mapping[str, Schema] = {
             )
         ),
         failed=_FAILED,
+        warnings=_list(_TEXT),
     ),
     "status": _object(
         stores=_list({"anyOf": [_STORE, _object(name=_TEXT, root=_TEXT, error=ERROR)]})
@@ -169,8 +170,18 @@ SCHEMAS: Mapping[str, Schema] = {
         size_bytes=_COUNT,
         action={"enum": ["open", "recall", "refuse"]},
         reason=_TEXT,
-        steps=_list(_object(source=_TEXT, what=_TEXT, expected_s=_or_null(_NUMBER))),
+        steps=_list(_object(source=_TEXT, what=_TEXT, expected_s=_or_null(_NUMBER), is_sure=_FLAG)),
         cache=_or_null(_TEXT),
+        answers=_list(
+            _object(
+                source=_TEXT,
+                verdict={"enum": ["found", "absent", "unavailable", "wrong", "local"]},
+                what=_TEXT,
+                size_bytes=_or_null(_COUNT),
+                expected_s=_or_null(_NUMBER),
+                asked_s=_NUMBER,
+            )
+        ),
     ),
     "prove": _object(
         proved=_list(

@@ -10,31 +10,41 @@ from __future__ import annotations
 from recallfs.config.parsing import config_path, load_config
 from recallfs.config.registration import register_store, unregister_store
 from recallfs.config.settings import (
+    PUBLIC_KINDS,
     SOURCE_KINDS,
     CacheSettings,
     Config,
+    DandiSettings,
     Floor,
+    KacherySettings,
     LogSettings,
     MirrorSettings,
     RecallSettings,
     RecipeSettings,
     ReleaseSettings,
+    RemoteSettings,
     StoreSettings,
+    nearest,
 )
 
 __all__ = [
+    "PUBLIC_KINDS",
     "SOURCE_KINDS",
     "CacheSettings",
     "Config",
+    "DandiSettings",
     "Floor",
+    "KacherySettings",
     "LogSettings",
     "MirrorSettings",
     "RecallSettings",
     "RecipeSettings",
     "ReleaseSettings",
+    "RemoteSettings",
     "StoreSettings",
     "config_path",
     "load_config",
+    "nearest",
     "register_store",
     "unregister_store",
 ]

@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from recallfs.config.settings import (
     SOURCE_KINDS,
     CacheSettings,
     Config,
+    DandiSettings,
     Floor,
+    KacherySettings,
     LogSettings,
     MirrorSettings,
     RecallSettings,
@@ -70,7 +73,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         for name, table in check.table(document, "stores").items()
     }
     sources = check.table(document, "sources")
-    check.known(sources, "sources", ("mirror",))
+    check.known(sources, "sources", ("kachery", "dandi", "mirror"))
     mirrors = sources.get("mirror", [])
     if not isinstance(mirrors, list):
         raise check.error("sources.mirror", "an array of tables ([[sources.mirror]])")
@@ -95,6 +98,8 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         path=path,
         stores=stores,
         recipes=check.recipes(check.table(document, "recipes")),
+        kachery=check.kachery(check.table(sources, "kachery")),
+        dandi=check.dandi(check.table(sources, "dandi")),
         mirrors=parsed,
         release=check.release(check.table(document, "release")),
         recall=check.recall(check.table(document, "recall")),
@@ -223,6 +228,7 @@ class _Checker:
                 "vault": _path,
                 "recall_missing": _boolean,
                 "order": _texts,
+                "offline": _boolean,
             },
         )
         if "root" not in values:
@@ -244,18 +250,22 @@ class _Checker:
             )
         )
 
+    def kachery(self, table: Mapping[str, Any]) -> KacherySettings:
+        own = {"gateway_url": _http_url, "zone": _text, "resource_url": _http_url, "folder": _path}
+        return KacherySettings(**self.take(table, "sources.kachery", {**_REMOTE, **own}))
+
+    def dandi(self, table: Mapping[str, Any]) -> DandiSettings:
+        own = {"instance": _text}
+        return DandiSettings(**self.take(table, "sources.dandi", {**_REMOTE, **own}))
+
     def mirror(self, table: Mapping[str, Any], where: str) -> MirrorSettings:
-        values = self.take(
-            table,
-            where,
-            {
-                "name": _text,
-                "url": _mirror_url,
-                "options": _mapping,
-                "layout": _one_of("path", "sha256"),
-                "failure_domain": _text,
-            },
-        )
+        own = {
+            "name": _text,
+            "url": _mirror_url,
+            "options": _mapping,
+            "layout": _one_of("path", "sha256"),
+        }
+        values = self.take(table, where, {**_REMOTE, **own})
         for key in ("name", "url"):
             if key not in values:
                 raise self.error(f"{where}.{key}", "given")
@@ -287,6 +297,7 @@ class _Checker:
                     "fetches": _positive(int),
                     "fetches_per_user": _positive(int),
                     "keep_free": _floor,
+                    "remember_absent": _span,
                     "budget_folder": _path,
                 },
             )
@@ -314,6 +325,16 @@ def _mirror_url(value: Any) -> str:
     if "recall:" in url:
         raise ValueError("a mirror is somewhere else than a store")
     return url
+
+
+def _http_url(value: Any) -> str:
+    url = _text(value)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a URL that begins with http:// or https:// is needed")
+    if parts.username or parts.password:
+        raise ValueError("a URL must hold no user name and no password")
+    return url.rstrip("/")
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -374,6 +395,13 @@ def _span(value: Any) -> timedelta:
     return parse_span(_text(value))
 
 
+def _wait(value: Any) -> timedelta:
+    span = _span(value)
+    if not timedelta(0) < span <= timedelta(days=30):
+        raise ValueError("a time above 0 and of at most 30 days is needed")
+    return span
+
+
 def _fraction(value: Any) -> float:
     number = float(_positive(float)(value))
     if number > 1:
@@ -394,3 +422,16 @@ def _one_of(*words: str) -> Callable[[Any], str]:
         return str(value)
 
     return read
+
+
+_REMOTE: Mapping[str, Callable[[Any], Any]] = {
+    "enabled": _boolean,
+    "failure_domain": _text,
+    "connect_timeout": _wait,
+    "answer_timeout": _wait,
+    "read_timeout": _wait,
+    "total_timeout": _wait,
+    "bandwidth": _size,
+    "streams": _positive(int),
+}
+"""Readers of the keys that the table of every remote source may have."""

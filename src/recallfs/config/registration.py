@@ -11,13 +11,20 @@ from recallfs.config.parsing import STORE_NAME, config_path, load_config
 from recallfs.errors import ConflictError, InvalidInputError
 
 
-def register_store(name: str, root: Path, path: Path | None = None) -> bool:
+def register_store(
+    name: str, root: Path, path: Path | None = None, *, offline: bool = False
+) -> bool:
     """Write ``[stores.NAME]`` into the configuration file, keeping what is there.
+
+    Parameters
+    ----------
+    offline : bool
+        Whether public services are never to be asked for the store's files.
 
     Returns
     -------
     bool
-        Whether the file was changed; False if the store was registered already.
+        Whether the store is new there; False if it was registered already.
 
     Raises
     ------
@@ -41,6 +48,8 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
         known = stores_known.get(name)
         if known is not None:
             if os.path.realpath(known.root) == os.path.realpath(root):
+                if offline and not known.offline:
+                    _set_offline(path, name)
                 return False
             raise ConflictError(
                 f"the name {name!r} belongs to the store at {known.root} (in {path}); "
@@ -64,9 +73,19 @@ def register_store(name: str, root: Path, path: Path | None = None) -> bool:
         is_inline = isinstance(stores, tomlkit.items.InlineTable)
         table = tomlkit.inline_table() if is_inline else tomlkit.table()
         table["root"] = str(root)
+        if offline:
+            table["offline"] = True
         stores[name] = table
         write_record(path, tomlkit.dumps(document).encode("utf-8"), mode=mode)
     return True
+
+
+def _set_offline(path: Path, name: str) -> None:
+    import tomlkit
+
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    document["stores"][name]["offline"] = True
+    write_record(path, tomlkit.dumps(document).encode("utf-8"), mode=path.stat().st_mode & 0o666)
 
 
 def unregister_store(name: str, path: Path | None = None) -> None:

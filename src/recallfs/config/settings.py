@@ -11,8 +11,11 @@ from typing import Any
 
 from recallfs.errors import InvalidInputError
 
-SOURCE_KINDS = ("mirror", "recompute")
+SOURCE_KINDS = ("cache", "kachery", "dandi", "mirror", "recompute")
 """Kinds of sources, in the order in which they are asked unless a store says otherwise."""
+
+PUBLIC_KINDS = ("kachery", "dandi")
+"""Kinds of sources that are public services, on unless they are turned off."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class StoreSettings:
         Whether a file that vanished without a release is brought back too.
     order : tuple of str
         Kinds or names of sources, first asked first.
+    offline : bool
+        Whether public services (Kachery and DANDI) are never asked for its files.
     """
 
     root: Path
@@ -38,6 +43,7 @@ class StoreSettings:
     vault: Path | None = None
     recall_missing: bool = True
     order: tuple[str, ...] = SOURCE_KINDS
+    offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,23 +72,92 @@ class RecipeSettings:
 
 
 @dataclass(frozen=True)
-class MirrorSettings:
+class RemoteSettings:
+    """Keys that the table of every remote source may have.
+
+    Parameters
+    ----------
+    enabled : bool
+        Whether it is asked at all.
+    failure_domain : str, optional
+        What fails together with it; by default derived from where it is.
+    connect_timeout : timedelta
+        How long a connection may take to be made.
+    answer_timeout : timedelta
+        How long the source may take, in all, to say whether it has a file.
+    read_timeout : timedelta
+        How long it may be silent while bytes flow.
+    total_timeout : timedelta, optional
+        How long one file may take, in all.
+    bandwidth : int, optional
+        Bytes per second that are taken from it, at most, by one process.
+    streams : int
+        Connections at once for one file, at most.
+    """
+
+    enabled: bool = True
+    failure_domain: str | None = None
+    connect_timeout: timedelta = timedelta(seconds=2)
+    answer_timeout: timedelta = timedelta(seconds=2)
+    read_timeout: timedelta = timedelta(seconds=30)
+    total_timeout: timedelta | None = None
+    bandwidth: int | None = None
+    streams: int = 4
+
+
+@dataclass(frozen=True)
+class KacherySettings(RemoteSettings):
+    """``[sources.kachery]``: files known by their sha1.
+
+    What is not given is taken from the variables that the Kachery client knows
+    (``KACHERY_GATEWAY_URL``, ``KACHERY_ZONE``, ``KACHERY_RESOURCE_URL``, ``KACHERY_CLOUD_DIR``),
+    and else is the public service.
+
+    Parameters
+    ----------
+    gateway_url : str, optional
+    zone : str, optional
+    resource_url : str, optional
+        A lab's resource that is asked for files which were only linked.
+    folder : Path, optional
+        The Kachery client's own cache on this computer.
+    """
+
+    gateway_url: str | None = None
+    zone: str | None = None
+    resource_url: str | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class DandiSettings(RemoteSettings):
+    """``[sources.dandi]``: files of a DANDI archive, by asset or by digest.
+
+    Parameters
+    ----------
+    instance : str, optional
+        Name that the DANDI client knows (``dandi``, ``dandi-sandbox``) or URL of an API; by default
+        what ``DANDI_INSTANCE`` says, else ``dandi``. The token is taken from ``<NAME>_API_KEY``.
+    """
+
+    instance: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirrorSettings(RemoteSettings):
     """``[[sources.mirror]]``: any fsspec URL prefix that holds copies.
 
     Parameters
     ----------
     layout : {"path", "sha256"}
         Whether files lie there by their path in the store or as ``sha256/aa/bb/<hex>``; a mirror
-        is asked both ways, and this says how it is counted: only by digest is it immutable.
-    failure_domain : str, optional
-        What fails together with it; by default derived from the URL.
+        is asked both ways, and this says how it is written to.
     """
 
     name: str
     url: str
     options: Mapping[str, Any] = field(default_factory=dict)
     layout: str = "path"
-    failure_domain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +221,8 @@ class RecallSettings:
         How many of these one user may have; by default all.
     keep_free : Floor
         What stays free on a disk that bytes are brought to.
+    remember_absent : timedelta
+        How long a source is not asked again for a file that it said it has not.
     budget_folder : Path, optional
         Where the processes of a computer agree on all this; by default in the folder for
         temporary files.
@@ -156,6 +233,7 @@ class RecallSettings:
     fetches: int = 8
     fetches_per_user: int | None = None
     keep_free: Floor = Floor(10 * 2**30, 0.01)
+    remember_absent: timedelta = timedelta(minutes=10)
     budget_folder: Path | None = None
 
 
@@ -200,6 +278,8 @@ class Config:
     path: Path | None = None
     stores: Mapping[str, StoreSettings] = field(default_factory=dict)
     recipes: RecipeSettings = field(default_factory=RecipeSettings)
+    kachery: KacherySettings = field(default_factory=KacherySettings)
+    dandi: DandiSettings = field(default_factory=DandiSettings)
     mirrors: tuple[MirrorSettings, ...] = ()
     release: ReleaseSettings = field(default_factory=ReleaseSettings)
     recall: RecallSettings = field(default_factory=RecallSettings)

@@ -15,9 +15,9 @@ from recallfs.doctor.faults import Finding
 from recallfs.errors import AccessError, ConflictError, IntegrityError, RecallError
 from recallfs.ownership import differences, metadata_of
 from recallfs.release.exclusive import watch
+from recallfs.resolve.chain import plan_for
 from recallfs.resolve.commit import restore_ownership
 from recallfs.resolve.presence import observe, settle
-from recallfs.resolve.recall import plan_for
 from recallfs.resolve.stores import Stores
 from recallfs.skeleton.consistency import Restoration, find_restoration
 from recallfs.values import Entry, Identity, State
@@ -85,6 +85,10 @@ def _missing(stores: Stores, store: Store, entry: Entry) -> Finding:
     plan = plan_for(stores, store, entry)
     if plan.action == "open":
         return Finding("file-missing", plan.url, plan.reason, store.name)
+    if plan.action == "recall" and not any(step.is_sure for step in plan.steps):
+        ways = " or ".join(step.source for step in plan.steps)
+        problem = f"Only {ways} might have it; `recall explain` asks."
+        return Finding("file-lost", plan.url, problem, store.name)
     if plan.action == "recall":
         ways = ", ".join(step.source for step in plan.steps)
         return Finding("file-missing", plan.url, f"It can come back from: {ways}.", store.name)

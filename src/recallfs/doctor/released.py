@@ -31,7 +31,7 @@ class ReleasedCheck:
         self._stores = stores
         self._store = store
         self._now = now_utc()
-        self._mirrors = {source.name for source in stores.mirrors()}
+        self._mirrors = {source.name for source in stores.remotes()}
         self._seen: set[str] = set()
         self._recipes: Counter[str] = Counter()
         self._environments: Counter[str] = Counter()

@@ -20,6 +20,7 @@ from recallfs.ownership import metadata_of
 from recallfs.release.copies import verified_copies
 from recallfs.release.exclusive import Watch, watch
 from recallfs.release.policy import Candidate, Decision, Wanted, decide
+from recallfs.resolve.chain import Limits
 from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import settle
 from recallfs.resolve.recall import Recalled, Wish, entries_of_input, recall
@@ -203,7 +204,7 @@ def undo(stores: Stores, store: Store, entry: Entry) -> Recalled:
         raise NotRecallableError(
             f"{store.url(entry.path)} was purged; `recall get` brings it back from its sources."
         )
-    return recall(stores, store, entry.path, Wish(only="trash"))
+    return recall(stores, store, entry.path, Wish(limits=Limits(only="trash")))
 
 
 def vault_warning(store: Store) -> str | None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from recallfs.errors import (
     AccessError,
     ConflictError,
     IntegrityError,
+    IntegrityWarning,
     InvalidInputError,
     NotRecallableError,
     RecallError,
@@ -33,15 +35,25 @@ from recallfs.resolve.access import check_reader
 from recallfs.resolve.answers import all_failed, conflict
 from recallfs.resolve.budget import hold_slot
 from recallfs.resolve.cache import Cache
+from recallfs.resolve.chain import EVERY_SOURCE, Limits, chain_for, inquire
 from recallfs.resolve.commit import commit_recalled, keep_rejected
+from recallfs.resolve.inquiry import answer_key
 from recallfs.resolve.lease import Grant, hold_lease
-from recallfs.resolve.plan import Facts, Plan, make_plan
+from recallfs.resolve.plan import Plan
 from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.turns import first_in_process
-from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
+from recallfs.sources.base import (
+    Fetched,
+    Found,
+    Need,
+    Offer,
+    Progress,
+    RemoteSource,
+    Request,
+    Source,
+)
 from recallfs.sources.recompute import RecomputeSource
-from recallfs.sources.trash import TrashSource
 from recallfs.values import Digests, Entry, InputRef, Level, State
 
 _Result = TypeVar("_Result")
@@ -84,33 +96,22 @@ class Wish:
 
     Parameters
     ----------
-    only : str, optional
-        Ask only this source (its kind or name).
+    limits : Limits
+        Which sources may be asked.
     progress : callable, optional
     announce : callable, optional
         Told in one sentence what is about to be done, each time something is.
+    warn : callable, optional
+        Told in one sentence of a source that gave wrong bytes; else Python's `warnings` are.
     chain : tuple of str
         Addresses whose recall asked for this one, outermost first.
     """
 
-    only: str | None = None
+    limits: Limits = EVERY_SOURCE
     progress: Progress | None = None
     announce: Callable[[str], None] | None = None
+    warn: Callable[[str], None] | None = None
     chain: tuple[str, ...] = ()
-
-
-def plan_for(stores: Stores, store: Store, entry: Entry, *, only: str | None = None) -> Plan:
-    """Gather the facts about an entry and decide what opening it would do."""
-    plan = _planned(stores, store, entry, settle(store, entry), only)[0]
-    if store.is_writable or plan.action == "open":
-        return plan
-    plan = replace(plan, cache=str(Cache(stores.config.cache, store.id).path_of(entry)))
-    if _find_cached(stores, store, entry) is not None and plan.state in (
-        State.RELEASED,
-        State.MISSING,
-    ):
-        plan = replace(plan, action="open", reason="It is in your cache.", steps=())
-    return plan
 
 
 def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) -> Recalled:
@@ -200,6 +201,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             entry,
             wish,
             staging=store.staging,
+            partials=store.partials,
             cancelled=grant.lost,
             commit=lambda staged, digests: commit_recalled(store, entry.id, staged, digests, grant),
         )
@@ -233,6 +235,7 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
             entry,
             wish,
             staging=cache.staging,
+            partials=lambda: cache.folder / "partial",
             cancelled=threading.Event(),
             commit=lambda staged, _: cache.keep(entry, staged),
         )
@@ -262,30 +265,46 @@ def _ask_sources(
     wish: Wish,
     *,
     staging: Callable[[], AbstractContextManager[Path]],
+    partials: Callable[[], Path],
     cancelled: threading.Event,
     commit: Callable[[Path, Digests], _Result],
 ) -> tuple[Offer, Fetched, _Result]:
     """Ask the sources in the plan's order; the first verified bytes are committed."""
-    plan, sources = _planned(stores, store, entry, settle(store, entry), wish.only)
+    chain = chain_for(stores, store, entry, settle(store, entry), wish.limits)
     record = records.load(store, entry.id)
+    inquiry = inquire(stores, store, entry, chain.sources, wish.limits)
     answers: dict[str, RecallError] = {}
-    inner = replace(wish, only=None, chain=(*wish.chain, store.url(entry.path)))
-    for step in plan.steps:
+    inner = replace(wish, limits=EVERY_SOURCE, chain=(*wish.chain, store.url(entry.path)))
+    for step, source in zip(chain.plan.steps, chain.sources, strict=True):
+        try:
+            found = inquiry.answer(source)
+        except _ANSWERS as error:
+            answers[step.source] = error
+            _tell_fetch(store, entry, step.source, error)
+            continue
         if wish.announce is not None:
-            last = "" if step.expected_s is None else f" (took {step.expected_s:.1f} s last time)"
-            wish.announce(f"{store.url(entry.path)} {plan.gone}: {step.what}{last}")
+            expected_s = inquiry.expected_s(source, found) if found else None
+            wish.announce(_announcement(chain.plan, step, found, expected_s))
         with staging() as scratch:
             fault_point("stage.created")
-            request = Request(store, record, scratch, {}, wish.progress, cancelled)
+            request = Request(
+                store=store,
+                record=record,
+                scratch=scratch,
+                found=found,
+                partials=partials() if isinstance(source, RemoteSource) else None,
+                progress=wish.progress,
+                cancelled=cancelled,
+            )
             refused: list[RecallError] = []
 
             def bring(
                 inputs: Mapping[str, Path],
-                source: Source = sources[step.source],
+                source: Source = source,
                 request: Request = request,
                 refused: list[RecallError] = refused,
             ) -> tuple[Fetched, _Result]:
-                fetched = source.fetch(replace(request, inputs=inputs))
+                fetched = _fetched(stores, source, replace(request, inputs=inputs))
                 digests = _verified(source, request, fetched)
                 try:
                     _tell_fetch(store, entry, source.name)
@@ -296,7 +315,7 @@ def _ask_sources(
                     raise
 
             try:
-                return step, *_within_budget(stores, sources[step.source], request, inner, bring)
+                brought = _within_budget(stores, source, request, inner, bring)
             except RecallError as error:
                 if refused or cancelled.is_set() or not isinstance(error, _ANSWERS):
                     raise
@@ -304,12 +323,59 @@ def _ask_sources(
                     _keep_aside(store, entry, error)
                 answers[step.source] = error
                 _tell_fetch(store, entry, step.source, error)
+            else:
+                _warn_of_liars(store, entry, answers, wish)
+                return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}
     # A reader without write rights leaves no trace; the failure itself is what counts.
     with contextlib.suppress(AccessError):
         audit.note(store, "recall-failed", entry, user_name(), said)
     raise failure
+
+
+def _announcement(plan: Plan, step: Offer, found: Found | None, expected_s: float | None) -> str:
+    last = step.expected_s
+    what = step.what if found is None else f"{step.source}: {found.what}"
+    if last is not None:
+        what += f" (took {last:.1f} s last time)"
+    elif expected_s is not None:
+        what += f" (about {expected_s:.0f} s)"
+    return f"{plan.url} {plan.gone}: {what}"
+
+
+def _fetched(stores: Stores, source: Source, request: Request) -> Fetched:
+    """Fetch, and remember how that went."""
+    if not isinstance(source, RemoteSource):
+        return source.fetch(request)
+    start = time.monotonic()
+    key = answer_key(request.record)
+    try:
+        fetched = source.fetch(request)
+    except (NotRecallableError, SourceError) as error:
+        if not request.cancelled.is_set() and error.kind != "no-space":
+            stores.memory.note(source, key, error)
+        raise
+    stores.memory.note_speed(source, request.record.entry.size_bytes, time.monotonic() - start)
+    return fetched
+
+
+def _warn_of_liars(
+    store: Store, entry: Entry, answers: Mapping[str, RecallError], wish: Wish
+) -> None:
+    """Say once which sources gave wrong bytes, now that others gave the right ones."""
+    liars = [
+        error.message.rstrip(".")
+        for name, error in answers.items()
+        if isinstance(error, IntegrityError) and name != RecomputeSource.kind
+    ]
+    if not liars:
+        return
+    text = f"{store.url(entry.path)} is right now, but {'; '.join(liars)}."
+    if wish.warn is not None:
+        wish.warn(text)
+    else:
+        warnings.warn(text, IntegrityWarning, stacklevel=2)
 
 
 def _tell_fetch(store: Store, entry: Entry, source: str, error: RecallError | None = None) -> None:
@@ -473,38 +539,11 @@ def entries_of_input(store: Store, reference: InputRef) -> list[Entry]:
     return first + [entry for entry in same if bound is None or entry.id != bound.id]
 
 
-def _planned(
-    stores: Stores, store: Store, entry: Entry, state: State, only: str | None
-) -> tuple[Plan, dict[str, Source]]:
-    absent = state in (State.RELEASED, State.MISSING)
-    sources: list[Source] = [
-        TrashSource(),
-        *stores.mirrors(),
-        RecomputeSource(stores.config.recipes),
-    ]
-    offers = []
-    if absent:
-        record = records.load(store, entry.id)
-        for source in sources:
-            offer = source.offer(store, record)
-            if offer is not None and only in (None, source.kind, source.name):
-                offers.append((source.kind, offer))
-    facts = Facts(
-        url=store.url(entry.path),
-        state=state,
-        size_bytes=entry.size_bytes,
-        recall_missing=store.settings.recall_missing,
-        offers=offers,
-        order=store.settings.order,
-    )
-    return make_plan(facts), {source.name: source for source in sources}
-
-
 def _refuse_unusable(stores: Stores, store: Store, entry: Entry, state: State, wish: Wish) -> None:
     """Raise what a plan that recalls nothing means."""
     if state in (State.DIRTY, State.CONFLICT):
         raise conflict(store, entry, state)
-    plan, _ = _planned(stores, store, entry, state, wish.only)
+    plan = chain_for(stores, store, entry, state, wish.limits).plan
     if plan.action == "refuse":
         raise NotRecallableError(
             f"{plan.url}: {plan.reason}", details={"path": entry.path, "state": state.value}

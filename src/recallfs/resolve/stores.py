@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+import platformdirs
 
 from recallfs import log
 from recallfs.catalog import audit, records
@@ -15,7 +18,8 @@ from recallfs.catalog.recovery import recover
 from recallfs.catalog.store import Store, create_store, find_root, open_store, set_aside_catalog
 from recallfs.config import Config, StoreSettings, config_path, load_config
 from recallfs.errors import AccessError, CatalogError, InvalidInputError
-from recallfs.sources.base import Source
+from recallfs.sources.base import RemoteSource
+from recallfs.sources.memory import Memory
 from recallfs.sources.mirror import MirrorSource
 from recallfs.values import RecallURL
 
@@ -109,9 +113,20 @@ class Stores:
         for name in self.names():
             yield self.by_name(name)
 
-    def mirrors(self) -> list[Source]:
-        """Return the configured mirrors, in order."""
+    def remotes(self) -> list[RemoteSource]:
+        """Return the remote sources that are not turned off, in their usual order."""
+        return [source for source in self._remotes if source.settings.enabled]
+
+    @functools.cached_property
+    def _remotes(self) -> list[RemoteSource]:
         return [MirrorSource(settings) for settings in self.config.mirrors]
+
+    @functools.cached_property
+    def memory(self) -> Memory:
+        """What the sources answered lately."""
+        folder = self.config.cache.folder or Path(platformdirs.user_cache_dir("recallfs"))
+        absent_s = self.config.recall.remember_absent.total_seconds()
+        return Memory(folder / "answers.sqlite", absent_s)
 
     def _registered(self, root: Path) -> tuple[str | None, StoreSettings]:
         for name, settings in self.config.stores.items():

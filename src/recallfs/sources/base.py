@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
+from recallfs.config import RemoteSettings
 from recallfs.values import Digests, InputRef
 
 Progress = Callable[[int], None]
 """Called with the number of bytes done since the last call."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source's answer that it has the bytes.
+
+    Parameters
+    ----------
+    what : str
+        Where and how they were found, for people; holds no secret.
+    size_bytes : int, optional
+        As the source says.
+    expected_s : float, optional
+        Seconds that the fetch is expected to take.
+    handle : object
+        What the source itself needs to fetch them without asking again.
+    """
+
+    what: str
+    size_bytes: int | None = None
+    expected_s: float | None = None
+    handle: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,11 @@ class Request:
         Of the entry whose bytes are wanted.
     scratch : Path
         Private folder on the store's file system; the source may write below it, and nowhere else.
+    found : Found, optional
+        What `Source.look_up` answered; a source that needs it and is given none looks up itself.
+    partials : Path, optional
+        Private folder on the file system of `scratch` where downloads that were interrupted wait to
+        be continued.
     inputs : Mapping of str to Path
         Where the files are that `Source.inputs` asked for.
     progress : callable, optional
@@ -37,6 +67,8 @@ class Request:
     store: Store
     record: Record
     scratch: Path
+    found: Found | None = None
+    partials: Path | None = None
     inputs: Mapping[str, Path] = field(default_factory=dict)
     progress: Progress | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -79,17 +111,24 @@ class Need:
 
 @dataclass(frozen=True)
 class Offer:
-    """What a source would do, known without asking it."""
+    """What a source would do, known without asking it.
+
+    Parameters
+    ----------
+    is_sure : bool
+        Whether there is a reason to think that it has the bytes, beyond that it could have them.
+    """
 
     source: str
     what: str
     expected_s: float | None = None
+    is_sure: bool = True
 
 
 class Source(ABC):
     """Somewhere the bytes of an entry may come from.
 
-    A source answers in one of three ways: it fetches; it raises
+    A source answers in one of three ways: it has the bytes; it raises
     `recallfs.errors.NotRecallableError` ('absent': it has not the bytes, and said so); or it raises
     any other `recallfs.errors.RecallError` ('unavailable', or the bytes are wrong). It never turns
     an outage into 'absent'.
@@ -124,4 +163,60 @@ class Source(ABC):
             The source could not be asked.
         IntegrityError
             What it has differs from what is on record.
+        """
+
+
+class RemoteSource(Source):
+    """A source that has to be asked first, over a network or something like it.
+
+    What it answers is remembered for a while, and one that is dead is left alone for seconds
+    (`recallfs.resolve.inquiry`).
+
+    Parameters
+    ----------
+    settings : RemoteSettings
+    """
+
+    def __init__(self, settings: RemoteSettings) -> None:
+        self.settings = settings
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it is, with all that makes its answers differ: what they are remembered under."""
+
+    @property
+    def identity(self) -> str:
+        """`place` as a digest: it may hold what is not for everybody's eyes."""
+        return hashlib.sha256(f"{self.kind}:{self.place}".encode()).hexdigest()
+
+    @abstractmethod
+    def failure_domain(self) -> str:
+        """Return what fails together with it."""
+
+    @abstractmethod
+    def look_up(self, store: Store, record: Record) -> Found:
+        """Ask whether it has an entry's bytes; within the settings' `answer_timeout`.
+
+        Called in a thread of its own; may be abandoned there.
+
+        Raises
+        ------
+        NotRecallableError
+            It has not the bytes; the message says what was asked.
+        SourceError
+            It could not be asked; the message says why.
+        AccessError
+            It refused.
+        IntegrityError
+            What it has differs from what is on record, as can be told without reading it.
+        """
+
+    def probe(self) -> None:
+        """Ask for something that it does not have; it answers if it is in reach.
+
+        Raises
+        ------
+        RecallError
+            If it could not be asked.
         """

@@ -20,14 +20,14 @@ from recallfs.errors import (
     SourceRateLimitError,
     SourceTimeoutError,
 )
-from recallfs.sources.base import Fetched, Offer, Request, Source
+from recallfs.sources.base import Fetched, Found, Offer, RemoteSource, Request
 from recallfs.values import BLOCK_BYTES, Digests
 
 _ESCAPING = ("http", "https")
 """Protocols whose paths must be percent-encoded."""
 
 
-class MirrorSource(Source):
+class MirrorSource(RemoteSource):
     """Copies under a URL prefix.
 
     Parameters
@@ -38,14 +38,34 @@ class MirrorSource(Source):
 
     kind = "mirror"
 
+    settings: MirrorSettings
+
     def __init__(self, settings: MirrorSettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.name = f"mirror:{settings.name}"
 
     @property
     def protocol(self) -> str:
         """Name of the URL's protocol, as fsspec has it."""
         return urlsplit(_innermost(self.settings.url)).scheme or "file"
+
+    @property
+    def place(self) -> str:
+        """URL and options."""
+        return repr((self.settings.url, sorted(self.settings.options.items())))
+
+    def look_up(self, store: Store, record: Record) -> Found:
+        """Ask for the first address under which something lies."""
+        for url, how in self.candidates(record):
+            try:
+                with self._open(url) as remote:
+                    return Found(f"{how}, {url}", getattr(remote, "size", None))
+            except Exception as error:  # fsspec back ends raise what they like
+                mapped = self._mapped(error, url)
+                if not isinstance(mapped, NotRecallableError):
+                    raise mapped from error
+        self._check_folder()
+        raise NotRecallableError(f"{self.name} has no copy under {self.settings.url}.")
 
     def candidates(self, record: Record) -> list[tuple[str, str]]:
         """Return the URLs where an entry may lie, and how each is addressed."""

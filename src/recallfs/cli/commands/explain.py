@@ -2,45 +2,71 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from recallfs.catalog.records import known_entry
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
-from recallfs.resolve.recall import plan_for
+from recallfs.resolve.chain import Limits, ask_all, plan_for
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.values import format_size
 
 
 @click.command(name="explain")
 @click.argument("address", metavar="URL", shell_complete=complete_address)
+@click.option("--ask/--no-ask", default=True, help="Whether remote sources are asked.")
+@click.option("--refresh", is_flag=True, help="Ask even sources that answered just now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(address: str, as_json: bool) -> None:
-    """Show what opening a file would do, without doing it.
+def command(address: str, ask: bool, refresh: bool, as_json: bool) -> None:
+    """Show what opening a file would do, without doing it: each source's answer, and how long.
 
     Example: recall explain recall://analysis/sub-1/lfp.nwb
     """
     stores = stores_in_reach()
     store, path = stores.resolve(address)
-    plan = plan_for(stores, store, known_entry(store, path))
+    entry = known_entry(store, path)
+    plan = plan_for(stores, store, entry)
+    answers = []
+    if ask and plan.steps:
+        answers = ask_all(stores, store, entry, Limits(refresh=refresh))
     if as_json:
-        print_json(plan.to_json())
+        print_json({**plan.to_json(), "answers": [dataclasses.asdict(item) for item in answers]})
         return
     say(f"{plan.url} ({format_size(plan.size_bytes)}, {plan.state.value})")
     say(f"{plan.action}: {plan.reason}")
     if plan.cache:
         say(f"You may not write to this store; your copy: {plan.cache}")
-    if plan.steps:
+    if answers:
         print_table(
-            ["", "source", "what", "expected>"],
+            ["", "source", "answer", "what", "size>", "expected>"],
             [
                 [
                     f"{number}.",
-                    step.source,
-                    step.what,
-                    "?" if step.expected_s is None else f"{step.expected_s:.1f} s",
+                    answer.source,
+                    _WORDS.get(answer.verdict, answer.verdict),
+                    answer.what,
+                    "" if answer.size_bytes is None else format_size(answer.size_bytes),
+                    _seconds(answer.expected_s),
                 ]
+                for number, answer in enumerate(answers, start=1)
+            ],
+        )
+    elif plan.steps:
+        print_table(
+            ["", "source", "what", "expected>"],
+            [
+                [f"{number}.", step.source, step.what, _seconds(step.expected_s)]
                 for number, step in enumerate(plan.steps, start=1)
             ],
         )
+    if plan.steps:
         say("The first source whose bytes have the recorded sha256 ends it.")
+
+
+_WORDS = {"local": "need not be asked", "wrong": "has other bytes"}
+
+
+def _seconds(value: float | None) -> str:
+    return "?" if value is None else f"{value:.1f} s"

@@ -8,7 +8,8 @@ import click
 
 from recallfs.cli.batch import for_each, print_failures
 from recallfs.cli.completion import complete_address
-from recallfs.cli.output import byte_bar, console, print_json, print_table, say
+from recallfs.cli.output import byte_bar, console, print_json, print_table, say, warn
+from recallfs.resolve.chain import Limits, known_source
 from recallfs.resolve.recall import Wish, recall
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
@@ -18,8 +19,18 @@ from recallfs.values import State, display_name, format_size
 @click.command(name="get")
 @click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
 @click.option("--source", help="Ask only this source, for example mirror:lab or recompute.")
+@click.option("--no-recompute", is_flag=True, help="Run no recipe.")
+@click.option(
+    "--refresh", is_flag=True, help="Ask even sources that did not have it, or failed, just now."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(selection: tuple[str, ...], source: str | None, as_json: bool) -> int:
+def command(
+    selection: tuple[str, ...],
+    source: str | None,
+    no_recompute: bool,
+    refresh: bool,
+    as_json: bool,
+) -> int:
     """Bring files back to their paths: URLs, paths, folders or globs.
 
     Example: recall get 'recall://analysis/sub-1/*.nwb'
@@ -27,17 +38,21 @@ def command(selection: tuple[str, ...], source: str | None, as_json: bool) -> in
     stores = stores_in_reach()
     found = select(stores, selection)
     total = sum(entry.size_bytes for _, entry in found if entry.state is not State.RESIDENT)
+    warnings: list[str] = []
     with byte_bar("recalling", total, quiet=as_json) as progress:
 
         def announce(sentence: str) -> None:
             if not as_json:
                 console(error=True).print(display_name(sentence), markup=False, soft_wrap=True)
 
-        wish = Wish(only=source, progress=progress, announce=announce)
+        limits = Limits(known_source(stores, source), no_recompute, refresh)
+        wish = Wish(limits=limits, progress=progress, announce=announce, warn=warnings.append)
         done, failed = for_each(found, lambda store, entry: recall(stores, store, entry.path, wish))
     if as_json:
         rows = [{**dataclasses.asdict(item), "path": str(item.path)} for item in done]
-        print_json({"files": rows, "failed": [error.to_json() for error in failed]})
+        print_json(
+            {"files": rows, "failed": [error.to_json() for error in failed], "warnings": warnings}
+        )
     else:
         print_table(
             ["file", "size>", "source", "how", "seconds>"],
@@ -49,5 +64,7 @@ def command(selection: tuple[str, ...], source: str | None, as_json: bool) -> in
         for item in done:
             if item.is_cached:
                 say(f"{item.url}: you may not write to the store; your copy is {item.path}")
+        for sentence in warnings:
+            warn(sentence)
         print_failures(failed)
     return 1 if failed else 0

@@ -22,8 +22,13 @@ from recallfs.release.release import vault_warning
     type=click.Path(path_type=Path),
     help="Folder on another disk for copies of the evidence; by default DIR.recall-vault.",
 )
+@click.option(
+    "--offline", is_flag=True, help="Never ask public services (Kachery, DANDI) for its files."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(folder: Path, name: str | None, vault: Path | None, as_json: bool) -> None:
+def command(
+    folder: Path, name: str | None, vault: Path | None, offline: bool, as_json: bool
+) -> None:
     """Make DIR the root of a store. Files in it are left as they are; it can be repeated.
 
     Example: recall init /data/analysis --name analysis --vault /backup/vault
@@ -41,7 +46,7 @@ def command(folder: Path, name: str | None, vault: Path | None, as_json: bool) -
             details={"inner": str(inner)},
         )
     # The name is claimed before the folder is changed: a name that is taken changes nothing.
-    added = register_store(name, root)
+    added = register_store(name, root, offline=offline)
     try:
         settings = load_config().store_settings(name)
         store = create_store(

@@ -115,7 +115,9 @@ class _Demo:
         self.mirror.mkdir()
         config = self.folder / "config.toml"
         config.write_text(
-            f'[[sources.mirror]]\nname = "lab"\nurl = "file://{self.mirror}"\n', encoding="utf-8"
+            "[sources.kachery]\nenabled = false\n\n[sources.dandi]\nenabled = false\n\n"
+            f'[[sources.mirror]]\nname = "lab"\nurl = "file://{self.mirror}"\n',
+            encoding="utf-8",
         )
         register_store("analysis", root)
         return create_store(root, "analysis", vault=self.folder / "vault")
