@@ -11,7 +11,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recallfs.testing.http import Fault, Server
+from recallfs.testing.http import Server
+from recallfs.testing.misbehaviour import Fault
 
 
 def parse(program: str, about: str | None, arguments: Sequence[str]) -> argparse.Namespace:

@@ -9,246 +9,39 @@ uploads and zarr assets are among it.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import re
-import secrets
 import sys
-import tempfile
-import threading
 import urllib.parse
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from recallfs.errors import InvalidInputError
-from recallfs.testing import dandisets
-from recallfs.testing.bucket import BucketServer, md5_of
+from recallfs.testing.archive import TOKEN, Archive, part_sizes, refused, sha256_of
 from recallfs.testing.dandisets import Asset, Blob, Dandiset, Upload, Version, Zarr
-from recallfs.testing.http import PIECE_BYTES, Answer, Refused, Request, Server
+from recallfs.testing.http import Answer, Refused, Request
 
-BUCKET = "dandiarchive"
 PAGE_SIZE = 100
 PAGE_SIZE_LIMIT = 1000
 LISTING_LIMIT = 1000
-SCHEMA_VERSION = "0.6.10"
+# What clients may write; theirs must be among them if it is older than the server's.
+SCHEMA_VERSIONS = [*(f"0.6.{patch}" for patch in range(11)), "0.7.0", "0.8.0"]
 _ID = r"[0-9a-f-]{36}"
 _DANDISET = r"/dandisets/(?P<dandiset>\d{6})"
 _VERSION = _DANDISET + r"/versions/(?P<version>draft|\d+\.\d+\.\d+)"
 
 
-class DandiServer(Server):
-    """An API; `bucket` is its object store, on another port.
+class DandiServer(Archive):
+    """The API of an archive; takes what `Archive` takes and is filled as that is."""
 
-    Parameters
-    ----------
-    host : str, optional
-        ``127.0.0.1`` or ``::1``.
-    port : int, optional
-        Port of the API; 0: one that is free.
-    token : str, optional
-        Token of the user who owns the dandisets that are added without another owner.
-
-    Attributes
-    ----------
-    bucket : BucketServer
-        Where the bytes are, with a log and faults of its own.
-    token : str
-        Token of the owner.
-    knows_sha256 : bool
-        Whether the sha256 of what is added or uploaded from now on is known at once; the real
-        archive computes it some time later.
-    schema_version : str
-        Version of the metadata schema that is announced to clients.
-    """
-
-    def __init__(
-        self, *, host: str = "127.0.0.1", port: int = 0, token: str = "loopback-token"
-    ) -> None:
-        super().__init__(host=host, port=port)
-        self._scratch = tempfile.TemporaryDirectory(prefix="recallfs-dandi-")
-        self.bucket = BucketServer(Path(self._scratch.name), host=host)
-        self.bucket.url_lifetime_s = 6 * 3600.0
-        self.token = token
-        self.knows_sha256 = True
-        self.schema_version = SCHEMA_VERSION
-        self._users = {token: "owner"}
-        self._dandisets: dict[str, Dandiset] = {}
-        self._assets: dict[str, Asset] = {}
-        self._blobs: dict[str, Blob] = {}
-        self._zarrs: dict[str, Zarr] = {}
-        self._uploads: dict[str, Upload] = {}
-        self._change = threading.RLock()
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, token: str = TOKEN) -> None:
+        super().__init__(host=host, port=port, token=token)
         self._routes = [
-            (method, re.compile(pattern + "/"), handler) for method, pattern, handler in self._table()
+            (method, re.compile(pattern + "/"), handler)
+            for method, pattern, handler in self._table()
         ]
-
-    @property
-    def api_url(self) -> str:
-        """URL of the API, without a slash at its end."""
-        return f"{self.url}/api"
-
-    def start(self) -> None:
-        """Serve, and the bucket, too."""
-        self.bucket.start()
-        super().start()
-
-    def stop(self) -> None:
-        """Stop, and the bucket, too; what was uploaded is gone."""
-        super().stop()
-        self.bucket.stop()
-        self._scratch.cleanup()
-
-    def add_user(self, name: str) -> str:
-        """Add a user and return their token."""
-        token = secrets.token_hex(20)
-        self._users[token] = name
-        return token
-
-    def add_dandiset(
-        self,
-        identifier: str = "",
-        *,
-        name: str = "A dandiset",
-        embargoed: bool = False,
-        owner: str = "owner",
-    ) -> str:
-        """Add a dandiset with an empty draft and return its identifier.
-
-        Parameters
-        ----------
-        identifier : str, optional
-            Six digits. Default: the next that is free.
-        name : str, optional
-            Title.
-        embargoed : bool, optional
-            Whether only the owner may see it; its bytes need a signature.
-        owner : str, optional
-            Name of the user.
-        """
-        with self._change:
-            identifier = identifier or f"{len(self._dandisets) + 1:06}"
-            if not re.fullmatch(r"\d{6}", identifier) or identifier in self._dandisets:
-                raise InvalidInputError(f"{identifier!r} is taken, or is not six digits.")
-            self._dandisets[identifier] = Dandiset(identifier, name, embargoed, owner)
-        return identifier
-
-    def add_asset(
-        self,
-        dandiset: str,
-        path: str,
-        file: Path,
-        *,
-        sha256: str | None = None,
-        etag: str = "",
-    ) -> str:
-        """Put a file into a draft and return the asset's id.
-
-        Parameters
-        ----------
-        dandiset : str
-            Identifier.
-        path : str
-            Path of the asset; an asset that is there already is replaced by a new one.
-        file : Path
-            Not empty. Served as it is when it is asked for, so that a later change is corruption.
-        sha256 : str, optional
-            Hex; empty: not known yet. Default: computed, if `knows_sha256`.
-        etag : str, optional
-            The dandi-etag. Default: computed.
-
-        Notes
-        -----
-        A blob with the same dandi-etag and size that is there already is used again.
-        """
-        if sha256 is None:
-            sha256 = _sha256_of(file) if self.knows_sha256 else ""
-        etag = etag or dandi_etag(file)
-        if not file.stat().st_size:
-            raise InvalidInputError(f"{file} is empty, and DANDI takes no empty files.")
-        with self._change:
-            draft = self._dandisets[dandiset].draft
-            blob = self._blob(etag, file.stat().st_size)
-            if blob is None:
-                blob = Blob(uuid.uuid4(), etag, sha256, file.stat().st_size)
-                self._keep(blob, file, private=self._dandisets[dandiset].embargoed)
-            return self._put(draft, path, {}, blob=blob).asset_id
-
-    def change_draft(self, dandiset: str, path: str, file: Path) -> str:
-        """Give a path of a draft other bytes and return the id of the new asset.
-
-        The old asset is still found by its id, and in the versions that were published with it.
-        """
-        if path not in self._dandisets[dandiset].draft.assets:
-            raise InvalidInputError(f"dandiset {dandiset} has no {path!r} to change.")
-        return self.add_asset(dandiset, path, file)
-
-    def remove_asset(self, dandiset: str, path: str) -> None:
-        """Take an asset out of a draft; it is still found by its id."""
-        del self._dandisets[dandiset].draft.assets[path]
-
-    def add_zarr(self, dandiset: str, path: str, folder: Path) -> str:
-        """Put a folder into a draft as one zarr asset and return the asset's id.
-
-        Parameters
-        ----------
-        dandiset : str
-            Identifier.
-        path : str
-            Path of the asset.
-        folder : Path
-            Its files are served as they are when they are asked for.
-        """
-        with self._change:
-            zarr = Zarr(uuid.uuid4(), path, dandiset)
-            self._zarrs[str(zarr.zarr_id)] = zarr
-            for file in sorted(folder.rglob("*")):
-                if file.is_file():
-                    self.bucket.add(
-                        f"{zarr.key}{file.relative_to(folder).as_posix()}",
-                        file,
-                        private=self._dandisets[dandiset].embargoed,
-                    )
-            self._digest(zarr)
-            draft = self._dandisets[dandiset].draft
-            return self._put(draft, path, {}, zarr=zarr).asset_id
-
-    def publish(self, dandiset: str, version: str = "") -> str:
-        """Publish a draft and return the identifier of the version.
-
-        Parameters
-        ----------
-        dandiset : str
-            Identifier.
-        version : str, optional
-            Default: ``0.YYMMDD.HHMM`` of now, or the next minute that is free.
-        """
-        with self._change:
-            about = self._dandisets[dandiset]
-            if about.embargoed:
-                raise InvalidInputError(f"dandiset {dandiset} is embargoed.")
-            now = datetime.now(timezone.utc)
-            while not version or version in about.versions:
-                version = now.strftime("0.%y%m%d.%H%M")
-                now += dandisets.MINUTE
-            for asset in about.draft.assets.values():
-                asset.is_published = True
-            about.draft.status = "Published"
-            about.versions[version] = Version(
-                version, about.name, dict(about.draft.assets), status="Published"
-            )
-        return version
-
-    def asset(self, asset_id: str) -> Asset:
-        """Return what is known of an asset: its `blob` or `zarr`, with their digests and keys."""
-        return self._assets[asset_id]
-
-    def bucket_key(self, asset_id: str) -> str:
-        """Key of an asset's object, or of its folder, in `bucket`, which is also its path there."""
-        asset = self._assets[asset_id]
-        return asset.blob.key if asset.blob is not None else _present(asset.zarr).key
 
     def answer(self, request: Request) -> Answer:
         """Answer what an API is asked."""
@@ -310,59 +103,6 @@ class DandiServer(Server):
             ("POST", zarr + "/finalize", self._finalize_zarr),
         )
 
-    # --- who asks
-
-    def _user(self, request: Request) -> str:
-        header = request.headers.get("authorization", "")
-        if not header:
-            return ""
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() not in ("token", "bearer") or token not in self._users:
-            raise _refused(401, "Invalid token.")
-        return self._users[token]
-
-    def _seen(self, user: str, identifier: str) -> Dandiset:
-        dandiset = self._dandisets.get(identifier)
-        if dandiset is None:
-            raise _refused(404, "Not found.")
-        if dandiset.embargoed:
-            self._own(user, dandiset)
-        return dandiset
-
-    def _own(self, user: str, dandiset: Dandiset) -> None:
-        if not user:
-            raise _refused(401, "Authentication credentials were not provided.")
-        if user != dandiset.owner:
-            raise _refused(403, "You do not have permission to perform this action.")
-
-    def _draft(self, user: str, identifier: str, version: str) -> Version:
-        dandiset = self._seen(user, identifier)
-        self._own(user, dandiset)
-        if version != "draft":
-            raise Refused(Answer.json("Only draft versions can be modified.", 405))
-        return dandiset.draft
-
-    def _version(self, user: str, identifier: str, version: str) -> Version:
-        found = self._seen(user, identifier).versions.get(version)
-        if found is None:
-            raise _refused(404, "Not found.")
-        return found
-
-    def _asset(self, user: str, asset: str, dandiset: str | None, version: str | None) -> Asset:
-        found = self._assets.get(asset)
-        if found is None:
-            raise _refused(404, "Not found.")
-        if dandiset is not None and version is not None:
-            if found not in self._version(user, dandiset, version).assets.values():
-                raise _refused(404, "Not found.")
-            return found
-        # Without a dandiset, who may see an asset is decided by where its bytes belong.
-        for each in self._dandisets.values():
-            held = any(found in each_version.assets.values() for each_version in each.versions.values())
-            if held and each.embargoed:
-                self._own(user, each)
-        return found
-
     # --- the instance and its dandisets
 
     def _info(self, request: Request, user: str) -> Answer:
@@ -370,7 +110,7 @@ class DandiServer(Server):
             {
                 "schema_version": self.schema_version,
                 "schema_url": f"{self.api_url}/schemas/",
-                "allowed_schema_versions": [self.schema_version],
+                "allowed_schema_versions": SCHEMA_VERSIONS,
                 "version": "0.13.0",
                 "cli-minimal-version": "0.60.0",
                 "cli-bad-versions": [],
@@ -384,7 +124,7 @@ class DandiServer(Server):
 
     def _token(self, request: Request, user: str) -> Answer:
         if not user:
-            raise _refused(401, "Authentication credentials were not provided.")
+            raise refused(401, "Authentication credentials were not provided.")
         return Answer.json(request.headers["authorization"].partition(" ")[2])
 
     def _list_dandisets(self, request: Request, user: str) -> Answer:
@@ -397,7 +137,7 @@ class DandiServer(Server):
 
     def _create_dandiset(self, request: Request, user: str) -> Answer:
         if not user:
-            raise _refused(401, "Authentication credentials were not provided.")
+            raise refused(401, "Authentication credentials were not provided.")
         identifier = self.add_dandiset(
             name=request.json()["name"],
             embargoed=request.query.get("embargo") == "true",
@@ -455,10 +195,11 @@ class DandiServer(Server):
 
     def _publish(self, request: Request, user: str, dandiset: str) -> Answer:
         self._draft(user, dandiset, "draft")
-        with contextlib.suppress(InvalidInputError):
+        try:
             self.publish(dandiset)
-            return Answer.json(None, 202)
-        return Answer.json("Operation only allowed on OPEN dandisets", 400)
+        except InvalidInputError:
+            return Answer.json("Operation only allowed on OPEN dandisets", 400)
+        return Answer.json(None, 202)
 
     # --- assets
 
@@ -490,7 +231,7 @@ class DandiServer(Server):
                 name = path[len(prefix) :].partition("/")[0]
                 children.setdefault(prefix + name, []).append(asset)
         if prefix and not children:
-            raise _refused(404, "Specified path not found.")
+            raise refused(404, "Specified path not found.")
         about = []
         for path, assets in sorted(children.items()):
             is_file = assets[0].path == path
@@ -539,25 +280,8 @@ class DandiServer(Server):
         blob = self._blobs.get(wanted.get("blob_id", ""))
         zarr = self._zarrs.get(wanted.get("zarr_id", ""))
         if blob is None and zarr is None:
-            raise _refused(404, "Not found.")
+            raise refused(404, "Not found.")
         return metadata, blob, zarr
-
-    def _put(
-        self,
-        draft: Version,
-        path: str,
-        metadata: Mapping[str, Any],
-        *,
-        blob: Blob | None = None,
-        zarr: Zarr | None = None,
-    ) -> Asset:
-        kept = {key: metadata[key] for key in metadata if key not in dandisets.COMPUTED_FIELDS}
-        asset = Asset(str(uuid.uuid4()), path, blob, zarr, {**dandisets.plain_metadata(), **kept})
-        asset.metadata.setdefault("schemaVersion", self.schema_version)
-        self._assets[asset.asset_id] = asset
-        draft.assets[path] = asset
-        draft.status, draft.modified = "Valid", asset.modified
-        return asset
 
     def _delete_asset(
         self, request: Request, user: str, dandiset: str, version: str, asset: str
@@ -600,14 +324,6 @@ class DandiServer(Server):
 
     # --- blobs
 
-    def _blob(self, etag: str, size: int) -> Blob | None:
-        same = (each for each in self._blobs.values() if (each.etag, each.size) == (etag, size))
-        return next(same, None)
-
-    def _keep(self, blob: Blob, file: Path, *, private: bool) -> None:
-        self._blobs[str(blob.blob_id)] = blob
-        self.bucket.add(blob.key, file, etag=blob.etag, private=private)
-
     def _find_blob(self, request: Request, user: str) -> Answer:
         wanted = request.json()
         if not isinstance(wanted, dict) or not {"algorithm", "value"} <= set(wanted):
@@ -619,7 +335,7 @@ class DandiServer(Server):
         for blob in self._blobs.values():
             if wanted["value"] and getattr(blob, field) == wanted["value"]:
                 return Answer.json(blob.as_json())
-        raise _refused(404, "Not found.")
+        raise refused(404, "Not found.")
 
     def _initialize(self, request: Request, user: str) -> Answer:
         wanted = request.json()
@@ -656,8 +372,10 @@ class DandiServer(Server):
     def _uploading(self, user: str, upload: str) -> Upload:
         found = self._uploads.get(upload)
         if found is None or user != found.dandiset.owner:
-            raise _refused(404, "Not found.") if user else _refused(
-                401, "Authentication credentials were not provided."
+            raise (
+                refused(404, "Not found.")
+                if user
+                else refused(401, "Authentication credentials were not provided.")
             )
         return found
 
@@ -690,7 +408,7 @@ class DandiServer(Server):
             return Answer.json([text], 400)
         blob = self._blob(found.etag, found.size)
         if blob is None:
-            sha256 = _sha256_of(stored.path) if self.knows_sha256 else ""
+            sha256 = sha256_of(stored.path) if self.knows_sha256 else ""
             blob = Blob(found.upload_id, found.etag, sha256, found.size)
             self._blobs[str(blob.blob_id)] = blob
         del self._uploads[upload]
@@ -701,10 +419,10 @@ class DandiServer(Server):
     def _zarr(self, user: str, zarr: str) -> Zarr:
         found = self._zarrs.get(zarr)
         if found is None:
-            raise _refused(404, "Not found.")
+            raise refused(404, "Not found.")
         dandiset = self._dandisets[found.dandiset]
         if dandiset.embargoed and user != dandiset.owner:
-            raise _refused(404, "Not found.")
+            raise refused(404, "Not found.")
         return found
 
     def _own_zarr(self, user: str, zarr: str) -> Zarr:
@@ -740,7 +458,7 @@ class DandiServer(Server):
         # Who may list is not asked here, as there; an embargoed object needs a signature anyway.
         found = self._zarrs.get(zarr)
         if found is None:
-            raise _refused(404, "Not found.")
+            raise refused(404, "Not found.")
         prefix = request.query.get("prefix", "").lstrip("/")
         if request.method == "HEAD":
             key = (found.key + prefix).rstrip("/")
@@ -751,7 +469,7 @@ class DandiServer(Server):
         start = (found.key + prefix).rstrip("/")
         after = found.key + request.query.get("after", "").lstrip("/")
         keys = sorted(
-            (key for key in self.bucket.objects if key.startswith(start) and key > after),
+            (key for key in list(self.bucket.objects) if key.startswith(start) and key > after),
             key=str.encode,
         )
         results = []
@@ -795,25 +513,14 @@ class DandiServer(Server):
         self._digest(found)
         return Answer(204)
 
-    def _digest(self, zarr: Zarr) -> None:
-        files = {
-            key.removeprefix(zarr.key): (stored.etag, stored.path.stat().st_size)
-            for key, stored in self.bucket.objects.items()
-            if key.startswith(zarr.key)
-        }
-        zarr.file_count, zarr.size = len(files), sum(size for _, size in files.values())
-        zarr.checksum, zarr.status = dandisets.zarr_checksum(files), "Complete"
-
-    def _page(
-        self, request: Request, items: Sequence[Any], *, counts_once: bool = False
-    ) -> Answer:
+    def _page(self, request: Request, items: Sequence[Any], *, counts_once: bool = False) -> Answer:
         try:
             page = int(request.query.get("page", 1))
             size = min(int(request.query.get("page_size", PAGE_SIZE)), PAGE_SIZE_LIMIT)
         except ValueError:
-            raise _refused(404, "Invalid page.") from None
+            raise refused(404, "Invalid page.") from None
         if page < 1 or size < 1 or (page > 1 and (page - 1) * size >= len(items)):
-            raise _refused(404, "Invalid page.")
+            raise refused(404, "Invalid page.")
 
         def link(number: int) -> str | None:
             if number < 1 or (number - 1) * size >= max(1, len(items)):
@@ -832,52 +539,8 @@ class DandiServer(Server):
         )
 
 
-def part_sizes(size_bytes: int) -> list[int]:
-    """Sizes of the parts that DANDI uploads a file in, bytes."""
-    part = 64 << 20
-    if -(-size_bytes // part) >= 10_000:
-        part = -(-size_bytes // 10_000)
-    whole, rest = divmod(size_bytes, part)
-    return [part] * whole + [rest] * (rest > 0)
-
-
-def dandi_etag(path: Path) -> str:
-    """Return the dandi-etag of a file: the md5 of its parts' md5s, and their number."""
-    md5s = []
-    with path.open("rb") as file:
-        for size in part_sizes(path.stat().st_size):
-            md5 = hashlib.md5()  # noqa: S324 - what S3 has as ETag
-            while size:
-                piece = file.read(min(size, PIECE_BYTES))
-                md5.update(piece)
-                size -= len(piece)
-            md5s.append(md5.digest())
-    joined = hashlib.md5(b"".join(md5s))  # noqa: S324
-    return f"{joined.hexdigest()}-{len(md5s)}"
-
-
-def _sha256_of(path: Path) -> str:
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            sha256.update(piece)
-    return sha256.hexdigest()
-
-
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
-
-
-def _present(zarr: Zarr | None) -> Zarr:
-    assert zarr is not None, "an asset has a blob or a zarr"
-    return zarr
-
-
-def _refused(status: int, detail: str) -> Refused:
-    answer = Answer.json({"detail": detail}, status)
-    if status == 401:
-        answer.headers["WWW-Authenticate"] = "Token"
-    return Refused(answer)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -889,7 +552,7 @@ def main(arguments: Sequence[str]) -> int:
         server = DandiServer(host=options.host, port=options.port, token=options.token)
         for folder in sorted(options.root.iterdir()) if options.root else ():
             _offer(server, folder)
-    except InvalidInputError as error:
+    except (InvalidInputError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return serve(server, server.api_url, options, {"api": server, "bucket": server.bucket})

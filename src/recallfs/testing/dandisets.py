@@ -28,7 +28,7 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Blob:
     """Bytes in the bucket.
 
@@ -56,7 +56,7 @@ class Blob:
         return f"dandiarchive/blobs/{text[:3]}/{text[3:6]}/{text}"
 
     def as_json(self) -> dict[str, Any]:
-        """What the API tells."""
+        """Return what the API tells."""
         return {
             "blob_id": str(self.blob_id),
             "etag": self.etag,
@@ -97,7 +97,7 @@ class Zarr:
         return f"dandiarchive/zarr/{self.zarr_id}/"
 
     def as_json(self) -> dict[str, Any]:
-        """What the API tells."""
+        """Return what the API tells."""
         return {
             "name": self.name,
             "dandiset": self.dandiset,
@@ -148,7 +148,7 @@ class Asset:
         return self.zarr.size if self.zarr is not None else 0
 
     def as_json(self, full: Callable[[Asset], dict[str, Any]] | None) -> dict[str, Any]:
-        """What the API tells; with a function that gives it, the metadata, too."""
+        """Return what the API tells; with a function that gives it, the metadata, too."""
         about = {
             "asset_id": self.asset_id,
             "blob": str(self.blob.blob_id) if self.blob is not None else None,
@@ -212,7 +212,7 @@ class Version:
     modified: str = field(default_factory=now)
 
     def as_json(self) -> dict[str, Any]:
-        """What the API tells."""
+        """Return what the API tells."""
         return {
             "version": self.identifier,
             "name": self.name,
@@ -256,10 +256,12 @@ class Dandiset:
     @property
     def newest_published(self) -> Version | None:
         """The version that was published last."""
-        return next((v for v in reversed(self.versions.values()) if v is not self.draft), None)
+        return next(
+            (v for v in reversed(list(self.versions.values())) if v is not self.draft), None
+        )
 
     def as_json(self) -> dict[str, Any]:
-        """What the API tells, without the versions."""
+        """Return what the API tells, without the versions."""
         return {
             "identifier": self.identifier,
             "created": self.created,
@@ -338,5 +340,5 @@ def _folder_checksum(files: Mapping[tuple[str, ...], tuple[str, int]]) -> tuple[
         "files": sorted(leaves, key=lambda leaf: str(leaf["name"])),
     }
     text = json.dumps(named, separators=(",", ":"))
-    md5 = hashlib.md5(text.encode()).hexdigest()  # noqa: S324 - as DANDI has it
+    md5 = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
     return f"{md5}-{count}--{total}", count, total

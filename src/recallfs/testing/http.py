@@ -8,9 +8,6 @@ Keep-alive, ``HEAD``, ranges, ETags and ``If-Range`` are as in RFC 9110. Bodies 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import fnmatch
-import hashlib
 import json
 import socket
 import socketserver
@@ -24,119 +21,14 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from recallfs.errors import InvalidInputError
+from recallfs.testing.misbehaviour import Exchange, Fault, Faults
 
 PIECE_BYTES = 1 << 20
+S = TypeVar("S", bound="Server")
 HTML = b"<!DOCTYPE html>\n<html><body><h1>Please sign in to this network</h1></body></html>\n"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What a server does wrong, to which requests and how often.
-
-    Several faults may meet in one request; where they contradict each other, the one that was
-    added first counts.
-
-    Parameters
-    ----------
-    where : str, optional
-        Pattern of the path (``*`` matches slashes, too); the query does not count.
-    method : str, optional
-        Only requests of this method.
-    skip : int, optional
-        So many matching requests pass unharmed first.
-    times : int, optional
-        So many requests are harmed, and then no more. Default: all.
-    after_s : float, optional
-        Seconds since `Server.fail` before the fault begins.
-    delay_s : float, optional
-        Seconds of added latency before the answer.
-    stall : bool, optional
-        Never answer, and keep the connection open.
-    stall_at, reset_at, cut_at : int, optional
-        After so many bytes of the body: send nothing more and keep the connection open; reset the
-        connection; close it as if all had been sent.
-    flip_at : tuple of int, optional
-        Offsets in the file whose bytes are inverted. Only a request that is sent one of them
-        counts for `skip` and `times`.
-    status : int, optional
-        Answer this status instead, with a short text.
-    retry_after : str, optional
-        ``Retry-After`` of that answer: seconds, or an HTTP date.
-    html : bool, optional
-        Answer 200 with a page of HTML, as a login wall does.
-    redirect_to : str, optional
-        Redirect there (302). ``"."`` redirects to the same URL: a loop.
-    ignore_range : bool, optional
-        Answer 200 with the whole file where a range was asked for.
-    etag : str, optional
-        ETag of the answer, instead of the right one.
-    content_length : int, optional
-        ``Content-Length`` of the answer, instead of the right one; the body stays as it is.
-    content_range : str, optional
-        ``Content-Range`` of a 206, instead of the right one.
-    bytes_per_second : int, optional
-        Rate of the body.
-    edit : mapping, optional
-        Fields of a JSON answer that are replaced: a size that lies, another URL.
-    """
-
-    where: str = "*"
-    method: str = ""
-    skip: int = 0
-    times: int | None = None
-    after_s: float = 0.0
-    delay_s: float = 0.0
-    stall: bool = False
-    stall_at: int | None = None
-    reset_at: int | None = None
-    cut_at: int | None = None
-    flip_at: tuple[int, ...] = ()
-    status: int = 0
-    retry_after: str = ""
-    html: bool = False
-    redirect_to: str = ""
-    ignore_range: bool = False
-    etag: str = ""
-    content_length: int | None = None
-    content_range: str = ""
-    bytes_per_second: int = 0
-    edit: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Exchange:
-    """One request as a server saw it.
-
-    Parameters
-    ----------
-    method, path, query : str
-        As asked for; the path is decoded, the query is not.
-    range : str
-        The ``Range`` header, or nothing.
-    authorization : bool
-        Whether an ``Authorization`` header came along.
-    connection : int
-        Number of the connection: requests over one kept-alive connection share it.
-    began_s : float
-        ``time.monotonic()`` when the request had come in, seconds.
-    status : int
-        Status that was answered; 0 as long as there is no answer.
-    sent_bytes : int
-        Bytes of the body that were handed to the system.
-    """
-
-    method: str
-    path: str
-    query: str
-    range: str
-    authorization: bool
-    connection: int
-    began_s: float
-    status: int = 0
-    sent_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -242,8 +134,7 @@ class Server:
         self._host = host
         self._listener = _Listener(self, host, port)
         self._thread: threading.Thread | None = None
-        self._faults: list[_Armed] = []
-        self._lock = threading.Lock()
+        self.faults = Faults()
 
     @property
     def port(self) -> int:
@@ -276,7 +167,7 @@ class Server:
         self._listener.server_close()
         self._listener.end_connections()
 
-    def __enter__(self) -> Any:
+    def __enter__(self: S) -> S:
         self.start()
         return self
 
@@ -290,36 +181,11 @@ class Server:
 
     def fail(self, fault: Fault) -> None:
         """Do wrong from now on, until `heal` or until the fault is used up."""
-        with self._lock:
-            self._faults.append(_Armed(fault))
+        self.faults.add(fault)
 
     def heal(self) -> None:
         """Forget all faults."""
-        with self._lock:
-            self._faults.clear()
-
-    def take_faults(self, exchange: Exchange, sent: range | None) -> Fault:
-        """Faults of a request as one, counted down.
-
-        Parameters
-        ----------
-        exchange : Exchange
-            The request.
-        sent : range or None
-            Offsets in the file that will be sent; None before that is known. Faults that flip
-            bytes are taken with it, all others without.
-        """
-        with self._lock:
-            taken = [armed.fault for armed in self._faults if armed.take(exchange, sent)]
-        values: dict[str, Any] = {}
-        for each in dataclasses.fields(Fault):
-            found = [getattr(fault, each.name) for fault in taken]
-            values[each.name] = next((value for value in found if value), None)
-            if each.name in ("stall_at", "reset_at", "cut_at", "content_length"):
-                values[each.name] = next((value for value in found if value is not None), None)
-        flips = tuple(offset for fault in taken for offset in fault.flip_at)
-        given = {name: value for name, value in values.items() if value is not None}
-        return Fault(**{**given, "flip_at": flips})
+        self.faults.clear()
 
 
 class Files(Server):
@@ -345,9 +211,7 @@ class Files(Server):
         if not place.is_relative_to(self.root) or not place.is_file():
             return Answer(404, b"not found\n")
         about = place.stat()
-        etag = hashlib.md5(  # noqa: S324 - an ETag is no secret
-            f"{about.st_ino} {about.st_size} {about.st_mtime_ns}".encode()
-        ).hexdigest()
+        etag = f"{about.st_ino:x}-{about.st_size:x}-{about.st_mtime_ns:x}"
         return Answer(
             body=place,
             content_type="application/octet-stream",
@@ -400,35 +264,6 @@ def parse_range(header: str, size_bytes: int) -> range | None:
     if last and int(last) < int(first):
         return None
     return range(int(first), min(size_bytes, int(last) + 1 if last else size_bytes))
-
-
-class _Armed:
-    """A fault with its counters."""
-
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
-        self._since_s = time.monotonic()
-        self._skip = fault.skip
-        self._left = fault.times
-
-    def take(self, exchange: Exchange, sent: range | None) -> bool:
-        fault = self.fault
-        if bool(fault.flip_at) != (sent is not None):
-            return False
-        if sent is not None and not any(offset in sent for offset in fault.flip_at):
-            return False
-        if not fnmatch.fnmatchcase(exchange.path, fault.where):
-            return False
-        if fault.method and fault.method != exchange.method:
-            return False
-        if time.monotonic() - self._since_s < fault.after_s or self._left == 0:
-            return False
-        if self._skip:
-            self._skip -= 1
-            return False
-        if self._left is not None:
-            self._left -= 1
-        return True
 
 
 class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -510,7 +345,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers={name.lower(): value for name, value in self.headers.items()},
             body=_Body(self.rfile, self.headers),  # type: ignore[arg-type]
         )
-        fault = owner.take_faults(exchange, None)
+        fault = owner.faults.take(exchange, None)
         if fault.delay_s:
             self._wait(fault.delay_s)
         if fault.stall:
@@ -521,6 +356,8 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = owner.answer(request)
             except Refused as refused:
                 answer = refused.answer
+            except (AttributeError, KeyError, TypeError, ValueError):
+                answer = Answer(400, b"bad request\n")
         with contextlib.suppress(ValueError):
             while request.body.read(PIECE_BYTES):
                 pass
@@ -543,12 +380,10 @@ class _Handler(BaseHTTPRequestHandler):
             etag = fault.etag or answer.etag
             answer.headers |= {"ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
             if (wanted := self.headers.get("If-Match")) and f'"{etag}"' not in wanted:
-                answer = Answer(412, b"precondition failed\n")
-                self._head(answer, exchange, len(b"precondition failed\n"), fault)
-                self._write(b"precondition failed\n")
-                return
+                answer.status = 412
             if f'"{etag}"' in self.headers.get("If-None-Match", ""):
                 answer.status = 304
+            if answer.status in (304, 412):
                 self._head(answer, exchange, 0, fault)
                 return
             asked = parse_range(self.headers.get("Range", ""), size)
@@ -565,9 +400,9 @@ class _Handler(BaseHTTPRequestHandler):
                 answer.headers["Content-Range"] = (
                     fault.content_range or f"bytes {asked.start}-{asked.stop - 1}/{size}"
                 )
-            flips = ()
+            flips: tuple[int, ...] = ()
             if asked and self.command != "HEAD":
-                flips = owner.take_faults(exchange, asked).flip_at
+                flips = owner.faults.take(exchange, asked).flip_at
             self._head(answer, exchange, len(asked), fault)
             self._send(
                 exchange,
@@ -619,7 +454,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _write_file(self, file: IO[bytes], at: int, count: int, flips: tuple[int, ...]) -> int:
         wrong = [offset for offset in flips if at <= offset < at + count]
         if not wrong:
-            return self.connection.sendfile(file, at, count)
+            return int(self.connection.sendfile(file, at, count))
         file.seek(at)
         data = bytearray(file.read(count))
         for offset in wrong:
