@@ -39,7 +39,7 @@ class Fault:
         connection; close it as if all had been sent.
     flip_at : tuple of int, optional
         Offsets in the file whose bytes are inverted. Only a request that is sent one of them
-        counts for `skip` and `times`.
+        counts for `skip` and `times`; such a fault does nothing else.
     status : int, optional
         Answer this status instead, with a short text.
     retry_after : str, optional
