@@ -16,9 +16,9 @@ from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor
 from recallfs.errors import AccessError, ConflictError, NotRecallableError, RecallError
+from recallfs.exclusive import Watch, watch
 from recallfs.ownership import metadata_of
 from recallfs.release.copies import verified_copies
-from recallfs.release.exclusive import Watch, watch
 from recallfs.release.policy import Candidate, Decision, Wanted, decide
 from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import settle

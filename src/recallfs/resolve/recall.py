@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from recallfs import log
 from recallfs.atomic import fault_point
+from recallfs.cache.cache import Cache
 from recallfs.catalog import audit, records
 from recallfs.catalog.changes import PATIENCE_S
 from recallfs.catalog.holder import Holder, user_name
@@ -29,10 +30,9 @@ from recallfs.errors import (
     RecomputeError,
     SourceError,
 )
-from recallfs.resolve.access import check_reader
+from recallfs.resolve.access import check_reader, is_public
 from recallfs.resolve.answers import all_failed, conflict
 from recallfs.resolve.budget import hold_slot
-from recallfs.resolve.cache import Cache
 from recallfs.resolve.commit import commit_recalled, keep_rejected
 from recallfs.resolve.lease import Grant, hold_lease
 from recallfs.resolve.plan import Facts, Plan, make_plan
@@ -40,6 +40,7 @@ from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.turns import first_in_process
 from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
+from recallfs.sources.cache import CacheSource
 from recallfs.sources.recompute import RecomputeSource
 from recallfs.sources.trash import TrashSource
 from recallfs.values import Digests, Entry, InputRef, Level, State
@@ -104,13 +105,11 @@ def plan_for(stores: Stores, store: Store, entry: Entry, *, only: str | None = N
     plan = _planned(stores, store, entry, settle(store, entry), only)[0]
     if store.is_writable or plan.action == "open":
         return plan
-    plan = replace(plan, cache=str(Cache(stores.config.cache, store.id).path_of(entry)))
-    if _find_cached(stores, store, entry) is not None and plan.state in (
-        State.RELEASED,
-        State.MISSING,
-    ):
-        plan = replace(plan, action="open", reason="It is in your cache.", steps=())
-    return plan
+    cached = _find_cached(stores, store, entry)
+    if cached is not None and plan.state in (State.RELEASED, State.MISSING):
+        plan = replace(plan, action="open", reason="It is in the cache.", steps=())
+    place = cached or _cache(stores, store).path_of(entry, share=_is_shared(stores, store, entry))
+    return replace(plan, cache=str(place))
 
 
 def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) -> Recalled:
@@ -222,7 +221,8 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
 def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> Recalled:
     """Bring a file of a store that the caller may not write to into the caller's cache."""
     start = time.monotonic()
-    cache = Cache(stores.config.cache, store.id)
+    cache = _cache(stores, store)
+    share = _is_shared(stores, store, entry)
     with cache.lock(entry):
         place = cache.find(entry, records.load(store, entry.id).accepted)
         if place is not None:
@@ -232,9 +232,9 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
             store,
             entry,
             wish,
-            staging=cache.staging,
+            staging=lambda: cache.staging(entry.size_bytes, share=share),
             cancelled=threading.Event(),
-            commit=lambda staged, _: cache.keep(entry, staged),
+            commit=lambda staged, digests: cache.keep(entry, staged, digests.sha256),
         )
     cache.trim()
     seconds = time.monotonic() - start
@@ -247,8 +247,17 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
 def _find_cached(stores: Stores, store: Store, entry: Entry) -> Path | None:
     if store.is_writable:
         return None
-    cache = Cache(stores.config.cache, store.id)
-    return cache.find(entry, records.load(store, entry.id).accepted)
+    return _cache(stores, store).find(entry, records.load(store, entry.id).accepted)
+
+
+def _cache(stores: Stores, store: Store) -> Cache:
+    # Who owns a store can change what is in it, too.
+    return Cache(stores.config.cache, trusted=(store.root.stat().st_uid,))
+
+
+def _is_shared(stores: Stores, store: Store, entry: Entry) -> bool:
+    settings = stores.config.cache
+    return settings.shared_folder is not None and (settings.share_all or is_public(store, entry))
 
 
 def _cached(store: Store, entry: Entry, place: Path) -> Recalled:
@@ -479,6 +488,7 @@ def _planned(
     absent = state in (State.RELEASED, State.MISSING)
     sources: list[Source] = [
         TrashSource(),
+        CacheSource(stores.config.cache),
         *stores.mirrors(),
         RecomputeSource(stores.config.recipes),
     ]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from conftest import Lab, sha256
+from recallfs.cache.cache import Cache
 from recallfs.config import CacheSettings
-from recallfs.resolve.cache import Cache
 from recallfs.skeleton.neighbours import needed_neighbour
 from recallfs.values import Entry
 
@@ -23,11 +23,11 @@ def kept(lab: Lab, cache: Cache, name: str, size: int, *, age_s: float) -> tuple
 
     (lab.root / name).write_bytes(os.urandom(size))
     (entry,) = add_existing(lab.store, [name])
-    with cache.lock(entry), cache.staging() as scratch:
+    with cache.lock(entry), cache.staging(size) as scratch:
         staged = scratch / "data"
         staged.write_bytes((lab.root / name).read_bytes())
-        path = cache.keep(entry, staged)
-    note = cache._note_of(entry)
+        path = cache.keep(entry, staged, entry.sha256)
+    note = cache.notes.of(path)
     os.utime(note, (time.time() - age_s, time.time() - age_s))
     return entry, path
 
@@ -35,14 +35,15 @@ def kept(lab: Lab, cache: Cache, name: str, size: int, *, age_s: float) -> tuple
 @pytest.fixture
 def cache(lab: Lab) -> Cache:
     """Give a cache of 100 kB."""
-    return Cache(CacheSettings(lab.base / "cache", 100_000), lab.store.id)
+    return Cache(CacheSettings(lab.base / "cache", 100_000))
 
 
 def test_what_was_not_used_for_the_longest_goes_first(lab: Lab, cache: Cache) -> None:
-    """Above its limit the cache drops by last use, down to the limit and no further."""
-    _, old = kept(lab, cache, "old", 40_000, age_s=900)
-    entry, used = kept(lab, cache, "used", 40_000, age_s=9000)
-    _, newer = kept(lab, cache, "newer", 40_000, age_s=500)
+    """Above its limit the cache drops by last use, down to the limit and hardly further."""
+    roomy = Cache(CacheSettings(cache.folder))
+    _, old = kept(lab, roomy, "old", 40_000, age_s=900)
+    entry, used = kept(lab, roomy, "used", 40_000, age_s=9000)
+    _, newer = kept(lab, roomy, "newer", 40_000, age_s=500)
     assert cache.find(entry, {entry.sha256}) == used
     cache.trim()
     assert (old.exists(), used.exists(), newer.exists()) == (False, True, True)
@@ -50,8 +51,9 @@ def test_what_was_not_used_for_the_longest_goes_first(lab: Lab, cache: Cache) ->
 
 def test_young_and_open_files_stay(lab: Lab, cache: Cache) -> None:
     """What was just brought, or is open in this process, outlives the limit."""
-    _, opened = kept(lab, cache, "opened", 90_000, age_s=900)
-    _, young = kept(lab, cache, "young", 90_000, age_s=1)
+    roomy = Cache(CacheSettings(cache.folder))
+    _, opened = kept(lab, roomy, "opened", 90_000, age_s=900)
+    _, young = kept(lab, roomy, "young", 90_000, age_s=1)
     with opened.open("rb"):
         cache.trim()
         assert opened.exists()
