@@ -270,6 +270,16 @@ class Cache:
             return None
         return sum((shelf.usage() for shelf in self._shelves()), Usage(0, 0))
 
+    def own_problem(self) -> str | None:
+        """Say why the caller's own cache cannot be used, if it is there and cannot."""
+        if not self.folder.exists():
+            return None
+        if self.folder.stat().st_uid != os.geteuid():
+            return "It belongs to another user."
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            return "You may not write to it."
+        return None
+
     def shared_problem(self) -> str | None:
         """Say why the shared cache cannot be written to, if it is configured and cannot."""
         folder = self.settings.shared_folder

@@ -223,6 +223,14 @@ def _candidate(store: Store, entry: Entry, record: Record, state: State, now: st
     recalls = store.catalog.recalls(entry.id)
     used = [datetime.fromtimestamp(entry.metadata.mtime_ns / 1e9, tz=timezone.utc)]
     used += [datetime.fromisoformat(item["at"]) for item in recalls[:1]]
+    looked = list(used)
+    if status is not None:
+        # The time of change: a catalog that was made again knows nothing of earlier recalls.
+        looked += [
+            datetime.fromtimestamp(moment, tz=timezone.utc)
+            for moment in (status.st_atime, status.st_ctime)
+        ]
+    present = datetime.now(timezone.utc)
     dependents = [
         store.url(other.path)
         for other in store.catalog.dependents(entry)
@@ -234,7 +242,8 @@ def _candidate(store: Store, entry: Entry, record: Record, state: State, now: st
         size_bytes=entry.size_bytes,
         state=state,
         is_pinned=record.is_pinned,
-        idle=datetime.now(timezone.utc) - max(used),
+        idle=present - max(used),
+        unused=present - max(looked),
         proofs=record.valid_proofs(now),
         verified_copies=(),
         kept_bytes=record.skeleton.stored_bytes if record.skeleton else 0,
