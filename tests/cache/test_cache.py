@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -10,17 +12,21 @@ import h5py
 import numpy as np
 import pytest
 
+from actors import wait_for
+from cache_actors import hold_open, keep_killed, keep_many
 from conftest import Lab, sha256
+from processes import start
 from recallfs.cache.cache import Cache
+from recallfs.cache.shelf import Usage
+from recallfs.cache.trust import is_beyond_others
 from recallfs.config import CacheSettings
+from recallfs.resolve.commit import add_existing
 from recallfs.skeleton.neighbours import needed_neighbour
 from recallfs.values import Entry
 
 
 def kept(lab: Lab, cache: Cache, name: str, size: int, *, age_s: float) -> tuple[Entry, Path]:
     """Put a file into the cache, as if it had been used some time ago."""
-    from recallfs.resolve.commit import add_existing
-
     (lab.root / name).write_bytes(os.urandom(size))
     (entry,) = add_existing(lab.store, [name])
     with cache.lock(entry), cache.staging(size) as scratch:
@@ -60,6 +66,148 @@ def test_young_and_open_files_stay(lab: Lab, cache: Cache) -> None:
     cache.trim()
     assert not opened.exists()
     assert young.exists()
+
+
+def test_file_that_another_process_has_open_stays(lab: Lab, cache: Cache) -> None:
+    """The kernel tells of readers anywhere on the computer, not only in this process."""
+    roomy = Cache(CacheSettings(cache.folder))
+    _, opened = kept(lab, roomy, "opened", 90_000, age_s=9000)
+    _, other = kept(lab, roomy, "other", 90_000, age_s=900)
+    reader = start(hold_open, str(opened), str(lab.base / "ready"))
+    try:
+        wait_for(lab.base / "ready", reader)
+        cache.trim()
+        assert (opened.exists(), other.exists()) == (True, False)
+    finally:
+        reader.kill()
+        reader.join()
+    kept(lab, roomy, "more", 90_000, age_s=900)
+    cache.trim()
+    assert not opened.exists()
+
+
+def test_file_larger_than_the_limit_is_kept_while_it_is_needed(lab: Lab, cache: Cache) -> None:
+    """It is brought all the same, nothing else makes way for it, and it goes first."""
+    _, small = kept(lab, cache, "small", 40_000, age_s=9000)
+    with cache.staging(300_000):
+        assert small.exists()
+    _, large = kept(lab, cache, "large", 300_000, age_s=100)
+    cache.trim()
+    assert (small.exists(), large.exists()) == (True, False)
+
+
+def test_room_is_made_before_the_bytes_come(lab: Lab, cache: Cache) -> None:
+    """Space is promised once: what two bring at a time counts for both before either is there."""
+    _, first = kept(lab, cache, "first", 30_000, age_s=9000)
+    _, second = kept(lab, cache, "second", 30_000, age_s=900)
+    with cache.staging(30_000) as one:
+        assert one.is_dir()
+        assert first.exists()
+        with cache.staging(30_000):
+            assert (first.exists(), second.exists()) == (False, True)
+    assert not list((cache.folder / "staging").iterdir())
+
+
+@pytest.mark.parametrize("moment", ["staged", "kept"])
+def test_killed_amid_keeping(lab: Lab, cache: Cache, moment: str) -> None:
+    """What a killed process left is either not there or found right; its promise of space ends."""
+    (lab.root / "a").write_bytes(b"content")
+    (entry,) = add_existing(lab.store, ["a"])
+    process = start(keep_killed, str(cache.folder), entry, b"content", moment)
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+    assert len(list((cache.folder / "staging").iterdir())) == 1
+    found = cache.find(entry, {entry.sha256})
+    if moment == "staged":
+        assert found is None
+    else:
+        assert found is not None
+        assert found.read_bytes() == b"content"
+    with cache.staging(1):
+        assert len(list((cache.folder / "staging").iterdir())) == 1
+    assert cache.own.count() == cache.own_usage()
+
+
+def test_sum_holds_when_several_add_at_once(lab: Lab, cache: Cache) -> None:
+    """What processes add up together is what is there; it is counted again if its file is gone."""
+    names = [f"f{number}" for number in range(24)]
+    for name in names:
+        (lab.root / name).write_text(name)
+    entries = add_existing(lab.store, names)
+    workers = [
+        start(keep_many, str(cache.folder), entries[number::3], b"12345") for number in range(3)
+    ]
+    for worker in workers:
+        worker.join(60)
+    assert cache.own_usage() == Usage(24, 24 * 5)
+    (cache.folder / "usage").unlink()
+    assert cache.own_usage() == Usage(24, 24 * 5)
+    assert cache.clear() == Usage(0, 0)
+    for note in (cache.folder / "verified").glob("*/*"):
+        os.utime(note, (1, 1))
+    assert cache.clear(unused_s=3600) == Usage(24, 24 * 5)
+    assert cache.own_usage() == Usage(0, 0)
+    assert not list((cache.folder / "verified").glob("*/*"))
+
+
+def test_same_bytes_are_kept_once_whatever_they_are_called(lab: Lab, cache: Cache) -> None:
+    """Another entry with the same digest finds the file, by its own name."""
+    entry, path = kept(lab, cache, "one.h5", 1000, age_s=0)
+    (lab.root / "deep").mkdir()
+    (lab.root / "deep/two.nwb").write_bytes(path.read_bytes())
+    (other,) = add_existing(lab.store, ["deep/two.nwb"])
+    found = cache.find(other, {other.sha256})
+    assert found is not None
+    assert (found.name, found.resolve()) == ("two.nwb", path)
+    assert cache.find(other, {other.sha256}) == found
+    assert cache.find(entry, {entry.sha256}) == path
+    assert cache.own_usage() == Usage(1, 1000)
+    path.unlink()
+    assert cache.find(other, {other.sha256}) is None
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder"])
+def test_planted_things_are_neither_read_nor_waited_for(lab: Lab, cache: Cache, kind: str) -> None:
+    """What is no regular file is no file of ours."""
+    entry, path = kept(lab, cache, "a", 1000, age_s=0)
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(lab.root / "a")
+    else:
+        path.mkdir()
+    assert cache.find(entry, {entry.sha256}) is None
+    cache.trim()
+    cache.clear()
+    assert (lab.root / "a").exists()
+
+
+def test_who_could_change_a_file_is_known(tmp_path: Path) -> None:
+    """Others' write rights on the file or on a folder above it, and second names, are noticed."""
+    base = Path("/var/tmp") / f"recallfs-trust-{os.getpid()}"
+    base.mkdir(mode=0o755)
+    try:
+        path = base / "file"
+        path.write_bytes(b"x")
+        path.chmod(0o444)
+        trusted = {0, os.geteuid()}
+        assert is_beyond_others(path, trusted)
+        assert not is_beyond_others(path, {os.geteuid() + 1})
+        path.chmod(0o464)
+        assert not is_beyond_others(path, trusted)
+        path.chmod(0o444)
+        base.chmod(0o775)
+        assert not is_beyond_others(path, trusted)
+        base.chmod(0o1777)
+        assert is_beyond_others(path, trusted)
+        (base / "second").hardlink_to(path)
+        assert not is_beyond_others(path, trusted)
+        (base / "second").unlink()
+        (base / "link").symlink_to(path)
+        assert not is_beyond_others(base / "link", trusted)
+    finally:
+        shutil.rmtree(base)
 
 
 def test_copy_is_hashed_again_when_in_doubt(lab: Lab, cache: Cache) -> None:

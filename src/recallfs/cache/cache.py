@@ -139,6 +139,15 @@ class Cache:
                     ):
                         yield Found(path, shelf, is_own)
 
+    def has_shared(self, entry: Entry, accepted: Collection[str]) -> bool:
+        """Tell whether somebody shares a file that is not known to be wrong."""
+        for found in self.candidates(entry, accepted):
+            with contextlib.suppress(OSError):
+                status = found.path.lstat()
+                if not found.is_own and self.notes.verdict(found.path, status) is not False:
+                    return True
+        return False
+
     def refuse(self, found: Found) -> None:
         """Remove a file that is wrong, if it is ours to remove."""
         if found.is_own or found.shelf.folder == self._mine_folder():
@@ -274,6 +283,8 @@ class Cache:
         """Say why the caller's own cache cannot be used, if it is there and cannot."""
         if not self.folder.exists():
             return None
+        if not self.folder.is_dir():
+            return "It is no folder."
         if self.folder.stat().st_uid != os.geteuid():
             return "It belongs to another user."
         if not os.access(self.folder, os.W_OK | os.X_OK):

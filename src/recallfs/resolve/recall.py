@@ -108,7 +108,8 @@ def plan_for(stores: Stores, store: Store, entry: Entry, *, only: str | None = N
     cached = _find_cached(stores, store, entry)
     if cached is not None and plan.state in (State.RELEASED, State.MISSING):
         plan = replace(plan, action="open", reason="It is in the cache.", steps=())
-    place = cached or _cache(stores, store).path_of(entry, share=_is_shared(stores, store, entry))
+    cache = _cache(stores, store)
+    place = cached or cache.path_of(entry, share=_is_shared(stores, store, entry, cache))
     return replace(plan, cache=str(place))
 
 
@@ -222,7 +223,6 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
     """Bring a file of a store that the caller may not write to into the caller's cache."""
     start = time.monotonic()
     cache = _cache(stores, store)
-    share = _is_shared(stores, store, entry)
     with cache.lock(entry):
         place = cache.find(entry, records.load(store, entry.id).accepted)
         if place is not None:
@@ -232,7 +232,9 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
             store,
             entry,
             wish,
-            staging=lambda: cache.staging(entry.size_bytes, share=share),
+            staging=lambda: cache.staging(
+                entry.size_bytes, share=_is_shared(stores, store, entry, cache)
+            ),
             cancelled=threading.Event(),
             commit=lambda staged, digests: cache.keep(entry, staged, digests.sha256),
         )
@@ -255,9 +257,13 @@ def _cache(stores: Stores, store: Store) -> Cache:
     return Cache(stores.config.cache, trusted=(store.root.stat().st_uid,))
 
 
-def _is_shared(stores: Stores, store: Store, entry: Entry) -> bool:
+def _is_shared(stores: Stores, store: Store, entry: Entry, cache: Cache) -> bool:
+    """Tell whether a file is to be brought for all users of this computer."""
     settings = stores.config.cache
-    return settings.shared_folder is not None and (settings.share_all or is_public(store, entry))
+    if settings.shared_folder is None or not (settings.share_all or is_public(store, entry)):
+        return False
+    # What is there already, and is not trusted as it is, is copied for its reader alone.
+    return not cache.has_shared(entry, records.load(store, entry.id).accepted)
 
 
 def _cached(store: Store, entry: Entry, place: Path) -> Recalled:
