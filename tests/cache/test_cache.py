@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -183,10 +184,9 @@ def test_planted_things_are_neither_read_nor_waited_for(lab: Lab, cache: Cache, 
     assert (lab.root / "a").exists()
 
 
-def test_who_could_change_a_file_is_known(tmp_path: Path) -> None:
+def test_who_could_change_a_file_is_known() -> None:
     """Others' write rights on the file or on a folder above it, and second names, are noticed."""
-    base = Path("/var/tmp") / f"recallfs-trust-{os.getpid()}"
-    base.mkdir(mode=0o755)
+    base = Path(tempfile.mkdtemp())  # not below pytest's, which others may be able to write to
     try:
         path = base / "file"
         path.write_bytes(b"x")

@@ -58,7 +58,7 @@ def as_user(lab: Lab, user: int, action: Callable[..., Any], *arguments: Any) ->
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """Give a lab that everybody can read, with a shared cache that everybody can write to."""
-    base = Path(tempfile.mkdtemp(prefix="recallfs-host-", dir="/tmp"))  # noqa: S108
+    base = Path(tempfile.mkdtemp(prefix="recallfs-host-", dir="/tmp"))
     base.chmod(0o755)
     lab = Lab(base)
     monkeypatch.setenv("RECALLFS_CONFIG", str(lab.config))
@@ -88,9 +88,9 @@ def released(lab: Lab) -> str:
     digest = sha256(place)
     lab.prove()
     lab.release()
-    for place, folders, names in os.walk(lab.root):
+    for folder, folders, names in os.walk(lab.root):
         for name in (*folders, *names):
-            path = Path(place) / name
+            path = Path(folder) / name
             path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
     return digest
 
