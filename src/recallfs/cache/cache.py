@@ -299,8 +299,8 @@ class Cache:
         if self._shared is None:
             return "It is not there, or is no folder."
         mode = self._shared.stat().st_mode
-        if mode & 0o002 and not mode & stat.S_ISVTX:
-            return f"It has the mode {mode & 0o7777:o}: anybody may remove what others keep there."
+        if mode & 0o022 and not mode & stat.S_ISVTX:
+            return f"It has the mode {mode & 0o7777:o}: users may remove what others keep there."
         mine = self._mine_folder()
         if mine is not None and os.path.lexists(mine) and not _is_shelf_of(mine, os.geteuid()):
             return f"{mine} is another user's, or others may write to it."
@@ -369,11 +369,15 @@ class Cache:
     def _forget(self, shelf: Shelf, gone: Collection[Kept]) -> None:
         for item in gone:
             self.notes.forget(shelf.path_of(item.sha256, item.name))
-            shutil.rmtree(self._names_of(item.sha256), ignore_errors=True)
-            if shelf is not self.own and self._shared is not None:
-                for marker in (self._shared / "used").glob(f"{item.sha256}.*"):
-                    with contextlib.suppress(OSError):
-                        marker.unlink()
+            if (self.folder / "names").exists():
+                shutil.rmtree(self._names_of(item.sha256), ignore_errors=True)
+        if gone and shelf is not self.own and self._shared is not None:
+            digests = {item.sha256 for item in gone}
+            with contextlib.suppress(OSError):
+                for marker in (self._shared / "used").iterdir():
+                    if marker.name.partition(".")[0] in digests:
+                        with contextlib.suppress(OSError):
+                            marker.unlink()
 
     def _forget_dangling(self) -> None:
         """Drop names of, and notes on, files in the shared cache that others have removed."""
