@@ -18,7 +18,7 @@ from cache_actors import hold_open, keep_killed, keep_many
 from conftest import Lab, sha256
 from processes import start
 from recallfs.cache.cache import Cache
-from recallfs.cache.shelf import Usage
+from recallfs.cache.shelf import Kept, Usage
 from recallfs.cache.trust import is_beyond_others
 from recallfs.config import CacheSettings
 from recallfs.resolve.commit import add_existing
@@ -274,3 +274,24 @@ def test_files_that_need_a_neighbour_are_known(
     assert needed_neighbour(tmp_path / "file.h5") == expected
     (tmp_path / "text").write_text("no HDF5")
     assert needed_neighbour(tmp_path / "text") is None
+
+
+def test_what_is_found_while_others_are_removed_stays(lab: Lab, cache: Cache) -> None:
+    """A file that somebody uses after the files were listed is not removed any more."""
+    roomy = Cache(CacheSettings(cache.folder))
+    kept(lab, roomy, "first", 1000, age_s=9000)
+    entry, second = kept(lab, roomy, "second", 1000, age_s=900)
+    asked = []
+
+    def used(item: Kept) -> float:
+        moment = cache.notes.used(cache.own.path_of(item.sha256, item.name))
+        asked.append(item)
+        if len(asked) == 2:
+            assert cache.find(entry, {entry.sha256}) == second
+        return moment
+
+    def used_now(item: Kept) -> float:
+        return cache.notes.used(cache.own.path_of(item.sha256, item.name))
+
+    gone = cache.own.trim(-1, used, used_now=used_now, large_bytes=10**6)
+    assert [item.name for item in gone] == ["first"]

@@ -262,9 +262,7 @@ class Cache:
         total = Usage(0, 0)
         shelves = [shelf for shelf in self._shelves() if os.geteuid() == 0 or shelf.is_ours()]
         for shelf in [self.own, *shelves]:
-            used = self._own_use if shelf is self.own else self._shared_use()
-            gone = shelf.trim(-1, used, large_bytes=self.settings.limit, idle_s=unused_s)
-            self._forget(shelf, gone)
+            gone = self._trim(shelf, -1, large_bytes=self.settings.limit, idle_s=unused_s)
             total += Usage(len(gone), sum(item.size_bytes for item in gone))
         self._forget_dangling()
         return total
@@ -341,8 +339,7 @@ class Cache:
         limit = self.settings.limit
         allowed = limit - self.own.reserved(up_to=limit)
         if self.own.usage().size_bytes > allowed:
-            gone = self.own.trim(max(0, allowed), self._own_use, large_bytes=limit)
-            self._forget(self.own, gone)
+            self._trim(self.own, max(0, allowed), large_bytes=limit)
 
     def _trim_shared(self, mine: Shelf) -> bool:
         """Make room by what the caller has there; tell whether the limit is kept."""
@@ -357,14 +354,24 @@ class Cache:
         if over <= 0:
             return True
         allowed = max(0, mine.usage().size_bytes - over)
-        self._forget(mine, mine.trim(allowed, self._shared_use(), large_bytes=limit))
+        self._trim(mine, allowed, large_bytes=limit)
         return excess() <= 0
+
+    def _trim(
+        self, shelf: Shelf, limit_bytes: int, *, large_bytes: int, idle_s: float = 0.0
+    ) -> list[Kept]:
+        used = used_now = self._own_use
+        if shelf is not self.own:
+            shared = _SharedUse(None if self._shared is None else self._shared / "used")
+            used, used_now = shared.known, shared.now
+        gone = shelf.trim(
+            limit_bytes, used, used_now=used_now, large_bytes=large_bytes, idle_s=idle_s
+        )
+        self._forget(shelf, gone)
+        return gone
 
     def _own_use(self, item: Kept) -> float:
         return self.notes.used(self.own.path_of(item.sha256, item.name))
-
-    def _shared_use(self) -> _SharedUse:
-        return _SharedUse(None if self._shared is None else self._shared / "used")
 
     def _forget(self, shelf: Shelf, gone: Collection[Kept]) -> None:
         for item in gone:
@@ -460,19 +467,35 @@ class _SharedUse:
     """When files of the shared cache were last used, by anybody."""
 
     def __init__(self, folder: Path | None) -> None:
+        self._folder = folder or Path("/nonexistent")
+        self._users: set[str] = set()
         self._moments: dict[str, float] = {}
-        latest = time.time() + _CLOCK_S
-        with contextlib.suppress(OSError), os.scandir(folder or "/nonexistent") as found:
+        with contextlib.suppress(OSError), os.scandir(self._folder) as found:
             for item in found:
                 with contextlib.suppress(OSError):
-                    moment = item.stat(follow_symlinks=False).st_mtime
-                    sha256 = item.name.partition(".")[0]
-                    if moment < latest:
-                        self._moments[sha256] = max(moment, self._moments.get(sha256, 0.0))
+                    sha256, _, user = item.name.partition(".")
+                    moment = _believable(item.stat(follow_symlinks=False).st_mtime)
+                    self._moments[sha256] = max(moment, self._moments.get(sha256, 0.0))
+                    self._users.add(user)
 
-    def __call__(self, item: Kept) -> float:
+    def known(self, item: Kept) -> float:
+        """Return when a file was last used, as it was at the start."""
         # Who may not write a marker still leaves the time of access, where the mount keeps it.
         return max(item.accessed, self._moments.get(item.sha256, 0.0))
+
+    def now(self, item: Kept) -> float:
+        """Return when one of the users last used a file."""
+        latest = 0.0
+        for user in self._users:
+            with contextlib.suppress(OSError):
+                marker = self._folder / f"{item.sha256}.{user}"
+                latest = max(latest, _believable(marker.lstat().st_mtime))
+        return latest
+
+
+def _believable(moment: float) -> float:
+    """Return a time of use, or 0 if it lies ahead: nobody keeps a file for ever by that."""
+    return moment if moment < time.time() + _CLOCK_S else 0.0
 
 
 _BY_EFFECTIVE = os.access in os.supports_effective_ids

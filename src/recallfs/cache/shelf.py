@@ -234,6 +234,7 @@ class Shelf:
         limit_bytes: int,
         used: Callable[[Kept], float],
         *,
+        used_now: Callable[[Kept], float],
         large_bytes: int,
         idle_s: float = 0.0,
     ) -> list[Kept]:
@@ -244,7 +245,9 @@ class Shelf:
         limit_bytes : int
             Below 0, everything may go.
         used : callable
-            When a file was last used, in seconds since the epoch.
+            When a file was last used, in seconds since the epoch; asked of all.
+        used_now : callable
+            The same, asked again just before a file is removed.
         large_bytes : int
             Larger files go before all others.
         idle_s : float
@@ -260,7 +263,7 @@ class Shelf:
         self._write_usage(total)
         if total.size_bytes <= limit_bytes:
             return []
-        now, judge = time.time(), _Opened()
+        judge = _Opened()
         order = sorted(
             ((item.size_bytes <= large_bytes, used(item), item) for item in files),
             key=lambda entry: entry[:2],
@@ -270,7 +273,10 @@ class Shelf:
         for _, moment, item in order:
             if left <= limit_bytes * _AFTERWARDS:
                 break
-            if now - moment >= max(idle_s, YOUNG_S) and self._remove_unless_open(item, judge):
+            # Somebody may have found it while others were removed.
+            latest = max(moment, used_now(item))
+            is_idle = time.time() - latest >= max(idle_s, YOUNG_S)
+            if is_idle and self._remove_unless_open(item, judge):
                 left -= item.size_bytes
                 gone.append(item)
         self.add_usage(Usage(-len(gone), left - total.size_bytes))
