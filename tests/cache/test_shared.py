@@ -204,6 +204,19 @@ def test_without_a_usable_folder_the_own_cache_serves(host: Lab, how: str) -> No
     assert found["path"].startswith(str(host.base / f"home-{ANA}"))
 
 
+def test_markers_led_elsewhere_are_not_followed(host: Lab) -> None:
+    """A symlink in place of the folder of markers makes nobody write anywhere else."""
+    before = released(host)
+    elsewhere = host.base / "elsewhere"
+    elsewhere.mkdir()
+    elsewhere.chmod(0o777)
+    (host.base / "shared/used").symlink_to(elsewhere)
+    hers = as_user(host, ANA, reader_actors.recall_it, URL)
+    his = as_user(host, BEN, reader_actors.recall_it, URL)
+    assert (hers["sha256"], his["sha256"]) == (before, before)
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_root_clears_and_users_do_not_clear_each_other(host: Lab) -> None:
     """Only the owner and root remove files; root is not led astray by a symlink on the way."""
     released(host)

@@ -159,10 +159,10 @@ class Cache:
         self.notes.touch(found.path)
         if found.is_own or self._shared is None:
             return
-        marker = self._shared / "used" / f"{found.path.parent.name}.{os.geteuid()}"
+        marker = f"{found.path.parent.name}.{os.geteuid()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with contextlib.suppress(OSError):
-            descriptor = os.open(marker, flags, 0o644)
+        with contextlib.suppress(OSError), _used_folder(self._shared) as folder:
+            descriptor = os.open(marker, flags, 0o644, dir_fd=folder)
             try:
                 os.utime(descriptor)
             finally:
@@ -362,7 +362,7 @@ class Cache:
     ) -> list[Kept]:
         used = used_now = self._own_use
         if shelf is not self.own:
-            shared = _SharedUse(None if self._shared is None else self._shared / "used")
+            shared = _SharedUse(shelf.folder.parent)
             used, used_now = shared.known, shared.now
         gone = shelf.trim(
             limit_bytes, used, used_now=used_now, large_bytes=large_bytes, idle_s=idle_s
@@ -380,11 +380,11 @@ class Cache:
                 shutil.rmtree(self._names_of(item.sha256), ignore_errors=True)
         if gone and shelf is not self.own and self._shared is not None:
             digests = {item.sha256 for item in gone}
-            with contextlib.suppress(OSError):
-                for marker in (self._shared / "used").iterdir():
-                    if marker.name.partition(".")[0] in digests:
+            with contextlib.suppress(OSError), _used_folder(self._shared) as folder:
+                for marker in os.listdir(folder):  # noqa: PTH208 - not through a path
+                    if marker.partition(".")[0] in digests:
                         with contextlib.suppress(OSError):
-                            marker.unlink()
+                            os.unlink(marker, dir_fd=folder)
 
     def _forget_dangling(self) -> None:
         """Drop names of, and notes on, files in the shared cache that others have removed."""
@@ -466,11 +466,15 @@ class Cache:
 class _SharedUse:
     """When files of the shared cache were last used, by anybody."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder or Path("/nonexistent")
+    def __init__(self, shared: Path) -> None:
+        self._folder = shared / "used"
         self._users: set[str] = set()
         self._moments: dict[str, float] = {}
-        with contextlib.suppress(OSError), os.scandir(self._folder) as found:
+        with (
+            contextlib.suppress(OSError),
+            _used_folder(shared) as folder,
+            os.scandir(folder) as found,
+        ):
             for item in found:
                 with contextlib.suppress(OSError):
                     sha256, _, user = item.name.partition(".")
@@ -491,6 +495,17 @@ class _SharedUse:
                 marker = self._folder / f"{item.sha256}.{user}"
                 latest = max(latest, _believable(marker.lstat().st_mtime))
         return latest
+
+
+@contextmanager
+def _used_folder(shared: Path) -> Iterator[int]:
+    """Open the folder of the markers; anybody may have made it, and not led elsewhere."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(shared / "used", flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _believable(moment: float) -> float:
