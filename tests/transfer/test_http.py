@@ -171,6 +171,10 @@ def test_names_that_hang_end_with_the_deadline(
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(20))
     error = fails(client, "http://far.example/q")
+    began = time.monotonic()
+    with pytest.raises(SourceTimeoutError, match=r"far\.example"):
+        client.open("http://far.example/x", deadlines=QUICK, source="lab")
+    assert time.monotonic() - began < 1
     release.set()
     assert isinstance(error, SourceTimeoutError)
     assert "far.example" in str(error)
@@ -348,18 +352,30 @@ def test_dead_proxy_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_usable_after_a_fork(client: Client, site: Site) -> None:
-    """A forked child asks over connections of its own, while the parent's stay its own."""
-    site.answers["/q"] = lambda asked: ok(asked.headers["x-who"])
-    ask(client, site.url("/q"), headers={"X-Who": "parent"})
+    """A forked child asks over a connection of its own, and the parent goes on with its."""
+    connections: dict[str, set[int]] = {"parent": set(), "child": set()}
+
+    def answer(asked: Asked) -> tuple[int, dict[str, str], bytes]:
+        who = asked.headers["x-who"]
+        connections[who].add(threading.get_ident())  # the server has a thread for each connection
+        return ok(who)
+
+    def is_right(who: str) -> bool:
+        reply = ask(client, site.url("/q"), headers={"X-Who": who}, deadlines=Deadlines(answer_s=9))
+        return bool(reply.body == who)
+
+    site.answers["/q"] = answer
+    assert is_right("parent")
     child = os.fork()
     if child == 0:
         try:
-            reply = ask(client, site.url("/q"), headers={"X-Who": "child"})
-            os._exit(0 if reply.body == "child" else 1)
+            os._exit(0 if is_right("child") else 1)
         finally:
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
-    assert ask(client, site.url("/q"), headers={"X-Who": "parent"}).body == "parent"
+    assert is_right("parent")
+    assert len(connections["parent"]) == 1
+    assert not connections["parent"] & connections["child"]
 
 
 def test_many_threads_share_a_client(client: Client, site: Site) -> None:
