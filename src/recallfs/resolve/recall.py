@@ -54,6 +54,7 @@ from recallfs.sources.base import (
     Source,
 )
 from recallfs.sources.recompute import RecomputeSource
+from recallfs.sources.remote import with_etag
 from recallfs.values import Digests, Entry, InputRef, Level, State
 
 _Result = TypeVar("_Result")
@@ -407,13 +408,13 @@ def _tell_recall(store: Store, entry: Entry, source: str, seconds: float, **more
 
 
 def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
-    entry = request.record.entry
-    digests = fetched.digests or digest_file(fetched.path)
-    if digests.sha256 not in request.record.accepted:
+    record = request.record
+    digests = with_etag(fetched.digests or digest_file(fetched.path), record, fetched.path)
+    if not record.accepts(digests):
+        expected, actual = record.mismatch(digests)
         raise IntegrityError(
-            f"{source.name} gave other bytes: sha256 {digests.sha256}, on record is "
-            f"{entry.sha256}.",
-            details={"expected": entry.sha256, "actual": digests.sha256},
+            f"{source.name} gave other bytes: {actual}, on record is {expected}.",
+            details={"expected": expected, "actual": actual},
         )
     return digests
 
