@@ -325,7 +325,7 @@ def _ask_sources(
                 answers[step.source] = error
                 _tell_fetch(store, entry, step.source, error)
             else:
-                _warn_of_liars(store, entry, answers, wish)
+                _warn_of_liars(store, entry, answers, brought[0].liars, wish)
                 return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}
@@ -362,14 +362,25 @@ def _fetched(stores: Stores, source: Source, request: Request) -> Fetched:
 
 
 def _warn_of_liars(
-    store: Store, entry: Entry, answers: Mapping[str, RecallError], wish: Wish
+    store: Store,
+    entry: Entry,
+    answers: Mapping[str, RecallError],
+    within: Sequence[str],
+    wish: Wish,
 ) -> None:
-    """Say once which sources gave wrong bytes, now that others gave the right ones."""
-    liars = [
-        error.message.rstrip(".")
+    """Say once which sources gave wrong bytes, now that others gave the right ones.
+
+    Parameters
+    ----------
+    within : sequence of str
+        What the source that gave the right ones found to be wrong in itself.
+    """
+    said = [
+        error.message
         for name, error in answers.items()
         if isinstance(error, IntegrityError) and name != RecomputeSource.kind
     ]
+    liars = [message.rstrip(".") for message in (*said, *within)]
     if not liars:
         return
     text = f"{store.url(entry.path)} is right now, but {'; '.join(liars)}."

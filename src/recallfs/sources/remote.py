@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from recallfs.catalog.sidecar import Record
 from recallfs.config import RemoteSettings
 from recallfs.digest.dandi_etag import etag_of
+from recallfs.digest.stream import StreamDigester
 from recallfs.errors import (
     AccessError,
     IntegrityError,
@@ -19,12 +22,12 @@ from recallfs.errors import (
     SourceError,
     SourceTimeoutError,
 )
-from recallfs.sources.base import Fetched, RemoteSource, Request
+from recallfs.sources.base import Fetched, Progress, RemoteSource, Request
 from recallfs.transfer.download import Downloaded, Limits, Wanted, download
-from recallfs.transfer.http import Client
+from recallfs.transfer.http import Client, Reply
 from recallfs.transfer.remote import Remote
 from recallfs.transfer.timing import Deadlines
-from recallfs.values import Digests
+from recallfs.values import BLOCK_BYTES, Digests
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,15 @@ class Candidate:
         How they are addressed, for people: ``by digest``, ``by path``.
     sha256 : str
         Which of the entry's incarnations lies there, if the address says so; else empty.
+    is_same_object : bool
+        Whether it is another way to the object of the candidate before it: of no use if the bytes
+        of that were wrong.
     """
 
     remote: Remote
     how: str
     sha256: str = ""
+    is_same_object: bool = False
 
 
 @functools.lru_cache(maxsize=1)
@@ -68,15 +75,88 @@ def limits_of(settings: RemoteSettings) -> Limits:
     return Limits(settings.streams, None if bandwidth is None else float(bandwidth))
 
 
+class Questions:
+    """The small questions of one look-up, which share the source's deadline for its answer.
+
+    Parameters
+    ----------
+    settings : RemoteSettings
+    source : str
+        Who is asked, for messages.
+    """
+
+    def __init__(self, settings: RemoteSettings, source: str) -> None:
+        self._deadlines = deadlines_of(settings)
+        self._end = time.monotonic() + self._deadlines.answer_s
+        self._source = source
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """Deadlines with what is left for the answer.
+
+        Raises
+        ------
+        SourceTimeoutError
+            Nothing is left.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise SourceTimeoutError(
+                f"{self._source} did not answer within {self._deadlines.answer_s:g} s.",
+                details={"source": self._source},
+            )
+        return replace(self._deadlines, answer_s=left)
+
+    def json(
+        self,
+        method: str,
+        url: str,
+        *,
+        payload: Any = None,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool | None = None,
+    ) -> Reply:
+        """Ask; see `recallfs.transfer.http.Client.json`."""
+        return client().json(
+            method,
+            url,
+            payload=payload,
+            headers=headers,
+            deadlines=self.deadlines,
+            source=self._source,
+            idempotent=idempotent,
+        )
+
+
+def digest_of(remote: Remote, *, progress: Progress | None = None) -> Digests:
+    """Read an object whole and digest it, keeping nothing.
+
+    Raises
+    ------
+    RecallError
+        It is not there or cannot be read.
+    """
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    with remote.read(0, None) as stream, StreamDigester() as digester:
+        while length := stream.readinto(buffer):
+            digester.update(buffer[:length])
+            if progress is not None:
+                progress(length)
+        return digester.finish()
+
+
 class DownloadingSource(RemoteSource):
     """A remote source whose bytes are read by `recallfs.transfer`.
 
-    `look_up` answers with a `Found` whose handle is the sequence of `Candidate` to try.
+    `candidates` says what to try, given what `look_up` answered.
     """
 
     @abstractmethod
-    def candidates(self, request: Request) -> Sequence[Candidate]:
-        """Return what to try, in order, given what `look_up` answered (``request.found``)."""
+    def candidates(self, request: Request) -> Iterable[Candidate]:
+        """Return what to try, in order; one after the other is taken as it is needed.
+
+        What `look_up` answered is ``request.found``, if it was asked.
+        """
 
     def fetch(self, request: Request) -> Fetched:
         """Download the first candidate whose bytes are right, going on with what was begun.
@@ -88,8 +168,12 @@ class DownloadingSource(RemoteSource):
         """
         failures: list[RecallError] = []
         for candidate in self.candidates(request):
+            if candidate.is_same_object and isinstance(failures[-1], IntegrityError):
+                continue
             try:
-                return self._download(candidate, request)
+                fetched = self._download(candidate, request)
+                liars = [error for error in failures if isinstance(error, IntegrityError)]
+                return replace(fetched, liars=tuple(error.message for error in liars))
             except (NotRecallableError, IntegrityError, AccessError) as error:
                 failures.append(error)
             except SourceError as error:
