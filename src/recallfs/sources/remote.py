@@ -167,21 +167,22 @@ class DownloadingSource(RemoteSource):
             The gravest of what the candidates gave: wrong bytes, then an outage, then 'absent'.
         """
         failures: list[RecallError] = []
-        for candidate in self.candidates(request):
-            if candidate.is_same_object and isinstance(failures[-1], IntegrityError):
-                continue
+        candidates = iter(self.candidates(request))
+        while True:
             try:
+                candidate = next(candidates, None)
+                if candidate is None:
+                    break
+                if candidate.is_same_object and isinstance(failures[-1], IntegrityError):
+                    continue
                 fetched = self._download(candidate, request)
                 liars = [error for error in failures if isinstance(error, IntegrityError)]
                 return replace(fetched, liars=tuple(error.message for error in liars))
-            except (NotRecallableError, IntegrityError, AccessError) as error:
-                failures.append(error)
-            except SourceError as error:
+            except (NotRecallableError, IntegrityError, AccessError, SourceError) as error:
                 failures.append(error)
                 # Silence once is the source's deadline; the next candidate would double it.
-                if request.cancelled.is_set() or isinstance(error, SourceTimeoutError):
-                    break
-                if error.kind == "no-space":
+                is_last = isinstance(error, SourceTimeoutError) or error.kind == "no-space"
+                if is_last or request.cancelled.is_set():
                     break
         if not failures:
             raise NotRecallableError(f"{self.name} has no copy.", details={"source": self.name})
