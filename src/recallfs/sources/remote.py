@@ -173,10 +173,10 @@ class DownloadingSource(RemoteSource):
                 candidate = next(candidates, None)
                 if candidate is None:
                     break
-                if candidate.is_same_object and isinstance(failures[-1], IntegrityError):
+                if candidate.is_same_object and failures and _is_wrong(failures[-1]):
                     continue
                 fetched = self._download(candidate, request)
-                liars = [error for error in failures if isinstance(error, IntegrityError)]
+                liars = [error for error in failures if _is_wrong(error)]
                 return replace(fetched, liars=tuple(error.message for error in liars))
             except (NotRecallableError, IntegrityError, AccessError, SourceError) as error:
                 failures.append(error)
@@ -186,7 +186,7 @@ class DownloadingSource(RemoteSource):
                     break
         if not failures:
             raise NotRecallableError(f"{self.name} has no copy.", details={"source": self.name})
-        raise min(failures, key=_gravity)
+        raise min(reversed(failures), key=_gravity)
 
     def _download(self, candidate: Candidate, request: Request) -> Fetched:
         record = request.record
@@ -255,7 +255,11 @@ def with_etag(digests: Digests, record: Record, path: Path) -> Digests:
     return replace(digests, dandi_etag=etag_of(path, record.dandi_etag))
 
 
+def _is_wrong(error: RecallError) -> bool:
+    return isinstance(error, IntegrityError)
+
+
 def _gravity(error: RecallError) -> int:
-    if isinstance(error, IntegrityError):
+    if _is_wrong(error):
         return 0
     return 2 if isinstance(error, NotRecallableError) else 1
