@@ -54,7 +54,6 @@ from recallfs.sources.base import (
     Source,
 )
 from recallfs.sources.recompute import RecomputeSource
-from recallfs.sources.remote import with_etag
 from recallfs.values import Digests, Entry, InputRef, Level, State
 
 _Result = TypeVar("_Result")
@@ -420,7 +419,8 @@ def _tell_recall(store: Store, entry: Entry, source: str, seconds: float, **more
 
 def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
     record = request.record
-    digests = with_etag(fetched.digests or digest_file(fetched.path), record, fetched.path)
+    digests = fetched.digests or digest_file(fetched.path)
+    digests = records.with_etag(digests, record, fetched.path)
     if not record.accepts(digests):
         expected, actual = record.mismatch(digests)
         raise IntegrityError(

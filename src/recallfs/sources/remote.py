@@ -7,12 +7,11 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
 from recallfs.config import RemoteSettings
-from recallfs.digest.dandi_etag import etag_of
 from recallfs.digest.stream import StreamDigester
 from recallfs.errors import (
     AccessError,
@@ -236,7 +235,7 @@ def _checked(source: str, candidate: Candidate, record: Record, done: Downloaded
     IntegrityError
         What came is gone then: nothing wrong is gone on with.
     """
-    digests = with_etag(done.digests, record, done.path)
+    digests = records.with_etag(done.digests, record, done.path)
     if record.accepts(digests):
         return digests
     done.path.unlink()
@@ -246,13 +245,6 @@ def _checked(source: str, candidate: Candidate, record: Record, done: Downloaded
         f"{source} holds other bytes ({place}): {actual}, on record is {expected}.",
         details={"expected": expected, "actual": actual, "source": source, "place": place},
     )
-
-
-def with_etag(digests: Digests, record: Record, path: Path) -> Digests:
-    """Add the etag to a file's digests, if its record goes by that."""
-    if record.accepted or not record.dandi_etag or digests.dandi_etag == record.dandi_etag:
-        return digests
-    return replace(digests, dandi_etag=etag_of(path, record.dandi_etag))
 
 
 def _is_wrong(error: RecallError) -> bool:
