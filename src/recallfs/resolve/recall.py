@@ -244,7 +244,8 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
     # The catalog cannot be told: it is not the caller's to write.
     _tell_recall(store, entry, step.source, seconds, kept=str(kept))
     result = _result(store, entry, step.source, fetched.method, seconds)
-    return replace(result, path=kept, is_cached=True)
+    known = entry.sha256 or (fetched.digests.sha256 if fetched.digests else "")
+    return replace(result, path=kept, sha256=known, is_cached=True)
 
 
 def _find_cached(stores: Stores, store: Store, entry: Entry) -> Path | None:

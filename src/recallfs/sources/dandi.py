@@ -61,7 +61,7 @@ class DandiSource(DownloadingSource):
         """Return what fails together with it: the archive, unless it is configured."""
         if self.settings.failure_domain:
             return self.settings.failure_domain
-        return domain_of(self._archive().instance)
+        return domain_of(self.archive().instance)
 
     def addresses(self, record: Record) -> list[DandiAddress]:
         """Return the assets that are on record for an entry."""
@@ -100,7 +100,7 @@ class DandiSource(DownloadingSource):
                 continue
             handle = _Handle(archive, described, address)
             return Found(address.shown, record.entry.size_bytes, handle=handle)
-        archive = self._archive()
+        archive = self.archive()
         described_blob = self._by_digest(archive, questions, record)
         if described_blob is not None:
             what = f"a blob of {archive.instance.host}, by digest"
@@ -209,10 +209,17 @@ class DandiSource(DownloadingSource):
 
     def probe(self) -> None:
         """Ask the archive what it is."""
-        archive = self._archive()
+        archive = self.archive()
         archive.ask(archive.questions(), "GET", f"{archive.instance.api}/info/")
 
-    def _archive(self) -> Archive:
+    def archive(self) -> Archive:
+        """Return the archive of the settings.
+
+        Raises
+        ------
+        SourceError
+            There is none of that name.
+        """
         try:
             return Archive(configured(self.settings), self.settings)
         except InvalidInputError as error:
