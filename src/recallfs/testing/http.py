@@ -361,8 +361,8 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ValueError):
             while request.body.read(PIECE_BYTES):
                 pass
-        if fault.edit and answer.content_type == "application/json":
-            answer.body = json.dumps({**json.loads(answer.body), **fault.edit}).encode()  # type: ignore[arg-type]
+        if fault.edit and isinstance(answer.body, bytes) and answer.body.startswith(b"{"):
+            answer.body = json.dumps({**json.loads(answer.body), **fault.edit}).encode()
         if isinstance(answer.body, Path):
             self._send_file(answer, exchange, fault)
         else:
