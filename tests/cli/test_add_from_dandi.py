@@ -79,7 +79,7 @@ def test_other_commands_cope(lab: Lab, dandi: DandiServer, dandiset: str) -> Non
     (lab.base / "served" / "c").write_bytes(CONTENT + b"c")
     dandi.add_asset(dandiset, "sub-3/c.nwb", lab.base / "served" / "c")
     lab.cli("add", "--from-dandi", dandiset, "--to", "recall://lab")
-    assert lab.cli_json("status")["stores"][0]["files"]["released"] == 5
+    assert lab.cli_json("status")["stores"][0]["states"]["released"]["files"] == 5
     found = {item["id"] for item in lab.cli_json("doctor", check=False)["findings"]}
     assert found <= {"vault-same-disk"}
     lab.cli("verify", "recall://lab")
@@ -133,7 +133,7 @@ def test_published_version_is_known_by_a_later_one(
     version = dandi.publish(dandiset)
     said = add("--from-dandi", dandiset, "--to", "recall://lab", capfd=capfd)
     assert f"{dandiset}@{version}" in said
-    copies = lab.cli_json("show", "recall://lab/sub-1/a.nwb")["record"]["copies"]
+    copies = lab.cli_json("show", "recall://lab/sub-1/a.nwb")["copies"]
     assert [copy["content_addressed"] for copy in copies] == [False, True]
     assert all(copy["verified_at"] == "" for copy in copies)
 
@@ -163,7 +163,7 @@ def test_same_bytes_here_already(
     add_existing(lab.store, [ALL[0]])
     add("--from-dandi", dandiset, "--to", "recall://lab", capfd=capfd)
     assert lab.entry(ALL[0]).state.value == "resident"
-    copies = lab.cli_json("show", f"recall://lab/{ALL[0]}")["record"]["copies"]
+    copies = lab.cli_json("show", f"recall://lab/{ALL[0]}")["copies"]
     assert [copy["source"] for copy in copies] == ["dandi"]
 
 
@@ -283,7 +283,7 @@ print(json.dumps(listed))
     listed = json.loads(in_client(code, dandi.api_url, dandiset))
     ours = {}
     for path in paths(lab):
-        record = lab.cli_json("show", f"recall://lab/{path}")["record"]
+        record = lab.cli_json("show", f"recall://lab/{path}")
         ours[path] = [
             record["entry"]["size_bytes"],
             record["entry"]["sha256"] or record["dandi_etag"],
@@ -306,7 +306,8 @@ import sys
 from pathlib import Path
 from dandi.dandiapi import DandiAPIClient
 from dandi.consts import DandiInstance
-client = DandiAPIClient(dandi_instance=DandiInstance("loopback", None, sys.argv[1]), token=sys.argv[2])
+instance = DandiInstance("loopback", None, sys.argv[1])
+client = DandiAPIClient(dandi_instance=instance, token=sys.argv[2])
 dandiset = client.get_dandiset(sys.argv[3], "draft")
 dandiset.upload_raw_asset(Path(sys.argv[4]), {"path": "sub-1/a.txt"})
 """

@@ -34,6 +34,7 @@ def command(address: str, as_json: bool) -> None:
     if as_json:
         body = json.loads(encode(record))["body"]
         body.pop("blocks")
+        body["dandi_etag"] = record.dandi_etag
         print_json({**body, "url": store.url(path), "state": state.value, "recalls": recalls})
         return
     say(f"{store.url(entry.path)}")
@@ -56,8 +57,9 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
         ("state", state),
         ("path", str(store.root / entry.path)),
         ("size", f"{format_size(entry.size_bytes)} ({entry.size_bytes} bytes)"),
-        ("sha256", entry.sha256),
-        ("sha1", entry.sha1),
+        ("sha256", entry.sha256 or "not known before it was here"),
+        ("sha1", entry.sha1 or "not known before it was here"),
+        *([("dandi-etag", record.dandi_etag)] if record.dandi_etag else []),
         ("recorded", entry.created_at[:19]),
         ("entry", entry.id),
     ]
@@ -116,6 +118,9 @@ def _print_evidence(record: Record) -> None:
     if record.copies:
         print_table(
             ["verified", "source", "failure domain", "address"],
-            [[c.verified_at[:19], c.source, c.failure_domain, c.location] for c in record.copies],
+            [
+                [c.verified_at[:19] or "never", c.source, c.failure_domain, c.location]
+                for c in record.copies
+            ],
             title="\ncopies",
         )
