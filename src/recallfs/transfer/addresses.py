@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from recallfs.errors import SourceError
 from recallfs.values import display_name
 
 PORTS = {"http": 80, "https": 443}
+
+_CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")
+"""Between the links of a chained fsspec URL (``simplecache::https://host/path``)."""
 
 
 def shown(url: str) -> str:
@@ -18,6 +22,8 @@ def shown(url: str) -> str:
     >>> shown("https://me:secret@bucket.example/a/b.nwb?X-Amz-Signature=abc")
     'https://bucket.example/a/b.nwb'
     """
+    if len(links := _CHAIN.split(url)) > 1:
+        return "::".join(shown(link) for link in links)
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -25,8 +31,8 @@ def shown(url: str) -> str:
         # What cannot be taken apart cannot be stripped of its secrets either.
         return f"{url.partition(':')[0]}:…" if ":" in url else "…"
     host = parts.netloc.rpartition("@")[2]
-    return display_name(f"{parts.scheme}://{host}{parts.path}" if host else parts._replace(
-        query="", fragment="").geturl())
+    start = f"{parts.scheme}:" if parts.scheme else ""
+    return display_name(f"{start}//{host}{parts.path}" if parts.netloc else start + parts.path)
 
 
 def origin(url: str) -> tuple[str, str, int]:
