@@ -10,6 +10,9 @@ from recallfs.values import display_name
 
 PORTS = {"http": 80, "https": 443}
 
+_WITHOUT_SECRETS = ("file", "local", "memory")
+"""Schemes of places on this computer: what follows is a path, '?' and '#' and '@' too."""
+
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")
 """Between the links of a chained fsspec URL (``simplecache::https://host/path``)."""
 
@@ -30,6 +33,8 @@ def shown(url: str) -> str:
     except ValueError:
         # What cannot be taken apart cannot be stripped of its secrets either.
         return f"{url.partition(':')[0]}:…" if ":" in url else "…"
+    if parts.scheme in _WITHOUT_SECRETS:
+        return display_name(url)
     host = parts.netloc.rpartition("@")[2]
     start = f"{parts.scheme}:" if parts.scheme else ""
     return display_name(f"{start}//{host}{parts.path}" if parts.netloc else start + parts.path)
