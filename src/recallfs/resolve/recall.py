@@ -54,6 +54,7 @@ from recallfs.sources.base import (
     Source,
 )
 from recallfs.sources.recompute import RecomputeSource
+from recallfs.sources.remote import with_etag
 from recallfs.values import Digests, Entry, InputRef, Level, State
 
 _Result = TypeVar("_Result")
@@ -324,7 +325,7 @@ def _ask_sources(
                 answers[step.source] = error
                 _tell_fetch(store, entry, step.source, error)
             else:
-                _warn_of_liars(store, entry, answers, wish)
+                _warn_of_liars(store, entry, answers, brought[0].liars, wish)
                 return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}
@@ -361,14 +362,25 @@ def _fetched(stores: Stores, source: Source, request: Request) -> Fetched:
 
 
 def _warn_of_liars(
-    store: Store, entry: Entry, answers: Mapping[str, RecallError], wish: Wish
+    store: Store,
+    entry: Entry,
+    answers: Mapping[str, RecallError],
+    within: Sequence[str],
+    wish: Wish,
 ) -> None:
-    """Say once which sources gave wrong bytes, now that others gave the right ones."""
-    liars = [
-        error.message.rstrip(".")
+    """Say once which sources gave wrong bytes, now that others gave the right ones.
+
+    Parameters
+    ----------
+    within : sequence of str
+        What the source that gave the right ones found to be wrong in itself.
+    """
+    said = [
+        error.message
         for name, error in answers.items()
         if isinstance(error, IntegrityError) and name != RecomputeSource.kind
     ]
+    liars = [message.rstrip(".") for message in (*said, *within)]
     if not liars:
         return
     text = f"{store.url(entry.path)} is right now, but {'; '.join(liars)}."
@@ -407,13 +419,13 @@ def _tell_recall(store: Store, entry: Entry, source: str, seconds: float, **more
 
 
 def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
-    entry = request.record.entry
-    digests = fetched.digests or digest_file(fetched.path)
-    if digests.sha256 not in request.record.accepted:
+    record = request.record
+    digests = with_etag(fetched.digests or digest_file(fetched.path), record, fetched.path)
+    if not record.accepts(digests):
+        expected, actual = record.mismatch(digests)
         raise IntegrityError(
-            f"{source.name} gave other bytes: sha256 {digests.sha256}, on record is "
-            f"{entry.sha256}.",
-            details={"expected": entry.sha256, "actual": digests.sha256},
+            f"{source.name} gave other bytes: {actual}, on record is {expected}.",
+            details={"expected": expected, "actual": actual},
         )
     return digests
 

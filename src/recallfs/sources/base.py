@@ -90,11 +90,14 @@ class Fetched:
         Of the bytes as they were written, if the source took them; else the caller hashes the file.
     method : str
         How, for people: ``by digest``, ``by path``, ``direct``, ``graft``.
+    liars : tuple of str
+        What the source found to be wrong before, a sentence each.
     """
 
     path: Path
     digests: Digests | None
     method: str
+    liars: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
