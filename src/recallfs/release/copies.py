@@ -24,7 +24,7 @@ from recallfs.resolve.stores import Stores
 from recallfs.sources.base import Holding, Progress, RemoteSource
 from recallfs.sources.disks import disk_of
 from recallfs.sources.remote import deadlines_of
-from recallfs.sources.rereading import digest_remote
+from recallfs.sources.rereading import read_right
 from recallfs.values import Copy, Entry, now_utc
 
 
@@ -223,19 +223,8 @@ def _read_right(
     source: RemoteSource, holding: Holding, record: Record, progress: Progress | None = None
 ) -> None:
     """Read a copy whole; raise unless it is the entry's bytes."""
-    sizes = {item.size_bytes for item in record.incarnations}
-    digests = digest_remote(
-        holding.remote,
-        deadlines=deadlines_of(source.settings),
-        size_bytes=record.entry.size_bytes if len(sizes) == 1 else None,
-        progress=progress,
-    )
-    if digests.sha256 not in record.accepted:
-        raise IntegrityError(
-            f"{holding.location} has the sha256 {digests.sha256}, on record is "
-            f"{record.entry.sha256}.",
-            details={"expected": record.entry.sha256, "actual": digests.sha256},
-        )
+    deadlines = deadlines_of(source.settings)
+    read_right(holding.remote, record, deadlines=deadlines, progress=progress)
 
 
 def _copy(source: RemoteSource, holding: Holding) -> Copy:

@@ -33,7 +33,7 @@ from recallfs.sources.base import (
 )
 from recallfs.sources.disks import disk_of, given_path, innermost, local_path, store_around
 from recallfs.sources.remote import Candidate, DownloadingSource, client, deadlines_of
-from recallfs.sources.rereading import digest_remote
+from recallfs.sources.rereading import digest_remote, read_right
 from recallfs.sources.upload import upload
 from recallfs.transfer.addresses import shown
 from recallfs.transfer.remote import FsspecRemote, HttpRemote, Location, Remote
@@ -127,7 +127,7 @@ class MirrorSource(DownloadingSource):
                 size = remote.stat().size_bytes
             except NotRecallableError:
                 continue
-            if size is not None and size not in _sizes(record, address):
+            if size is not None and size not in _sizes(record, address.sha256):
                 wrong = wrong or self._mismatch(record, address, remote, f"{size} bytes")
                 continue
             # Those before it are absent or wrong; should its bytes be, those after it are tried.
@@ -226,7 +226,9 @@ class MirrorSource(DownloadingSource):
             try:
                 if known and known[-1].verified_at and self._has_size(remote, record):
                     return Placed(known[-1], is_new=False)
-                self._read_back(remote, record, progress)
+                read_right(
+                    remote, record, deadlines=deadlines_of(self.settings), progress=progress
+                )
                 return Placed(copy(), is_new=False)
             except NotRecallableError:
                 pass
@@ -244,7 +246,7 @@ class MirrorSource(DownloadingSource):
                     suffix,
                     source=self.name,
                     progress=progress,
-                    check=lambda name: self._check_written(name, record),
+                    check=lambda name: self._check_written(name, record, progress),
                 )
             except ConflictError:
                 continue  # somebody else has put something there since it was looked at
@@ -409,29 +411,14 @@ class MirrorSource(DownloadingSource):
         )
 
     def _has_size(self, remote: Remote, record: Record) -> bool:
-        return remote.stat().size_bytes in {item.size_bytes for item in record.incarnations}
+        return remote.stat().size_bytes in _sizes(record)
 
-    def _read_back(
-        self, remote: Remote, record: Record, progress: Progress | None = None
-    ) -> None:
-        """Read what is there; raise IntegrityError unless it is the entry's bytes."""
-        sizes = {item.size_bytes for item in record.incarnations}
-        digests = digest_remote(
-            remote,
-            deadlines=deadlines_of(self.settings),
-            size_bytes=record.entry.size_bytes if len(sizes) == 1 else None,
-            progress=progress,
-        )
-        if digests.sha256 not in record.accepted:
-            raise IntegrityError(
-                f"{remote.describe} has the sha256 {digests.sha256}.",
-                details={"expected": record.entry.sha256, "actual": digests.sha256},
-            )
-
-    def _check_written(self, suffix: str, record: Record) -> None:
+    def _check_written(self, suffix: str, record: Record, progress: Progress | None) -> None:
         remote = self._remote(suffix, deadlines_of(self.settings))
         try:
-            self._read_back(remote, record)
+            read_right(
+                remote, record, deadlines=deadlines_of(self.settings), progress=progress
+            )
         except NotRecallableError as error:
             raise SourceError(f"{self.name} does not have what was just written to it.") from error
         except IntegrityError as error:
@@ -452,10 +439,11 @@ def derivation_suffix(key: str) -> str:
     return f"derivations/{key[:2]}/{key}.json"
 
 
-def _sizes(record: Record, address: _Address) -> set[int]:
-    return {
-        item.size_bytes for item in record.incarnations if address.sha256 in ("", item.sha256)
+def _sizes(record: Record, sha256: str = "") -> set[int]:
+    known = {
+        item.size_bytes for item in record.incarnations if sha256 in ("", item.sha256)
     }
+    return known or {record.entry.size_bytes}
 
 
 def _headers(options: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from recallfs.catalog.sidecar import Record
 from recallfs.digest.stream import StreamDigester
 from recallfs.errors import IntegrityError, SourceError, SourceTimeoutError
 from recallfs.transfer.connections import OutOfTimeError, abandonable
@@ -25,6 +26,7 @@ def digest_remote(
     *,
     deadlines: Deadlines,
     size_bytes: int | None = None,
+    dandi_etag: bool = False,
     progress: Callable[[int], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> Digests:
@@ -35,6 +37,8 @@ def digest_remote(
     size_bytes : int, optional
         What it should have. An object that says, or turns out, to be of another size is not read
         further.
+    dandi_etag : bool
+        Also take DANDI's etag; needs `size_bytes`.
 
     Raises
     ------
@@ -49,7 +53,9 @@ def digest_remote(
     failures = 0
     done = 0
     validator: str | None = None
-    with StreamDigester() as digester:
+    with StreamDigester(
+        dandi_etag=dandi_etag, size_bytes=size_bytes if dandi_etag else None
+    ) as digester:
         while True:
             try:
                 stream = _opened(remote, done, size_bytes, validator, deadlines)
@@ -148,3 +154,35 @@ def _other_size(remote: Remote, expected: int, actual: int | None) -> IntegrityE
             "actual": f"{actual} bytes",
         },
     )
+
+
+def read_right(
+    remote: Remote,
+    record: Record,
+    *,
+    deadlines: Deadlines,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Read an object whole; return if it is the bytes of an entry.
+
+    Raises
+    ------
+    IntegrityError
+        It is not: ``details`` say what was expected and what it is.
+    RecallError
+        As `digest_remote`.
+    """
+    sizes = {item.size_bytes for item in record.incarnations} or {record.entry.size_bytes}
+    digests = digest_remote(
+        remote,
+        deadlines=deadlines,
+        size_bytes=record.entry.size_bytes if len(sizes) == 1 else None,
+        dandi_etag=not record.accepted and bool(record.dandi_etag),
+        progress=progress,
+    )
+    if not record.accepts(digests):
+        expected, actual = record.mismatch(digests)
+        raise IntegrityError(
+            f"{remote.describe} holds {actual}, on record is {expected}.",
+            details={"expected": expected, "actual": actual, "url": remote.describe},
+        )
