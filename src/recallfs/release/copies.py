@@ -135,11 +135,10 @@ def recheck(
     true, and whether it is damaged or out of reach is for a person to find out.
     """
     record = records.load(store, entry.id)
-    sources = {source.name: source for source in stores.remotes()}
     checked: list[Checked] = []
     right: list[Copy] = []
     for copy in newest(record.copies):
-        result, again = _recheck_one(store, record, copy, sources.get(copy.source), progress)
+        result, again = _recheck_one(stores, store, record, copy, progress=progress)
         checked.append(result)
         if again is not None:
             right.append(again)
@@ -154,12 +153,14 @@ def recheck(
 
 
 def _recheck_one(
+    stores: Stores,
     store: Store,
     record: Record,
     copy: Copy,
-    source: RemoteSource | None,
+    *,
     progress: Progress | None,
 ) -> tuple[Checked, Copy | None]:
+    source = next((item for item in stores.remotes() if item.name == copy.source), None)
     read = 0
 
     def told(size: int) -> None:
@@ -176,6 +177,7 @@ def _recheck_one(
     if source is None or holding is None:
         return result("unavailable", _unknown_place(copy, source)), None
     try:
+        _check_reach(stores, source, record)
         _read_right(source, holding, record, told)
     except IntegrityError as error:
         return result("wrong", error.message), None
@@ -186,6 +188,8 @@ def _recheck_one(
             return result("unavailable", outage.message), None
         return result("missing", error.message), None
     except RecallError as error:
+        if isinstance(error, SourceError):
+            stores.memory.note(source, answer_key(record), error)
         return result("unavailable", error.message), None
     again = replace(_copy(source, holding), content_addressed=copy.content_addressed)
     return result("right", "", again.verified_at), again
@@ -195,9 +199,7 @@ def _countable_sources(stores: Stores, store: Store, record: Record) -> Iterator
     """Return the sources to look at: public services only for what is known to be there."""
     known = {copy.source for copy in record.copies}
     for source in stores.remotes():
-        if source.kind not in PUBLIC_KINDS or (
-            source.name in known and not store.settings.offline
-        ):
+        if source.kind not in PUBLIC_KINDS or (source.name in known and not store.settings.offline):
             yield source
 
 
@@ -237,9 +239,7 @@ def _copy(source: RemoteSource, holding: Holding) -> Copy:
     )
 
 
-def _holding(
-    source: RemoteSource, store: Store, record: Record, copy: Copy
-) -> Holding | None:
+def _holding(source: RemoteSource, store: Store, record: Record, copy: Copy) -> Holding | None:
     holdings: Sequence[Holding] = source.copies(store, record)
     return next((item for item in holdings if item.location == copy.location), None)
 

@@ -18,7 +18,6 @@ from recallfs.errors import (
     IntegrityError,
     InvalidInputError,
     NotRecallableError,
-    RecallError,
     SourceError,
 )
 from recallfs.mounts import is_within
@@ -226,9 +225,7 @@ class MirrorSource(DownloadingSource):
             try:
                 if known and known[-1].verified_at and self._has_size(remote, record):
                     return Placed(known[-1], is_new=False)
-                read_right(
-                    remote, record, deadlines=deadlines_of(self.settings), progress=progress
-                )
+                read_right(remote, record, deadlines=deadlines_of(self.settings), progress=progress)
                 return Placed(copy(), is_new=False)
             except NotRecallableError:
                 pass
@@ -416,9 +413,7 @@ class MirrorSource(DownloadingSource):
     def _check_written(self, suffix: str, record: Record, progress: Progress | None) -> None:
         remote = self._remote(suffix, deadlines_of(self.settings))
         try:
-            read_right(
-                remote, record, deadlines=deadlines_of(self.settings), progress=progress
-            )
+            read_right(remote, record, deadlines=deadlines_of(self.settings), progress=progress)
         except NotRecallableError as error:
             raise SourceError(f"{self.name} does not have what was just written to it.") from error
         except IntegrityError as error:
@@ -440,9 +435,7 @@ def derivation_suffix(key: str) -> str:
 
 
 def _sizes(record: Record, sha256: str = "") -> set[int]:
-    known = {
-        item.size_bytes for item in record.incarnations if sha256 in ("", item.sha256)
-    }
+    known = {item.size_bytes for item in record.incarnations if sha256 in ("", item.sha256)}
     return known or {record.entry.size_bytes}
 
 

@@ -102,9 +102,7 @@ def _opened(
 ) -> Stream:
     stop = size_bytes if start else None
     try:
-        return abandonable(
-            lambda: remote.read(start, stop, validator=validator), deadlines.read_s
-        )
+        return abandonable(lambda: remote.read(start, stop, validator=validator), deadlines.read_s)
     except OutOfTimeError:
         raise _silent(remote, deadlines) from None
 

@@ -74,9 +74,7 @@ def upload(
     if folder is not None:
         _upload_to_folder(folder, file, suffix, source=source, check=check, progress=progress)
     else:
-        _upload_by_fsspec(
-            url, options, file, suffix, source=source, check=check, progress=progress
-        )
+        _upload_by_fsspec(url, options, file, suffix, source=source, check=check, progress=progress)
 
 
 def _upload_to_folder(
