@@ -142,7 +142,7 @@ def _result(body: Mapping[str, Any]) -> Result:
         output = Output(**item)
         if not output.path or normalise_path(output.path) != output.path:
             raise ValueError("a path is none in a store")
-        if not isinstance(output.size_bytes, int) or output.size_bytes < 0:
+        if type(item["size_bytes"]) is not int or output.size_bytes < 0:
             raise ValueError("a size is none")
         for text, length in ((output.sha256, 64), (output.sha1, 40), (output.blocks, 64)):
             _check_hex(text, length)
