@@ -77,9 +77,10 @@ def mapped(error: Exception, *, url: str, source: str, read_s: float) -> RecallE
             f"{source} cannot be reached: the proxy that HTTP(S)_PROXY names refused {where}.",
             details={**details, "stage": UNREACHED},
         )
-    if any(isinstance(c, (urllib3.exceptions.LocationValueError, UnicodeError)) for c in causes):
+    if any(isinstance(cause, ValueError) for cause in causes):
         return SourceError(
-            f"{where}, an address of {source}, cannot be asked; check how it is written.",
+            f"the request to {source} cannot be sent: the address {where} or a header holds what "
+            "must not be there; is there a line break in the token?",
             details={**details, "stage": UNREACHED},
         )
     reason = next(

@@ -289,7 +289,7 @@ class Client:
             raise SourceError(
                 f"{source} sends {shown(url)} encoded ({encoding[:20]}), though it was asked for "
                 "the bytes as they are.",
-                details={"source": source, "url": shown(url)},
+                details={"source": source, "url": shown(url), "is_final": True},
             )
         body.close()
         raise refused(body.status, body.headers, url=body.url, source=source)

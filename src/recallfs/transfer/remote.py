@@ -265,7 +265,7 @@ class _HttpStream(Stream):
                 raise SourceError(
                     f"{source} answered with other bytes than were asked for "
                     f"({ranged[:60] or 'no Content-Range'} for {start}-{last}, {where}).",
-                    details=details,
+                    details={**details, "is_final": True},
                 )
             self.start = start
         self.stat = Stat(size, _validator(body.headers, size), body.status == 206)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
 import socketserver
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PIECE = 256 * 1024
+PIECE = 512 * 1024
 
 
 @dataclass
@@ -52,27 +51,29 @@ class Thing:
     bytes_per_s: float | None = None
     """Of each connection."""
 
-    cut_at: Callable[[Asked], int | None] = lambda asked: None
+    cut_at: Callable[[Asked], int | None] = lambda _: None
     """After how many bytes the connection is reset."""
 
-    short_at: Callable[[Asked], int | None] = lambda asked: None
+    short_at: Callable[[Asked], int | None] = lambda _: None
     """After how many bytes the connection ends as if that were all."""
 
-    stall_at: Callable[[Asked], int | None] = lambda asked: None
+    stall_at: Callable[[Asked], int | None] = lambda _: None
     """After how many bytes nothing comes any more."""
 
-    spoil: Callable[[int, int], list[int]] = lambda start, stop: []
+    spoil: Callable[[int, int], list[int]] = lambda _start, _stop: []
     """Offsets between start and stop of bytes to change."""
 
-    def read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes | bytearray | memoryview:
+        """Return bytes as they should be."""
         if isinstance(self.content, bytes):
-            return self.content[start:stop]
+            return memoryview(self.content)[start:stop]
         with self.content.open("rb") as file:
             file.seek(start)
             return file.read(stop - start)
 
     @property
     def size(self) -> int:
+        """Return the length in bytes."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
 
@@ -89,14 +90,17 @@ class Site:
     sent_bytes: int = 0
     port: int = 0
     host: str = "127.0.0.1"
+    scheme: str = "http"
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str = "/x") -> str:
+        """Return the address of a path."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{path}"
+        return f"{self.scheme}://{host}:{self.port}{path}"
 
     def count(self, path: str) -> int:
+        """Return how many requests there were for a path."""
         return sum(asked.path == path for asked in self.asked)
 
 
@@ -180,17 +184,31 @@ class _Handler(socketserver.StreamRequestHandler):
             headers["Transfer-Encoding"] = "chunked"
         self.head(status, headers)
         cut, short, stall = thing.cut_at(asked), thing.short_at(asked), thing.stall_at(asked)
-        ends = [at for at in (cut, short, stall) if at is not None]
-        last = min([stop, *(start + at for at in ends)])
+        last = min([stop, *(start + at for at in (cut, short, stall) if at is not None)])
+        self.send(thing, start, last)
+        if last == stop:
+            if not thing.length_header:
+                self.wfile.write(b"0\r\n\r\n")
+            return True
+        if cut is not None:
+            time.sleep(0.05)  # else the reset overtakes what was sent
+            self.reset()
+        elif stall is not None:
+            self.site.closing.wait(60)
+        return False
+
+    def send(self, thing: Thing, start: int, stop: int) -> None:
+        """Send bytes, at the speed and with the errors that are asked for."""
         began = time.monotonic()
-        while start < last:
-            piece = bytearray(thing.read(start, min(start + PIECE, last)))
+        while start < stop:
+            piece = thing.read(start, min(start + PIECE, stop))
             for at in thing.spoil(start, start + len(piece)):
+                piece = bytearray(piece)
                 piece[at - start] ^= 0xFF
             if thing.length_header:
                 self.wfile.write(piece)
             else:
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), bytes(piece)))
             start += len(piece)
             with self.site.lock:
                 self.site.sent_bytes += len(piece)
@@ -198,19 +216,6 @@ class _Handler(socketserver.StreamRequestHandler):
                 lag = len(piece) / thing.bytes_per_s
                 time.sleep(max(0.0, lag - (time.monotonic() - began)))
                 began = time.monotonic()
-        if cut is not None and start < stop:
-            self.wfile.flush()
-            time.sleep(0.05)  # else the reset overtakes what was sent
-            self.reset()
-            return False
-        if stall is not None and start < stop:
-            self.site.closing.wait(60)
-            return False
-        if short is not None and start < stop:
-            return False
-        if not thing.length_header:
-            self.wfile.write(b"0\r\n\r\n")
-        return True
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -234,7 +239,10 @@ def serving(site: Site | None = None, *, tls: Any = None) -> Iterator[Site]:
     handler = type("Handler", (_Handler,), {"site": site})
     server = (_Server6 if ":" in site.host else _Server)((site.host, 0), handler)
     if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        site.scheme = "https"
     site.port = server.server_address[1]
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
@@ -246,8 +254,3 @@ def serving(site: Site | None = None, *, tls: Any = None) -> Iterator[Site]:
         site.closing.set()
         server.shutdown()
         server.server_close()
-
-
-def pattern(size: int) -> bytes:
-    """Return bytes that differ in every block, quickly."""
-    return os.urandom(min(size, 1_000_003)).ljust(1, b"x") * (size // 1_000_003 + 1)
