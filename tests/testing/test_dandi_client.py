@@ -36,7 +36,7 @@ def dandi() -> Iterator[DandiServer]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A zarr with files on three levels."""
+    """Give a zarr with files on three levels."""
     folder = tmp_path / "x.zarr"
     for name, text in {".zgroup": "{}", "0/0": "a", "0/1/0": "bb", "01": "ccc"}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -238,7 +238,7 @@ def test_faults_and_expiry(dandi: DandiServer, data: Path) -> None:
 
 
 def test_files_may_be_large_but_not_empty(dandi: DandiServer, tmp_path: Path) -> None:
-    """A sparse file is offered without being read where its digests are given; an empty one never."""
+    """A sparse file is not read where its digests are given; an empty one is refused."""
     write_sparse(tmp_path / "big", 6 * 10**9)
     (tmp_path / "empty").touch()
     dandiset = dandi.add_dandiset()

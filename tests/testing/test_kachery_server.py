@@ -193,7 +193,7 @@ def test_zones(kachery: KacheryServer, data: Path, tmp_path: Path) -> None:
 
 
 def test_kachery_2(kachery: KacheryServer, data: Path) -> None:
-    """The look-up of kachery 2 wants its type, knows zones and asks for a token where one is set."""
+    """The look-up of kachery 2 wants its type, knows zones and asks for a token where it must."""
     kachery.add_zone("closed", token="secret")  # noqa: S106 - of this test
     name = kachery.add_file(data)
     kachery.add_file(data, zone="closed")

@@ -32,6 +32,7 @@ from recallfs.values import (
     State,
     canonical_json,
     normalise_path,
+    now_utc,
 )
 
 FORMAT = "rsc1"
@@ -134,6 +135,25 @@ class Record:
             return digests.sha256 in self.accepted
         size_bytes = self.entry.size_bytes
         return (digests.size_bytes, digests.dandi_etag) == (size_bytes, self.dandi_etag)
+
+    def completed(self, digests: Digests) -> Record:
+        """Return the record with what was not known of its original: that is what these are of.
+
+        An entry that was catalogued from an archive has no sha1, no blocks and perhaps no sha256
+        before its bytes were here.
+        """
+        entry = self.entry
+        if not self.accepts(digests) or entry.sha256 not in ("", digests.sha256):
+            return self
+        if entry.sha1 and self.incarnations:
+            return self
+        original = Incarnation(digests.sha256, digests.size_bytes, Level.EXACT, now_utc())
+        return dataclasses.replace(
+            self,
+            entry=dataclasses.replace(entry, sha256=digests.sha256, sha1=digests.sha1),
+            blocks=digests.blocks,
+            incarnations=self.incarnations or (original,),
+        )
 
     def mismatch(self, digests: Digests) -> tuple[str, str]:
         """Return what was expected and what bytes with these digests are instead, for people."""

@@ -16,6 +16,7 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 _NUMBER: Schema = {"type": "number"}
 _FLAG: Schema = {"type": "boolean"}
 _SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_SHA256_IF_KNOWN: Schema = {"type": "string", "pattern": "^([0-9a-f]{64})?$"}
 _MOMENT: Schema = {"type": "string", "description": "ISO 8601, UTC"}
 _URL: Schema = {"type": "string", "pattern": "^recall://"}
 _ANYTHING: Schema = {}
@@ -147,7 +148,7 @@ SCHEMAS: Mapping[str, Schema] = {
         warnings=_list(_TEXT),
     ),
     "add": _object(
-        added=_list(_object(url=_URL, size_bytes=_COUNT, sha256=_SHA256, id=_TEXT)),
+        added=_list(_object(url=_URL, size_bytes=_COUNT, sha256=_SHA256_IF_KNOWN, id=_TEXT)),
         unchanged=_COUNT,
         failed=_FAILED,
         warnings=_list(_TEXT),

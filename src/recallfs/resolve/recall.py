@@ -54,7 +54,6 @@ from recallfs.sources.base import (
     Source,
 )
 from recallfs.sources.recompute import RecomputeSource
-from recallfs.sources.remote import with_etag
 from recallfs.values import Digests, Entry, InputRef, Level, State
 
 _Result = TypeVar("_Result")
@@ -245,7 +244,8 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
     # The catalog cannot be told: it is not the caller's to write.
     _tell_recall(store, entry, step.source, seconds, kept=str(kept))
     result = _result(store, entry, step.source, fetched.method, seconds)
-    return replace(result, path=kept, is_cached=True)
+    known = entry.sha256 or (fetched.digests.sha256 if fetched.digests else "")
+    return replace(result, path=kept, sha256=known, is_cached=True)
 
 
 def _find_cached(stores: Stores, store: Store, entry: Entry) -> Path | None:
@@ -420,7 +420,8 @@ def _tell_recall(store: Store, entry: Entry, source: str, seconds: float, **more
 
 def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
     record = request.record
-    digests = with_etag(fetched.digests or digest_file(fetched.path), record, fetched.path)
+    digests = fetched.digests or digest_file(fetched.path)
+    digests = records.with_etag(digests, record, fetched.path)
     if not record.accepts(digests):
         expected, actual = record.mismatch(digests)
         raise IntegrityError(

@@ -7,12 +7,11 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
 from recallfs.config import RemoteSettings
-from recallfs.digest.dandi_etag import etag_of
 from recallfs.digest.stream import StreamDigester
 from recallfs.errors import (
     AccessError,
@@ -173,10 +172,10 @@ class DownloadingSource(RemoteSource):
                 candidate = next(candidates, None)
                 if candidate is None:
                     break
-                if candidate.is_same_object and isinstance(failures[-1], IntegrityError):
+                if candidate.is_same_object and failures and _is_wrong(failures[-1]):
                     continue
                 fetched = self._download(candidate, request)
-                liars = [error for error in failures if isinstance(error, IntegrityError)]
+                liars = [error for error in failures if _is_wrong(error)]
                 return replace(fetched, liars=tuple(error.message for error in liars))
             except (NotRecallableError, IntegrityError, AccessError, SourceError) as error:
                 failures.append(error)
@@ -186,7 +185,7 @@ class DownloadingSource(RemoteSource):
                     break
         if not failures:
             raise NotRecallableError(f"{self.name} has no copy.", details={"source": self.name})
-        raise min(failures, key=_gravity)
+        raise min(reversed(failures), key=_gravity)
 
     def _download(self, candidate: Candidate, request: Request) -> Fetched:
         record = request.record
@@ -236,7 +235,7 @@ def _checked(source: str, candidate: Candidate, record: Record, done: Downloaded
     IntegrityError
         What came is gone then: nothing wrong is gone on with.
     """
-    digests = with_etag(done.digests, record, done.path)
+    digests = records.with_etag(done.digests, record, done.path)
     if record.accepts(digests):
         return digests
     done.path.unlink()
@@ -248,14 +247,11 @@ def _checked(source: str, candidate: Candidate, record: Record, done: Downloaded
     )
 
 
-def with_etag(digests: Digests, record: Record, path: Path) -> Digests:
-    """Add the etag to a file's digests, if its record goes by that."""
-    if record.accepted or not record.dandi_etag or digests.dandi_etag == record.dandi_etag:
-        return digests
-    return replace(digests, dandi_etag=etag_of(path, record.dandi_etag))
+def _is_wrong(error: RecallError) -> bool:
+    return isinstance(error, IntegrityError)
 
 
 def _gravity(error: RecallError) -> int:
-    if isinstance(error, IntegrityError):
+    if _is_wrong(error):
         return 0
     return 2 if isinstance(error, NotRecallableError) else 1

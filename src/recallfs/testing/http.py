@@ -151,6 +151,10 @@ class Server:
         """Answer a request; may raise `Refused`."""
         raise NotImplementedError
 
+    def now_s(self) -> float:
+        """Seconds since the epoch by the server's clock, which its answers are dated by."""
+        return time.time()
+
     def start(self) -> None:
         """Serve from a thread until `stop`."""
         self._thread = threading.Thread(
@@ -322,6 +326,12 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle()
         self.close_connection = True
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Write the time as the server's clock has it."""
+        return formatdate(
+            self.server.owner.now_s() if timestamp is None else timestamp, usegmt=True
+        )
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has there
         """Print nothing: requests are in the server's log."""
 
@@ -361,8 +371,8 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ValueError):
             while request.body.read(PIECE_BYTES):
                 pass
-        if fault.edit and answer.content_type == "application/json":
-            answer.body = json.dumps({**json.loads(answer.body), **fault.edit}).encode()  # type: ignore[arg-type]
+        if fault.edit and isinstance(answer.body, bytes) and answer.body.startswith(b"{"):
+            answer.body = json.dumps({**json.loads(answer.body), **fault.edit}).encode()
         if isinstance(answer.body, Path):
             self._send_file(answer, exchange, fault)
         else:
