@@ -374,6 +374,10 @@ def mirror_unreachable(lab: Lab) -> None:
     configure_mirror(lab).rmdir()
 
 
+def mirror_in_store(lab: Lab) -> None:
+    configure_mirror(lab, f"file://{lab.root}")
+
+
 def staging_foreign(lab: Lab) -> None:
     folder = lab.root / ".recall/staging" / "of-another-computer"
     folder.mkdir()
@@ -428,6 +432,7 @@ TOLD: dict[str, Cause] = {
     "vault-unreachable": vault_unreachable,
     "evidence-lost": evidence_lost,
     "mirror-unreachable": mirror_unreachable,
+    "mirror-in-store": mirror_in_store,
     "staging-foreign": staging_foreign,
     "intent-foreign": intent_foreign,
     "aside-foreign": aside_foreign,

@@ -63,7 +63,12 @@ def test_question_and_answer_are_json(client: Client, site: Site) -> None:
 def test_one_connection_serves_many_questions(client: Client, site: Site) -> None:
     """Connections are kept: asking twice is one connection."""
     accepted = []
-    site.answers["/q"] = lambda _: ok(accepted.append(threading.get_ident()))
+
+    def answer(_: Asked) -> tuple[int, dict[str, str], bytes]:
+        accepted.append(threading.get_ident())
+        return ok()
+
+    site.answers["/q"] = answer
     for _ in range(5):
         ask(client, site.url("/q"))
     assert len(set(accepted)) == 1, "the server has one thread for each connection"

@@ -155,6 +155,7 @@ def examine(
             store.catalog.close()
     told("mirrors", 0)
     take(mirrors.check_mirrors(config))
+    take(mirrors.check_places(config, opened.values()))
     told("computer", 0)
     take(check_computer())
     return report

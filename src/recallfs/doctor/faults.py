@@ -322,6 +322,12 @@ FAULTS: Mapping[str, Fault] = {
         "Files that only it holds cannot be recalled now.",
         "Do what the message says, or correct `url` of [[sources.mirror]].",
     ),
+    "mirror-in-store": Fault(
+        "sources", _WARNING,
+        "It is lost together with the store: what it holds is no copy, and it is not asked for "
+        "that store's files.",
+        "Give it a folder on another disk, outside the store and its vault.",
+    ),
     # work in hand
     "staging-leftover": Fault(
         "work", _NOTE,

@@ -1,13 +1,15 @@
-"""Mirrors: whether each answers, within a deadline."""
+"""Mirrors: whether each is outside the stores, and answers within a deadline."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from recallfs.catalog.store import Store
 from recallfs.config import Config
 from recallfs.doctor.faults import Finding
 from recallfs.errors import RecallError
+from recallfs.sources.disks import store_around
 from recallfs.sources.mirror import MirrorSource
 
 DEADLINE_S = 5.0
@@ -41,3 +43,13 @@ def check_mirrors(config: Config, deadline_s: float = DEADLINE_S) -> Iterator[Fi
         problem = answers.get(source.name, f"It did not answer within {deadline_s:.0f} s.")
         if problem is not None:
             yield Finding("mirror-unreachable", source.name, problem)
+
+
+def check_places(config: Config, stores: Iterable[Store]) -> Iterator[Finding]:
+    """Find mirrors that lead into a store itself, or into its vault."""
+    for store in stores:
+        for settings in config.mirrors:
+            inside = store_around(settings.url, store)
+            if inside is not None:
+                name = MirrorSource(settings).name
+                yield Finding("mirror-in-store", name, f"{inside}.", store.name)

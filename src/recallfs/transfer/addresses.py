@@ -10,6 +10,9 @@ from recallfs.values import display_name
 
 PORTS = {"http": 80, "https": 443}
 
+_WITHOUT_SECRETS = ("file", "local", "memory")
+"""Schemes of places on this computer: what follows is a path, '?' and '#' and '@' too."""
+
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")
 """Between the links of a chained fsspec URL (``simplecache::https://host/path``)."""
 
@@ -24,15 +27,18 @@ def shown(url: str) -> str:
     """
     if len(links := _CHAIN.split(url)) > 1:
         return "::".join(shown(link) for link in links)
+    scheme, is_url, _ = url.partition("://")
+    if not is_url:
+        return display_name(url.partition("?")[0])
+    if scheme in _WITHOUT_SECRETS:
+        return display_name(url)
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         # What cannot be taken apart cannot be stripped of its secrets either.
-        return f"{url.partition(':')[0]}:…" if ":" in url else "…"
-    host = parts.netloc.rpartition("@")[2]
-    start = f"{parts.scheme}:" if parts.scheme else ""
-    return display_name(f"{start}//{host}{parts.path}" if parts.netloc else start + parts.path)
+        return f"{display_name(scheme)}:…"
+    return display_name(f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -82,7 +88,10 @@ def redirected(url: str, location: str) -> str:
     SourceError
         If that is no usable address, or would leave https for http.
     """
-    target = urljoin(url, location)
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        target = location
     if split(url).scheme == "https" and split(target).scheme == "http":
         raise SourceError(
             f"{shown(url)} redirects to {shown(target)}, which is not encrypted; "

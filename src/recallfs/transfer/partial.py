@@ -1,10 +1,11 @@
 """Downloads in progress that outlive their process.
 
 Each is a folder of its own: ``data`` has the file's full length and is sparse where nothing came
-yet, ``blocks`` has one byte for each block (1: it is in ``data``), ``state.json`` says whose bytes
-they are, and ``lock`` is held by the process that is at it. The kernel drops the lock of a process
-that ends, however it ends. A process that stands still keeps it, and its file: others then start
-a download of their own, so that it harms nobody when it wakes up.
+yet, ``blocks`` has four bytes for each block (how much of it is in ``data``, from its start on),
+``state.json`` says whose bytes they are, and ``lock`` is held by the process that is at it. The
+kernel drops the lock of a process that ends, however it ends. A process that stands still keeps
+it, and its file: others then start a download of their own, so that it harms nobody when it wakes
+up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -34,9 +36,11 @@ ABANDONED_S = 7 * 86400.0
 
 VERSION = 1
 
+_READ_BYTES = 512 * 1024
+
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _OPEN = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_HERE = b"\1"
+_COUNT = struct.Struct("<I")
 
 
 class Partial:
@@ -58,7 +62,7 @@ class Partial:
         self.is_lasting = is_lasting
         self._folder = folder
         self._lock = lock
-        self._marking = threading.Lock()
+        self._noting = threading.Lock()
         self._data = self._blocks = -1
         try:
             if not self._go_on():
@@ -67,13 +71,17 @@ class Partial:
             self.leave()
             raise
 
-    def here(self) -> list[int]:
-        """Return the numbers of the blocks that are on record as here."""
-        flags = os.pread(self._blocks, self._count, 0)
-        return [block for block, flag in enumerate(flags) if flag == 1]
+    def filled(self) -> dict[int, int]:
+        """Return how many bytes of each block are on record as here, from its start on."""
+        counts = _COUNT.iter_unpack(os.pread(self._blocks, self._count * _COUNT.size, 0))
+        return {
+            block: min(count, self._length_of(block))
+            for block, (count,) in enumerate(counts)
+            if count
+        }
 
-    def verified(self, digests: bytes, check: Callable[[], object]) -> list[int]:
-        """Return the blocks that are here and have the right BLAKE3 digest; forget the others.
+    def verified(self, digests: bytes, check: Callable[[], object]) -> dict[int, int]:
+        """Return `filled`, without whole blocks whose BLAKE3 digest is wrong: they are forgotten.
 
         Parameters
         ----------
@@ -82,17 +90,30 @@ class Partial:
         check : callable
             Called before each block; what it raises ends it.
         """
-        buffer = memoryview(bytearray(BLOCK_BYTES))
-        right = []
-        for block in self.here():
+        right = {}
+        for block, count in self.filled().items():
             check()
-            length = os.preadv(self._data, [buffer], block * BLOCK_BYTES)
-            digest = blake3(buffer[:length], max_threads=1).digest()
-            if digest == digests[32 * block : 32 * block + 32]:
-                right.append(block)
-            else:
-                os.pwrite(self._blocks, b"\0", block)
+            if count == self._length_of(block):
+                digest = self.hash_of(self._data, block, count).digest()
+                if digest != digests[32 * block : 32 * block + 32]:
+                    self.note(block, 0)
+                    continue
+            right[block] = count
         return right
+
+    @staticmethod
+    def hash_of(descriptor: int, block: int, count: int) -> blake3:
+        """Return the BLAKE3 of the first bytes of a block, so that it can be gone on with."""
+        digest = blake3(max_threads=1)
+        buffer = memoryview(bytearray(min(count, _READ_BYTES)))
+        done = 0
+        while done < count:
+            length = os.preadv(descriptor, [buffer[: count - done]], block * BLOCK_BYTES + done)
+            if length == 0:
+                break
+            digest.update(buffer[:length])
+            done += length
+        return digest
 
     def describe(self, source: str, validator: str | None) -> None:
         """Put on record whose bytes they are.
@@ -123,7 +144,7 @@ class Partial:
             self._data = os.open(self._folder / "data", _OPEN | os.O_EXCL, 0o600)
             self._blocks = os.open(self._folder / "blocks", _OPEN | os.O_EXCL, 0o600)
             os.ftruncate(self._data, self.size_bytes)
-            os.ftruncate(self._blocks, self._count)
+            os.ftruncate(self._blocks, self._count * _COUNT.size)
         except OSError as error:
             raise self._failure(error) from error
 
@@ -146,16 +167,16 @@ class Partial:
         except OSError as error:
             raise self._failure(error) from error
 
-    def mark(self, block: int) -> None:
-        """Put on record that a block is here.
+    def note(self, block: int, count: int) -> None:
+        """Put on record that so many bytes of a block are here.
 
         Nothing is synced: a process that dies takes nothing along, and after a power cut the
         digests tell.
         """
-        with self._marking:
+        with self._noting:
             if self._blocks >= 0:
                 try:
-                    os.pwrite(self._blocks, _HERE, block)
+                    os.pwrite(self._blocks, _COUNT.pack(count), block * _COUNT.size)
                 except OSError as error:
                     raise self._failure(error) from error
 
@@ -190,6 +211,9 @@ class Partial:
     def _count(self) -> int:
         return -(-self.size_bytes // BLOCK_BYTES)
 
+    def _length_of(self, block: int) -> int:
+        return min(BLOCK_BYTES, self.size_bytes - block * BLOCK_BYTES)
+
     def _go_on(self) -> bool:
         """Take up what an earlier process left; False if there is nothing that can be used."""
         try:
@@ -205,7 +229,7 @@ class Partial:
             )
         except OSError:
             return False
-        lengths = {self._data: self.size_bytes, self._blocks: self._count}
+        lengths = {self._data: self.size_bytes, self._blocks: self._count * _COUNT.size}
         for descriptor, length in lengths.items():
             status = os.fstat(descriptor)
             is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
@@ -215,7 +239,7 @@ class Partial:
         return True
 
     def _close_files(self) -> None:
-        with self._marking:
+        with self._noting:
             for descriptor in (self._data, self._blocks):
                 if descriptor >= 0:
                     os.close(descriptor)

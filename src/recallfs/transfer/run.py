@@ -91,7 +91,7 @@ class Run:
         """Fetch what is missing; return the digests and how many bytes were here before."""
         here = self._what_is_here()
         self.spans = Spans(self.wanted.size_bytes, here)
-        reused_bytes = sum(self.spans.end_of(block) - block * BLOCK_BYTES for block in here)
+        reused_bytes = sum(here.values())
         self.is_resumed = bool(here)
         self._validator = self.partial.validator if here else None
         self._is_confirmed = bool(self.wanted.blocks) or not self.spans.unclaimed_blocks
@@ -106,14 +106,14 @@ class Run:
                 # One that hangs is left alone: it touches nothing any more, and ends some time.
                 thread.join(max(0.0, patience - time.monotonic()))
 
-    def _what_is_here(self) -> list[int]:
+    def _what_is_here(self) -> dict[int, int]:
         if self.wanted.blocks:
             return self.partial.verified(self.wanted.blocks, self._check)
-        here = self.partial.here()
+        here = self.partial.filled()
         known = self.partial.validator is not None and self.partial.source == self.source
         if here and not known:
             self.partial.start_over()
-            return []
+            return {}
         return here
 
     @property
@@ -307,7 +307,6 @@ class Run:
 
     def landed(self, block: int) -> None:
         """Note that a block is here, and right as far as that is known."""
-        self.partial.mark(block)
         self.spans.done(block)
         with self._changed:
             self._changed.notify_all()

@@ -51,8 +51,8 @@ class Puller:
             self._fetch_span(*span)
 
     def _fetch_span(self, start: int, stop: int) -> None:
-        self._position, self._stop = start, stop
-        self._hash.reset()
+        self._begin_at(start)
+        self._stop = stop
         tries = 0
         is_done = False
         while not is_done:
@@ -136,17 +136,25 @@ class Puller:
         digests = run.wanted.blocks
         if digests:
             self._hash.update(data)
-        if self._position < run.spans.end_of(block):
-            return
-        if digests:
-            digest = self._hash.digest()
+        start = block * BLOCK_BYTES
+        is_whole = self._position == run.spans.end_of(block)
+        if digests and is_whole and self._hash.digest() != digests[32 * block : 32 * block + 32]:
+            run.partial.note(block, 0)
+            run.meter.owe(self._position - start)
+            self._begin_at(start)
+            run.blame(block)
+            raise BadBlockError
+        run.partial.note(block, self._position - start)
+        if is_whole:
+            run.landed(block)
+            # In a span the next block; where a source gives all or nothing, the next missing one.
+            self._begin_at(run.spans.next_claimed(block + 1))
+
+    def _begin_at(self, position: int) -> None:
+        """Go on from the first missing byte of a block."""
+        self._position = position
+        block, count = divmod(position, BLOCK_BYTES)
+        if self._run.wanted.blocks and count:
+            self._hash = self._run.partial.hash_of(self._descriptor, block, count)
+        else:
             self._hash.reset()
-            if digest != digests[32 * block : 32 * block + 32]:
-                start = block * BLOCK_BYTES
-                run.meter.owe(self._position - start)
-                self._position = start
-                run.blame(block)
-                raise BadBlockError
-        run.landed(block)
-        # In a span that is the next block; where a source gives all or nothing, the next missing.
-        self._position = run.spans.next_claimed(block + 1)
