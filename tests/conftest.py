@@ -143,7 +143,7 @@ class Lab:
 def _scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the caller's configuration, and none leaves its own behind."""
     for variable in list(os.environ):
-        if variable.startswith(("RECALLFS_", "FSSPEC_")):
+        if variable.startswith(("RECALLFS_", "FSSPEC_", "KACHERY_", "DANDI_")):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("RECALLFS_CONFIG", str(tmp_path / "no-config.toml"))
     # Nor is anybody's cache a source of what a test wants.

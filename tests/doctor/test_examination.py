@@ -396,6 +396,10 @@ def cache_shared_unusable(lab: Lab) -> None:
     lab.write_config(f'[cache]\nshared_folder = "{lab.base / "no-such-folder"}"\n')
 
 
+def mirror_in_store(lab: Lab) -> None:
+    configure_mirror(lab, f"file://{lab.root}")
+
+
 def staging_foreign(lab: Lab) -> None:
     folder = lab.root / ".recall/staging" / "of-another-computer"
     folder.mkdir()
@@ -452,6 +456,7 @@ TOLD: dict[str, Cause] = {
     "cache-unusable": cache_unusable,
     "cache-shared-unusable": cache_shared_unusable,
     "mirror-unreachable": mirror_unreachable,
+    "mirror-in-store": mirror_in_store,
     "staging-foreign": staging_foreign,
     "intent-foreign": intent_foreign,
     "aside-foreign": aside_foreign,
@@ -461,6 +466,7 @@ TOLD: dict[str, Cause] = {
 
 ELSEWHERE = {
     "hdf5-flags": "test_flags.py",
+    "source-unreachable": "test_sources.py",
     "vault-same-disk": "every test here",
     "not-writable": "test_computer.py",
     "space-low": "test_computer.py",

@@ -29,6 +29,7 @@ COMMANDS = {
     "forget": "drop files and their entries for good",
     "pin": "keep files resident",
     "unpin": "let files be released again",
+    "push": "copy files to a mirror",
     "recipes": "list the recipes that are registered",
     "catalog": "rebuild the catalog from the sidecars",
     "verify": "check files and records against their digests",

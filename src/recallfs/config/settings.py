@@ -62,6 +62,9 @@ class RecipeSettings:
         Limit of one run's data segment, in bytes.
     threads : int, optional
         Threads that numerical libraries may use; by default the number of CPUs.
+    reuse : bool
+        Whether `recall run` takes what the same derivation gave on another computer, if a mirror
+        has it.
     """
 
     modules: tuple[str, ...] = ()
@@ -69,6 +72,7 @@ class RecipeSettings:
     timeout_s: float | None = None
     memory_bytes: int | None = None
     threads: int | None = None
+    reuse: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,8 @@ class MirrorSettings(RemoteSettings):
     """
 
     name: str
-    url: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    url: str = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     layout: str = "path"
 
 

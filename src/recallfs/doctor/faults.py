@@ -339,6 +339,18 @@ FAULTS: Mapping[str, Fault] = {
         "What is left is open, was used just now, or is another user's.",
         "Yours is removed. As root `recall cache clear --unused 7d` removes everybody's.", True,
     ),
+    "source-unreachable": Fault(
+        "sources", _NOTE,
+        "A public service, or what is configured in its place, cannot be asked now.",
+        "Do what the message says; or turn it off: `enabled = false` in [sources.kachery] or "
+        "[sources.dandi].",
+    ),
+    "mirror-in-store": Fault(
+        "sources", _WARNING,
+        "It is lost together with the store: what it holds is no copy, and it is not asked for "
+        "that store's files.",
+        "Give it a folder on another disk, outside the store and its vault.",
+    ),
     # work in hand
     "staging-leftover": Fault(
         "work", _NOTE,

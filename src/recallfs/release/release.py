@@ -27,7 +27,7 @@ from recallfs.resolve.recall import Recalled, Wish, entries_of_input, recall
 from recallfs.resolve.stores import Stores
 from recallfs.skeleton.vault import secure
 from recallfs.sources.base import Progress
-from recallfs.sources.mirror import disk_of
+from recallfs.sources.disks import disk_of
 from recallfs.values import Entry, InputRef, State, after, now_utc
 
 
@@ -58,7 +58,7 @@ def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decisi
     state = settle(store, entry)
     quick = _candidate(store, entry, record, state, now)
     decision = decide(quick, settings, wanted)
-    if decision.kind == "unproved" and stores.config.mirrors:
+    if decision.kind == "unproved":
         # Copies are read whole to count, so they are looked at only when they are needed.
         copies = verified_copies(stores, store, record)
         decision = decide(replace(quick, verified_copies=copies), settings, wanted)

@@ -246,7 +246,8 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
     # The catalog cannot be told: it is not the caller's to write.
     _tell_recall(store, entry, step.source, seconds, kept=str(kept))
     result = _result(store, entry, step.source, fetched.method, seconds)
-    return replace(result, path=kept, is_cached=True)
+    known = entry.sha256 or (fetched.digests.sha256 if fetched.digests else "")
+    return replace(result, path=kept, sha256=known, is_cached=True)
 
 
 def _cached(store: Store, entry: Entry, place: Path) -> Recalled:
@@ -319,7 +320,7 @@ def _ask_sources(
                 answers[step.source] = error
                 _tell_fetch(store, entry, step.source, error)
             else:
-                _warn_of_liars(store, entry, answers, wish)
+                _warn_of_liars(store, entry, answers, brought[0].liars, wish)
                 return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}
@@ -356,14 +357,25 @@ def _fetched(stores: Stores, source: Source, request: Request) -> Fetched:
 
 
 def _warn_of_liars(
-    store: Store, entry: Entry, answers: Mapping[str, RecallError], wish: Wish
+    store: Store,
+    entry: Entry,
+    answers: Mapping[str, RecallError],
+    within: Sequence[str],
+    wish: Wish,
 ) -> None:
-    """Say once which sources gave wrong bytes, now that others gave the right ones."""
-    liars = [
-        error.message.rstrip(".")
+    """Say once which sources gave wrong bytes, now that others gave the right ones.
+
+    Parameters
+    ----------
+    within : sequence of str
+        What the source that gave the right ones found to be wrong in itself.
+    """
+    said = [
+        error.message
         for name, error in answers.items()
         if isinstance(error, IntegrityError) and name != RecomputeSource.kind
     ]
+    liars = [message.rstrip(".") for message in (*said, *within)]
     if not liars:
         return
     text = f"{store.url(entry.path)} is right now, but {'; '.join(liars)}."
@@ -402,13 +414,14 @@ def _tell_recall(store: Store, entry: Entry, source: str, seconds: float, **more
 
 
 def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
-    entry = request.record.entry
+    record = request.record
     digests = fetched.digests or digest_file(fetched.path)
-    if digests.sha256 not in request.record.accepted:
+    digests = records.with_etag(digests, record, fetched.path)
+    if not record.accepts(digests):
+        expected, actual = record.mismatch(digests)
         raise IntegrityError(
-            f"{source.name} gave other bytes: sha256 {digests.sha256}, on record is "
-            f"{entry.sha256}.",
-            details={"expected": entry.sha256, "actual": digests.sha256},
+            f"{source.name} gave other bytes: {actual}, on record is {expected}.",
+            details={"expected": expected, "actual": actual},
         )
     return digests
 

@@ -10,6 +10,9 @@ from recallfs.values import display_name
 
 PORTS = {"http": 80, "https": 443}
 
+_WITHOUT_SECRETS = ("file", "local", "memory")
+"""Schemes of places on this computer: what follows is a path, '?' and '#' and '@' too."""
+
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")
 """Between the links of a chained fsspec URL (``simplecache::https://host/path``)."""
 
@@ -27,6 +30,8 @@ def shown(url: str) -> str:
     scheme, is_url, _ = url.partition("://")
     if not is_url:
         return display_name(url.partition("?")[0])
+    if scheme in _WITHOUT_SECRETS:
+        return display_name(url)
     try:
         parts = urlsplit(url)
         _ = parts.port
