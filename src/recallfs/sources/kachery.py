@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -30,7 +30,7 @@ from recallfs.errors import (
     SourceError,
     SourceTimeoutError,
 )
-from recallfs.sources.base import Fetched, Found, Offer, Request
+from recallfs.sources.base import Fetched, Found, Holding, Offer, Request
 from recallfs.sources.kachery_uri import KacheryURI
 from recallfs.sources.remote import Candidate, DownloadingSource, Questions, client, deadlines_of
 from recallfs.transfer.addresses import shown
@@ -242,6 +242,13 @@ class KacherySource(DownloadingSource):
             return Location(known.url)
 
         return HttpRemote(client(), locate, deadlines=deadlines_of(self.settings), source=self.name)
+
+    def copies(self, store: Store, record: Record) -> Sequence[Holding]:
+        """Return the objects in the bucket that are on record; what is only linked is in none."""
+        return [
+            Holding(str(uri), self.remote(uri, record), content_addressed=True)
+            for uri in self.addresses(record)
+        ]
 
     def probe(self) -> None:
         """Ask for a file that nobody has."""
