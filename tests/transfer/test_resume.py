@@ -239,7 +239,9 @@ def test_sweep_removes_what_nobody_wants(tmp_path: Path) -> None:
     """Old downloads go; young ones, and those that a process holds, stay."""
     held = open_partial(tmp_path / "p", "held", SIZE, tmp_path)
     for name in ("old", "young"):
-        open_partial(tmp_path / "p", name, SIZE, tmp_path).leave()
+        partial = open_partial(tmp_path / "p", name, SIZE, tmp_path)
+        partial.describe("lab", '"e"')
+        partial.leave()
     for name in ("old", "held"):
         for path in (tmp_path / "p" / name, *(tmp_path / "p" / name).iterdir()):
             os.utime(path, (1, 1))
