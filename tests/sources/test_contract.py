@@ -23,7 +23,7 @@ from recallfs.sources.recompute import RecomputeSource
 from recallfs.sources.trash import TrashSource
 from recallfs.testing.http import Files
 from recallfs.testing.misbehaviour import Fault
-from recallfs.testing.sources import SourceContract, SourcePlace
+from recallfs.testing.sources import RemoteSourceContract, SourceContract, SourcePlace
 from recallfs.values import State, after, now_utc
 
 SECRET = "swordfish-1234"  # noqa: S105 - nobody's
@@ -36,7 +36,7 @@ class FolderMirror(SourcePlace):
         self.folder = folder
         folder.mkdir(exist_ok=True)
         settings = MirrorSettings(name="m", url=url or f"file://{folder}")
-        wait = timedelta(seconds=SourceContract.deadline_s)
+        wait = timedelta(seconds=RemoteSourceContract.deadline_s)
         self.source = MirrorSource(replace(settings, answer_timeout=wait, **keys))  # type: ignore[arg-type]
 
     def hold(self, record: Record, content: bytes) -> None:
@@ -123,6 +123,8 @@ class Trash(SourcePlace):
 class Recompute(SourcePlace):
     """A recipe that writes what is in another file."""
 
+    holds_empty = False
+
     def __init__(self, store: Store, folder: Path) -> None:
         self.folder = folder
         recipes = RecipeSettings(modules=("lab_recipes",), paths=(TESTS,))
@@ -159,7 +161,7 @@ class Recompute(SourcePlace):
                 file.unlink()
 
 
-class TestFolderMirror(SourceContract):
+class TestFolderMirror(RemoteSourceContract):
     """A folder by digest."""
 
     @pytest.fixture
@@ -167,7 +169,7 @@ class TestFolderMirror(SourceContract):
         return FolderMirror(tmp_path / "mirror")
 
 
-class TestPathMirror(SourceContract):
+class TestPathMirror(RemoteSourceContract):
     """A folder by path."""
 
     @pytest.fixture
@@ -175,7 +177,7 @@ class TestPathMirror(SourceContract):
         return PathMirror(tmp_path / "mirror")
 
 
-class TestMemoryMirror(SourceContract):
+class TestMemoryMirror(RemoteSourceContract):
     """fsspec's memory."""
 
     @pytest.fixture
@@ -183,7 +185,7 @@ class TestMemoryMirror(SourceContract):
         return MemoryMirror()
 
 
-class TestHttpMirror(SourceContract):
+class TestHttpMirror(RemoteSourceContract):
     """HTTP."""
 
     deadline_s = 2.0

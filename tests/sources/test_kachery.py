@@ -1,4 +1,4 @@
-"""Kachery: look-ups without client or keys, every byte verified; the real client writes and reads."""
+"""Kachery: look-ups without client or keys; every byte is verified; the real client as witness."""
 
 from __future__ import annotations
 

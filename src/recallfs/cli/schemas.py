@@ -131,6 +131,7 @@ _RECORD = _object(
     pins=_list({"type": "object"}),
     release=_or_null({"type": "object"}),
     skeleton=_or_null({"type": "object"}),
+    dandi_etag=_TEXT,
     recalls=_list({"type": "object"}),
 )
 _PARAMETER = _object(required=_FLAG, default=_ANYTHING)

@@ -143,7 +143,7 @@ def _wanted(store: Store, source: DandiSource, listed: Listed, folder: str) -> R
         )
     path = store.canonical(f"{folder}/{listed.path}")
     domain = source.failure_domain()
-    copy = Copy(source.name, str(listed.address), domain, listed.address.is_published, "")
+    copy = Copy(source.name, str(listed.address), domain, listed.address.is_immutable, "")
     standing = store.catalog.entry_at(path)
     if standing is not None:
         _take_note(store, standing, listed, copy)

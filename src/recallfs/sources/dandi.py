@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from recallfs.catalog.sidecar import Record
@@ -16,7 +16,7 @@ from recallfs.errors import (
     NotRecallableError,
     SourceError,
 )
-from recallfs.sources.base import Fetched, Found, Offer, Request
+from recallfs.sources.base import Fetched, Found, Holding, Offer, Request
 from recallfs.sources.dandi_address import DandiAddress, Instance, configured
 from recallfs.sources.dandi_archive import Archive, Described
 from recallfs.sources.remote import Candidate, DownloadingSource, Questions, client, deadlines_of
@@ -94,7 +94,7 @@ class DandiSource(DownloadingSource):
             archive = Archive(Instance.of(address.api), self.settings)
             try:
                 described = archive.describe(questions, address)
-                self._check(address.shown, described, record, is_fixed=address.is_published)
+                self._check(address.shown, described, record, is_fixed=address.is_immutable)
             except NotRecallableError as error:
                 asked.append(error.message.rstrip("."))
                 continue
@@ -184,6 +184,19 @@ class DandiSource(DownloadingSource):
                 "asset they belong to is not on record; `recall add --from-dandi` records it.",
                 details=error.details,
             ) from None
+
+    def copies(self, store: Store, record: Record) -> Sequence[Holding]:
+        """Return the assets on record; of a blob that was found by digest nothing is recorded."""
+        return [
+            Holding(
+                str(address),
+                self.remote(
+                    Archive(Instance.of(address.api), self.settings), address, needs_token=False
+                ),
+                content_addressed=address.is_immutable,
+            )
+            for address in self.addresses(record)
+        ]
 
     def _bare(self, url: str) -> Remote:
         deadlines = deadlines_of(self.settings)

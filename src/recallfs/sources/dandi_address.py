@@ -163,8 +163,13 @@ class DandiAddress:
 
     @property
     def is_published(self) -> bool:
-        """Whether it never changes."""
+        """Whether it is of a published version."""
         return self.version != DRAFT
+
+    @property
+    def is_immutable(self) -> bool:
+        """Whether its bytes never change; a zarr asset's may, whatever version it is in."""
+        return self.is_published and not self.zarr_id
 
     @property
     def shown(self) -> str:

@@ -23,6 +23,7 @@ from recallfs.catalog.store import Store
 from recallfs.config import KacherySettings
 from recallfs.errors import (
     AccessError,
+    ConflictError,
     IntegrityError,
     InvalidInputError,
     NotRecallableError,
@@ -30,12 +31,14 @@ from recallfs.errors import (
     SourceError,
     SourceTimeoutError,
 )
-from recallfs.sources.base import Fetched, Found, Holding, Offer, Request
+from recallfs.sources.base import Fetched, Found, Holding, Offer, Placed, Progress, Request
+from recallfs.sources.kachery_upload import check_client, check_keys, send
 from recallfs.sources.kachery_uri import KacheryURI
 from recallfs.sources.remote import Candidate, DownloadingSource, Questions, client, deadlines_of
+from recallfs.sources.rereading import read_right
 from recallfs.transfer.addresses import shown
 from recallfs.transfer.remote import FsspecRemote, HttpRemote, Location, Remote
-from recallfs.values import format_size
+from recallfs.values import Copy, format_size, now_utc
 
 DEFAULT_GATEWAY = "https://kachery-gateway.figurl.org"
 DEFAULT_ZONE = "default"
@@ -244,11 +247,78 @@ class KacherySource(DownloadingSource):
         return HttpRemote(client(), locate, deadlines=deadlines_of(self.settings), source=self.name)
 
     def copies(self, store: Store, record: Record) -> Sequence[Holding]:
-        """Return the objects in the bucket that are on record; what is only linked is in none."""
-        return [
-            Holding(str(uri), self.remote(uri, record), content_addressed=True)
-            for uri in self.addresses(record)
-        ]
+        """Return the objects in the bucket; what is cached here, or only linked, is no copy."""
+        recorded = {copy.location for copy in record.copies if copy.source == self.name}
+        holdings = []
+        for uri in self.addresses(record):
+            # As it is on record, which may be in other words than ours.
+            same = (place for place in recorded if _is_uri(place, uri))
+            location = next(same, str(uri))
+            holdings.append(Holding(location, self.remote(uri, record), content_addressed=True))
+        return holdings
+
+    def refuse_push(self, store: Store) -> None:
+        """Raise if the client is not installed, has no keys, or the store is offline."""
+        if store.settings.offline:
+            raise InvalidInputError(
+                f"the store {store.name!r} is offline: Kachery is not used for its files."
+            )
+        check_client()
+        check_keys(self.folder)
+
+    def put(
+        self, store: Store, record: Record, file: Path, progress: Progress | None = None
+    ) -> Placed:
+        """Send a file by the real client, and read it back whole."""
+        self.refuse_push(store)
+        sha1 = record.entry.sha1
+        uri = KacheryURI(sha1, "" if self.zone == DEFAULT_ZONE else self.zone, file.name)
+        remote = self.remote(uri, record)
+        deadlines = deadlines_of(self.settings)
+
+        def read_back() -> Copy:
+            read_right(remote, record, deadlines=deadlines, progress=progress)
+            return Copy(self.name, str(uri), self.failure_domain(), True, now_utc())
+
+        try:
+            return Placed(read_back(), is_new=False)
+        except NotRecallableError:
+            pass
+        except IntegrityError as error:
+            raise ConflictError(
+                f"{_host(self.gateway)} holds other bytes under sha1 {sha1}; they were left as "
+                "they are. Ask whoever runs the zone to delete them.",
+                details=error.details,
+            ) from error
+        total = self.settings.total_timeout
+        try:
+            send(
+                file,
+                sha1,
+                folder=self.folder,
+                gateway=self.gateway,
+                zone=self.zone,
+                label=file.name,
+                timeout_s=None if total is None else total.total_seconds(),
+            )
+        except SourceError as error:
+            if error.details.get("is_unknown"):
+                self._check_clock()
+            raise
+        if progress is not None:
+            progress(record.entry.size_bytes)
+        return Placed(read_back(), is_new=True)
+
+    def _check_clock(self) -> None:
+        """Raise if the gateway takes no signature of this computer because of its clock."""
+        ahead_s = clock_of(self.gateway, Questions(self.settings, self.name))
+        if ahead_s is not None and abs(ahead_s) > CLOCK_TOLERANCE_S:
+            raise SourceError(
+                f"this computer's clock and that of {_host(self.gateway)} are {abs(ahead_s):.0f} s "
+                f"apart, and uploads are signed with a time that may be {CLOCK_TOLERANCE_S:.0f} s "
+                "off; set the clock, then try again.",
+                details={"source": self.name, "ahead_s": round(ahead_s)},
+            )
 
     def probe(self) -> None:
         """Ask for a file that nobody has."""
@@ -479,6 +549,13 @@ def _is_file(path: Path) -> bool:
     try:
         return is_regular(path)
     except OSError:
+        return False
+
+
+def _is_uri(text: str, uri: KacheryURI) -> bool:
+    try:
+        return KacheryURI.parse(text) == uri
+    except InvalidInputError:
         return False
 
 

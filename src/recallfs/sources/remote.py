@@ -12,7 +12,6 @@ from typing import Any
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
 from recallfs.config import RemoteSettings
-from recallfs.digest.stream import StreamDigester
 from recallfs.errors import (
     AccessError,
     IntegrityError,
@@ -21,12 +20,12 @@ from recallfs.errors import (
     SourceError,
     SourceTimeoutError,
 )
-from recallfs.sources.base import Fetched, Progress, RemoteSource, Request
+from recallfs.sources.base import Fetched, RemoteSource, Request
 from recallfs.transfer.download import Downloaded, Limits, Wanted, download
 from recallfs.transfer.http import Client, Reply
 from recallfs.transfer.remote import Remote
 from recallfs.transfer.timing import Deadlines
-from recallfs.values import BLOCK_BYTES, Digests
+from recallfs.values import Digests
 
 
 @dataclass(frozen=True)
@@ -125,23 +124,6 @@ class Questions:
             source=self._source,
             idempotent=idempotent,
         )
-
-
-def digest_of(remote: Remote, *, progress: Progress | None = None) -> Digests:
-    """Read an object whole and digest it, keeping nothing.
-
-    Raises
-    ------
-    RecallError
-        It is not there or cannot be read.
-    """
-    buffer = memoryview(bytearray(BLOCK_BYTES))
-    with remote.read(0, None) as stream, StreamDigester() as digester:
-        while length := stream.readinto(buffer):
-            digester.update(buffer[:length])
-            if progress is not None:
-                progress(length)
-        return digester.finish()
 
 
 class DownloadingSource(RemoteSource):

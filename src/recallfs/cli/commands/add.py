@@ -93,6 +93,8 @@ def _add_dandiset(dandiset: str, glob: str | None, folder: str, as_json: bool) -
         report = catalog_dandiset(
             store, source, dandiset, folder=path, glob=glob, progress=progress, added=note
         )
+    # What it has not was asked before it was known where it has it.
+    stores.memory.forget(source)
     done = report.added + report.unchanged + len(report.failed)
     if not done and glob is not None:
         raise InvalidInputError(

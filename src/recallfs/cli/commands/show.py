@@ -36,6 +36,7 @@ def command(address: str, as_json: bool) -> None:
     if as_json:
         body = json.loads(encode(record))["body"]
         body.pop("blocks")
+        body["dandi_etag"] = record.dandi_etag
         body["copies"] = [item.to_json() for item in known_copies(stores, store, record)]
         print_json({**body, "url": store.url(path), "state": state.value, "recalls": recalls})
         return
@@ -60,8 +61,9 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
         ("state", state),
         ("path", str(store.root / entry.path)),
         ("size", f"{format_size(entry.size_bytes)} ({entry.size_bytes} bytes)"),
-        ("sha256", entry.sha256),
-        ("sha1", entry.sha1),
+        ("sha256", entry.sha256 or "not known before it was here"),
+        ("sha1", entry.sha1 or "not known before it was here"),
+        *([("dandi-etag", record.dandi_etag)] if record.dandi_etag else []),
         ("recorded", entry.created_at[:19]),
         ("entry", entry.id),
     ]
