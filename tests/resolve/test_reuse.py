@@ -104,8 +104,8 @@ def test_result_is_found_by_its_key_alone(lab: Lab, layout: str) -> None:
 def test_off_by_default_and_on_by_configuration(lab: Lab) -> None:
     """Without being asked for, nothing from elsewhere is taken; one line changes that."""
     elsewhere(lab, "counted", **counted(lab))
-    words = ("run", "counted", "-o", "recall://lab/out", "-i", "raw=recall://lab/raw.h5")
-    words += ("-p", f"count_file={lab.base / 'count'}", "-p", "seconds=0")
+    made = ("run", "counted", "-o", "recall://lab/out", "-i", "raw=recall://lab/raw.h5")
+    words = (*made, "-p", f"count_file={lab.base / 'count'}", "-p", "seconds=0")
     lab.environment["RECALLFS_RECIPES__REUSE"] = "true"
     refused = lab.cli_json(*words, "--no-reuse")
     assert (refused["executed"], executions(lab)) == (True, 2)

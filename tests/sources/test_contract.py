@@ -15,13 +15,24 @@ from conftest import TESTS
 from recallfs.catalog import changes, records
 from recallfs.catalog.sidecar import Record, Release
 from recallfs.catalog.store import Store
-from recallfs.config import Config, MirrorSettings, RecipeSettings, StoreSettings
+from recallfs.config import (
+    Config,
+    DandiSettings,
+    KacherySettings,
+    MirrorSettings,
+    RecipeSettings,
+    StoreSettings,
+)
 from recallfs.resolve.derive import derive
 from recallfs.resolve.stores import Stores
+from recallfs.sources.dandi import DandiSource
+from recallfs.sources.kachery import KacherySource
 from recallfs.sources.mirror import MirrorSource, by_digest
 from recallfs.sources.recompute import RecomputeSource
 from recallfs.sources.trash import TrashSource
+from recallfs.testing.dandi import DandiServer
 from recallfs.testing.http import Files
+from recallfs.testing.kachery import KacheryServer
 from recallfs.testing.misbehaviour import Fault
 from recallfs.testing.sources import RemoteSourceContract, SourceContract, SourcePlace
 from recallfs.values import State, after, now_utc
@@ -40,11 +51,13 @@ class FolderMirror(SourcePlace):
         self.source = MirrorSource(replace(settings, answer_timeout=wait, **keys))  # type: ignore[arg-type]
 
     def hold(self, record: Record, content: bytes) -> None:
+        """Put the content there."""
         place = self.folder / by_digest(record.entry.sha256)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
 
     def unplug(self) -> None:
+        """Take it away."""
         self.folder.rename(self.folder.with_name("unmounted"))
 
 
@@ -52,6 +65,7 @@ class PathMirror(FolderMirror):
     """The same, by path."""
 
     def hold(self, record: Record, content: bytes) -> None:
+        """Put the content there."""
         place = self.folder / record.entry.path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
@@ -67,6 +81,7 @@ class MemoryMirror(SourcePlace):
         self.source = MirrorSource(MirrorSettings(name="m", url=self.url))
 
     def hold(self, record: Record, content: bytes) -> None:
+        """Put the content there."""
         import fsspec
 
         with fsspec.open(f"{self.url}/{by_digest(record.entry.sha256)}", "wb") as file:
@@ -87,12 +102,15 @@ class HttpMirror(PathMirror):
         self.server = server
 
     def unplug(self) -> None:
+        """Take it away."""
         self.server.stop()
 
     def stall(self) -> None:
+        """Let the servers fall silent."""
         self.server.fail(Fault(stall=True))
 
     def sent_bytes(self) -> int:
+        """Add up what was sent."""
         return sum(asked.sent_bytes for asked in self.server.log)
 
 
@@ -106,11 +124,13 @@ class Trash(SourcePlace):
         self.store = store
 
     def hold(self, record: Record, content: bytes) -> None:
+        """Put the content there."""
         place = self.store.trash_path(record.entry.id)
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(content)
 
     def entry(self, store: Store, path: str, content: bytes) -> Record:
+        """Catalog the file, as this source needs it."""
         record = super().entry(store, path, content)
         now = now_utc()
         release = Release("trashed", now, "me", after(now, timedelta(days=1)), "copies", True)
@@ -136,6 +156,7 @@ class Recompute(SourcePlace):
         return self.folder / path.replace("/", "_")
 
     def entry(self, store: Store, path: str, content: bytes) -> Record:
+        """Catalog the file, as this source needs it."""
         original = self._original(path)
         original.write_bytes(content)
         made = derive(
@@ -152,13 +173,123 @@ class Recompute(SourcePlace):
         return records.load(store, entry.id)
 
     def hold(self, record: Record, content: bytes) -> None:
+        """Put the content there."""
         self._original(record.entry.path).write_bytes(content)
 
     def unplug(self) -> None:
+        """Take it away."""
         for file in self.folder.iterdir():
             if file.is_file():
                 os.truncate(file, 0)
                 file.unlink()
+
+
+class Kachery(SourcePlace):
+    """A gateway with a bucket."""
+
+    can_stall = True
+    resumes = True
+    secrets = ("Signature",)  # of the bucket's presigned URLs
+
+    def __init__(self, folder: Path, server: KacheryServer) -> None:
+        self.folder = folder
+        self.server = server
+        wait = timedelta(seconds=RemoteSourceContract.deadline_s)
+        settings = KacherySettings(
+            gateway_url=server.url, folder=folder / "client", answer_timeout=wait, streams=1
+        )
+        self.source = KacherySource(settings)
+
+    def hold(self, record: Record, content: bytes) -> None:
+        """Put the content there."""
+        place = self.folder / record.entry.id
+        place.write_bytes(content)
+        self.server.add_file(place, sha1=record.entry.sha1)
+
+    def unplug(self) -> None:
+        """Take it away."""
+        self.server.stop()
+
+    def stall(self) -> None:
+        """Let the servers fall silent."""
+        for server in (self.server, self.server.bucket):
+            server.fail(Fault(stall=True))
+
+    def sent_bytes(self) -> int:
+        """Add up what was sent."""
+        return sum(asked.sent_bytes for asked in self.server.bucket.log)
+
+
+class Dandi(SourcePlace):
+    """An archive with a blob store, asked by digest."""
+
+    can_stall = True
+    resumes = True
+    holds_empty = False
+    secrets = ("Signature",)
+
+    def __init__(self, folder: Path, server: DandiServer) -> None:
+        self.folder = folder
+        self.server = server
+        self.dandiset = server.add_dandiset()
+        wait = timedelta(seconds=RemoteSourceContract.deadline_s)
+        settings = DandiSettings(instance=server.api_url, answer_timeout=wait, streams=1)
+        self.source = DandiSource(settings)
+        self.originals: dict[str, bytes] = {}
+
+    def entry(self, store: Store, path: str, content: bytes) -> Record:
+        """Catalog the file, as this source needs it."""
+        record = super().entry(store, path, content)
+        self.originals[record.entry.id] = content
+        return record
+
+    def hold(self, record: Record, content: bytes) -> None:
+        """Put the content there."""
+        place = self.folder / record.entry.id
+        if not place.exists():
+            # An archive knows its digests from when it took the file: what lies is the bucket.
+            place.write_bytes(self.originals[record.entry.id])
+            self.server.add_asset(self.dandiset, f"{record.entry.id}.nwb", place)
+        place.write_bytes(content)
+
+    def unplug(self) -> None:
+        """Take it away."""
+        self.server.stop()
+
+    def stall(self) -> None:
+        """Let the servers fall silent."""
+        for server in (self.server, self.server.bucket):
+            server.fail(Fault(stall=True))
+
+    def sent_bytes(self) -> int:
+        """Add up what was sent."""
+        return sum(asked.sent_bytes for asked in self.server.bucket.log)
+
+
+class TestKachery(RemoteSourceContract):
+    """Kachery, by sha1."""
+
+    @pytest.fixture
+    def place(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[SourcePlace]:
+        """Give it."""
+        for name in [name for name in os.environ if name.startswith("KACHERY_")]:
+            monkeypatch.delenv(name)
+        (tmp_path / "held").mkdir()
+        with KacheryServer() as server:
+            yield Kachery(tmp_path / "held", server)
+
+
+class TestDandi(RemoteSourceContract):
+    """DANDI, by digest."""
+
+    @pytest.fixture
+    def place(self, store: Store, tmp_path: Path) -> Iterator[SourcePlace]:
+        """Give it."""
+        (tmp_path / "held").mkdir()
+        with DandiServer() as server:
+            yield Dandi(tmp_path / "held", server)
 
 
 class TestFolderMirror(RemoteSourceContract):
@@ -166,6 +297,7 @@ class TestFolderMirror(RemoteSourceContract):
 
     @pytest.fixture
     def place(self, store: Store, tmp_path: Path) -> SourcePlace:
+        """Give it."""
         return FolderMirror(tmp_path / "mirror")
 
 
@@ -174,6 +306,7 @@ class TestPathMirror(RemoteSourceContract):
 
     @pytest.fixture
     def place(self, store: Store, tmp_path: Path) -> SourcePlace:
+        """Give it."""
         return PathMirror(tmp_path / "mirror")
 
 
@@ -182,6 +315,7 @@ class TestMemoryMirror(RemoteSourceContract):
 
     @pytest.fixture
     def place(self, store: Store) -> SourcePlace:
+        """Give it."""
         return MemoryMirror()
 
 
@@ -191,7 +325,8 @@ class TestHttpMirror(RemoteSourceContract):
     deadline_s = 2.0
 
     @pytest.fixture
-    def place(self, store: Store, tmp_path: Path) -> Iterator[SourcePlace]:  # type: ignore[override]
+    def place(self, store: Store, tmp_path: Path) -> Iterator[SourcePlace]:
+        """Give it."""
         (tmp_path / "mirror").mkdir()
         with Files(tmp_path / "mirror") as server:
             yield HttpMirror(tmp_path / "mirror", server)
@@ -202,6 +337,7 @@ class TestTrash(SourceContract):
 
     @pytest.fixture
     def place(self, store: Store) -> SourcePlace:
+        """Give it."""
         return Trash(store)
 
 
@@ -210,5 +346,6 @@ class TestRecompute(SourceContract):
 
     @pytest.fixture
     def place(self, store: Store, tmp_path: Path) -> SourcePlace:
+        """Give it."""
         (tmp_path / "originals").mkdir()
         return Recompute(store, tmp_path / "originals")
