@@ -307,11 +307,16 @@ def test_tls_is_checked(client: Client, tls_site: Site, monkeypatch: pytest.Monk
     assert ask(Client(), tls_site.url("/q")).body is True
 
 
-def test_tls_checks_the_name(client: Client, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate for another host is refused, though it is trusted; plain HTTP is no TLS."""
+def test_tls_checks_the_name(tls_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate for another host is refused, though it is trusted."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", CERTIFICATE)
-    error = fails(client, site.url("/q").replace("http:", "https:"))
+    real = socket.getaddrinfo("127.0.0.1", tls_site.port, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: real)
+    tls_site.answers["/q"] = lambda _: ok()
+    assert ask(Client(), f"https://localhost:{tls_site.port}/q").body is True
+    error = fails(Client(), f"https://other.example:{tls_site.port}/q?sesame")
     assert "TLS" in str(error)
+    assert len(tls_site.asked) == 1
 
 
 def test_https_is_not_left_for_http(
