@@ -35,7 +35,6 @@ from recallfs.cache.trust import Notes, is_beyond_others
 from recallfs.catalog.locks import entry_byte, locked
 from recallfs.config import CacheSettings
 from recallfs.errors import AccessError, RecallError
-from recallfs.skeleton.neighbours import needed_neighbour
 from recallfs.values import Entry
 
 _USERS = 10_000
@@ -225,6 +224,8 @@ class Cache:
         AccessError
             If the file is HDF5 and takes data from files beside it: here it would read as zeros.
         """
+        from recallfs.skeleton.neighbours import needed_neighbour  # loads h5py
+
         neighbour = needed_neighbour(staged)
         if neighbour is not None:
             raise AccessError(
