@@ -442,6 +442,7 @@ TOLD: dict[str, Cause] = {
 
 ELSEWHERE = {
     "hdf5-flags": "test_flags.py",
+    "source-unreachable": "test_sources.py",
     "vault-same-disk": "every test here",
     "not-writable": "test_computer.py",
     "space-low": "test_computer.py",

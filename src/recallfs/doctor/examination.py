@@ -153,8 +153,8 @@ def examine(
             take([Finding("store-unusable", str(store.root), problem, store.name)])
         finally:
             store.catalog.close()
-    told("mirrors", 0)
-    take(mirrors.check_mirrors(config))
+    told("sources", 0)
+    take(mirrors.check_sources(stores, opened.values()))
     take(mirrors.check_places(config, opened.values()))
     told("computer", 0)
     take(check_computer())

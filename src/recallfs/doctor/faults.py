@@ -322,6 +322,12 @@ FAULTS: Mapping[str, Fault] = {
         "Files that only it holds cannot be recalled now.",
         "Do what the message says, or correct `url` of [[sources.mirror]].",
     ),
+    "source-unreachable": Fault(
+        "sources", _NOTE,
+        "A public service, or what is configured in its place, cannot be asked now.",
+        "Do what the message says; or turn it off: `enabled = false` in [sources.kachery] or "
+        "[sources.dandi].",
+    ),
     "mirror-in-store": Fault(
         "sources", _WARNING,
         "It is lost together with the store: what it holds is no copy, and it is not asked for "

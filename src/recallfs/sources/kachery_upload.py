@@ -13,8 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -99,7 +97,6 @@ def send(
     zone: str,
     label: str,
     timeout_s: float | None = None,
-    cancelled: threading.Event | None = None,
 ) -> None:
     """Upload a file.
 
@@ -129,7 +126,7 @@ def send(
     check_keys(folder)
     limit_s = timeout_s or START_S + size_bytes / SLOWEST_BYTES_PER_S
     with _stage(file, folder) as (link, private):
-        said = _run(link, label, _variables(private, gateway, zone), limit_s, cancelled)
+        said = _run(link, label, _variables(private, gateway, zone), limit_s)
     uri = said.get("uri")
     if not isinstance(uri, str):
         raise _failure(said, zone)
@@ -174,7 +171,6 @@ def _run(
     label: str,
     variables: Mapping[str, str],
     limit_s: float,
-    cancelled: threading.Event | None,
 ) -> Mapping[str, object]:
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, str(link), label],
@@ -185,22 +181,14 @@ def _run(
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    end = time.monotonic() + limit_s
     with process:
         try:
-            while True:
-                try:
-                    output, _ = process.communicate(timeout=0.2)
-                    break
-                except subprocess.TimeoutExpired:
-                    if cancelled is not None and cancelled.is_set():
-                        raise SourceError("the upload to Kachery was cancelled.") from None
-                    if time.monotonic() > end:
-                        raise SourceTimeoutError(
-                            f"the upload to Kachery was not done within {limit_s:.0f} s, and was "
-                            "given up.",
-                            details={"source": "kachery"},
-                        ) from None
+            output, _ = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            raise SourceTimeoutError(
+                f"the upload to Kachery was not done within {limit_s:.0f} s, and was given up.",
+                details={"source": "kachery"},
+            ) from None
         finally:
             process.kill()
     for line in reversed(output.splitlines()):
