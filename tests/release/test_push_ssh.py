@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -96,8 +97,29 @@ def test_mirror_over_ssh(
     with pytest.raises(ConflictError):
         push(lab.stores, lab.store, lab.entry("a b.bin"), target)
     assert there.read_bytes() == b"other"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    (lab.root / "a b.bin").unlink()
+    # The connection that was used so far ends; the next look-up makes a new one.
+    (lab.root / "ü/c.bin").unlink()
+    end_sessions(process)
+    assert recall(lab.stores, lab.store, "ü/c.bin").source == "mirror:far"
+    (lab.root / "ü/c.bin").unlink()
+    end_sessions(process, and_server=True)
     with pytest.raises(SourceError, match="mirror:far"):
-        recall(lab.stores, lab.store, "a b.bin")
+        recall(lab.stores, lab.store, "ü/c.bin")
+
+
+def end_sessions(process: subprocess.Popen[bytes], *, and_server: bool = False) -> None:
+    """End the connections that a server holds; and the server first, if that is wanted."""
+    if and_server:
+        process.send_signal(signal.SIGSTOP)  # its children can still be told by their parent
+    ended = 0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = status.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[1]) == process.pid:
+                os.kill(int(status.parent.name), signal.SIGKILL)
+                ended += 1
+    assert ended
+    if and_server:
+        process.kill()
+        process.wait()
+    time.sleep(0.2)
