@@ -171,6 +171,10 @@ def test_names_that_hang_end_with_the_deadline(
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(20))
     error = fails(client, "http://far.example/q")
+    began = time.monotonic()
+    with pytest.raises(SourceTimeoutError, match=r"far\.example"):
+        client.open("http://far.example/x", deadlines=QUICK, source="lab")
+    assert time.monotonic() - began < 1
     release.set()
     assert isinstance(error, SourceTimeoutError)
     assert "far.example" in str(error)
@@ -303,11 +307,16 @@ def test_tls_is_checked(client: Client, tls_site: Site, monkeypatch: pytest.Monk
     assert ask(Client(), tls_site.url("/q")).body is True
 
 
-def test_tls_checks_the_name(client: Client, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate for another host is refused, though it is trusted; plain HTTP is no TLS."""
+def test_tls_checks_the_name(tls_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate for another host is refused, though it is trusted."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", CERTIFICATE)
-    error = fails(client, site.url("/q").replace("http:", "https:"))
+    real = socket.getaddrinfo("127.0.0.1", tls_site.port, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: real)
+    tls_site.answers["/q"] = lambda _: ok()
+    assert ask(Client(), f"https://localhost:{tls_site.port}/q").body is True
+    error = fails(Client(), f"https://other.example:{tls_site.port}/q?sesame")
     assert "TLS" in str(error)
+    assert len(tls_site.asked) == 1
 
 
 def test_https_is_not_left_for_http(
@@ -348,18 +357,30 @@ def test_dead_proxy_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_usable_after_a_fork(client: Client, site: Site) -> None:
-    """A forked child asks over connections of its own, while the parent's stay its own."""
-    site.answers["/q"] = lambda asked: ok(asked.headers["x-who"])
-    ask(client, site.url("/q"), headers={"X-Who": "parent"})
+    """A forked child asks over a connection of its own, and the parent goes on with its."""
+    connections: dict[str, set[int]] = {"parent": set(), "child": set()}
+
+    def answer(asked: Asked) -> tuple[int, dict[str, str], bytes]:
+        who = asked.headers["x-who"]
+        connections[who].add(threading.get_ident())  # the server has a thread for each connection
+        return ok(who)
+
+    def is_right(who: str) -> bool:
+        reply = ask(client, site.url("/q"), headers={"X-Who": who}, deadlines=Deadlines(answer_s=9))
+        return bool(reply.body == who)
+
+    site.answers["/q"] = answer
+    assert is_right("parent")
     child = os.fork()
     if child == 0:
         try:
-            reply = ask(client, site.url("/q"), headers={"X-Who": "child"})
-            os._exit(0 if reply.body == "child" else 1)
+            os._exit(0 if is_right("child") else 1)
         finally:
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
-    assert ask(client, site.url("/q"), headers={"X-Who": "parent"}).body == "parent"
+    assert is_right("parent")
+    assert len(connections["parent"]) == 1
+    assert not connections["parent"] & connections["child"]
 
 
 def test_many_threads_share_a_client(client: Client, site: Site) -> None:

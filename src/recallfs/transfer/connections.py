@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -247,18 +248,21 @@ def tls_context(bundle: str = "") -> ssl.SSLContext:
     SourceError
         If `bundle` cannot be used.
     """
-    if not bundle:
-        return ssl.create_default_context()
+    is_folder = bool(bundle) and Path(bundle).is_dir()
     try:
-        if Path(bundle).is_dir():
-            return ssl.create_default_context(capath=bundle)
-        return ssl.create_default_context(cafile=bundle)
+        context = ssl.create_default_context(
+            cafile=None if is_folder else bundle or None,
+            capath=bundle if is_folder else None,
+        )
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = getattr(error, "strerror", None) or "no certificates in it"
         raise SourceError(
             f"the certificates {bundle} that REQUESTS_CA_BUNDLE names cannot be used ({reason}); "
             "correct or unset it."
         ) from None
+    # urllib3 1.26 compares names itself, and cannot let OpenSSL do it for hosts given as addresses.
+    context.check_hostname = not version("urllib3").startswith("1.")
+    return context
 
 
 _ours = threading.local()

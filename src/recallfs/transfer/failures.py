@@ -70,7 +70,7 @@ def mapped(error: Exception, *, url: str, source: str, read_s: float) -> RecallE
             )
     if any(isinstance(c, (TimeoutError, urllib3.exceptions.ReadTimeoutError)) for c in causes):
         return SourceTimeoutError(
-            f"{source} fell silent for {read_s:g} s ({where}).", details=details
+            f"{source} fell silent for {round(read_s, 1):g} s ({where}).", details=details
         )
     if through:
         return SourceError(

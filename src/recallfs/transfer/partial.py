@@ -51,6 +51,8 @@ class Partial:
     size_bytes : int
     source, validator : str or None
         Whose bytes they are; both None if there are none.
+    generation : int
+        Changes when it is started over.
     is_lasting : bool
         Whether it outlives this process; False if another one is at the same bytes.
     """
@@ -62,6 +64,7 @@ class Partial:
         self.is_lasting = is_lasting
         self._folder = folder
         self._lock = lock
+        self.generation = 0
         self._noting = threading.Lock()
         self._data = self._blocks = -1
         try:
@@ -123,20 +126,21 @@ class Partial:
         SourceError
             Kind ``no-space``.
         """
-        if (source, validator) == (self.source, self.validator):
-            return
-        self.source, self.validator = source, validator
         state = {
             "version": VERSION,
             "size_bytes": self.size_bytes,
             "source": source,
             "validator": validator,
         }
-        write_record(self._folder / "state.json", json.dumps(state).encode(), mode=0o600)
+        with self._noting:
+            if (source, validator) != (self.source, self.validator) and self._blocks >= 0:
+                write_record(self._folder / "state.json", json.dumps(state).encode(), mode=0o600)
+                self.source, self.validator = source, validator
 
     def start_over(self) -> None:
         """Forget what is here. The file is another one afterwards: streams keep the old one."""
         self._close_files()
+        self.generation += 1
         for name in ("state.json", "blocks", "data"):
             (self._folder / name).unlink(missing_ok=True)
         self.source = self.validator = None
@@ -167,14 +171,21 @@ class Partial:
         except OSError as error:
             raise self._failure(error) from error
 
-    def note(self, block: int, count: int) -> None:
+    def note(self, block: int, count: int, generation: int | None = None) -> None:
         """Put on record that so many bytes of a block are here.
 
+        Parameters
+        ----------
+        generation : int, optional
+            Of the file that they were written to; nothing is noted if it was started over since.
+
+        Notes
+        -----
         Nothing is synced: a process that dies takes nothing along, and after a power cut the
         digests tell.
         """
         with self._noting:
-            if self._blocks >= 0:
+            if self._blocks >= 0 and generation in (None, self.generation):
                 try:
                     os.pwrite(self._blocks, _COUNT.pack(count), block * _COUNT.size)
                 except OSError as error:
@@ -202,7 +213,7 @@ class Partial:
         self._close_files()
         if self._lock < 0:
             return
-        if not self.is_lasting:
+        if not self.is_lasting or self.source is None:
             _remove(self._folder)
         os.close(self._lock)
         self._lock = -1

@@ -81,6 +81,7 @@ class Run:
         self._heard_at = time.monotonic()
         self._has_heard = False
         self._is_confirmed = False  # whether what is here belongs to what the source has now
+        self._is_admitted = False  # whether there was an answer that fits
         self._validator: str | None = None
         self._wrong: dict[int, int] = {}  # how often each block came with the wrong bytes
         self._has_answer = False
@@ -90,6 +91,7 @@ class Run:
     def carry_out(self) -> tuple[Digests, int]:
         """Fetch what is missing; return the digests and how many bytes were here before."""
         here = self._what_is_here()
+        self.generation = self.partial.generation
         self.spans = Spans(self.wanted.size_bytes, here)
         reused_bytes = sum(here.values())
         self.is_resumed = bool(here)
@@ -263,10 +265,12 @@ class Run:
         if stat.size_bytes not in (None, wanted_bytes):
             raise self.wrong_size(f"{stat.size_bytes} bytes", stat.size_bytes)
         with self._changed:
+            if self.stopped.is_set():
+                raise StoppedError
             self.heard(0)
             if not self.wanted.blocks:
-                is_first = self._validator is None and not self._is_confirmed
-                if not is_first and stat.validator != self._validator:
+                is_known = self._validator is not None or self._is_admitted
+                if is_known and stat.validator != self._validator:
                     raise ChangedError(
                         f"{self.source} changes {self.remote.describe} while it is downloaded; "
                         "try again later.",
@@ -275,7 +279,7 @@ class Run:
                 self._validator = stat.validator
             if wanted_bytes > BLOCK_BYTES:  # else there is nothing to go on with
                 self.partial.describe(self.source, stat.validator)
-            self._is_confirmed = True
+            self._is_admitted = self._is_confirmed = True
 
     def wrong_size(self, words: str, actual: int | None) -> IntegrityError:
         """Say that the object is not as long as what is on record."""

@@ -139,12 +139,12 @@ class Puller:
         start = block * BLOCK_BYTES
         is_whole = self._position == run.spans.end_of(block)
         if digests and is_whole and self._hash.digest() != digests[32 * block : 32 * block + 32]:
-            run.partial.note(block, 0)
+            run.partial.note(block, 0, run.generation)
             run.meter.owe(self._position - start)
             self._begin_at(start)
             run.blame(block)
             raise BadBlockError
-        run.partial.note(block, self._position - start)
+        run.partial.note(block, self._position - start, run.generation)
         if is_whole:
             run.landed(block)
             # In a span the next block; where a source gives all or nothing, the next missing one.
