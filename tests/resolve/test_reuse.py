@@ -11,7 +11,6 @@ import pytest
 from blake3 import blake3
 
 from conftest import Lab, sha256
-from http_folder import black_hole, http_folder
 from recallfs.catalog import records
 from recallfs.catalog.store import create_store
 from recallfs.errors import CatalogError, ConflictError, IntegrityError
@@ -19,6 +18,8 @@ from recallfs.release.push import push, push_target
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.derive import Derived, derive
 from recallfs.resolve.results import Result, decode, encode
+from recallfs.testing.http import Files
+from recallfs.testing.misbehaviour import Fault
 from recallfs.values import canonical_json
 
 GOLDEN = Path(__file__).parent / "golden" / "rdk1-1.json"
@@ -103,8 +104,8 @@ def test_result_is_found_by_its_key_alone(lab: Lab, layout: str) -> None:
 def test_off_by_default_and_on_by_configuration(lab: Lab) -> None:
     """Without being asked for, nothing from elsewhere is taken; one line changes that."""
     elsewhere(lab, "counted", **counted(lab))
-    words = ("run", "counted", "-o", "recall://lab/out", "-i", "raw=recall://lab/raw.h5")
-    words += ("-p", f"count_file={lab.base / 'count'}", "-p", "seconds=0")
+    made = ("run", "counted", "-o", "recall://lab/out", "-i", "raw=recall://lab/raw.h5")
+    words = (*made, "-p", f"count_file={lab.base / 'count'}", "-p", "seconds=0")
     lab.environment["RECALLFS_RECIPES__REUSE"] = "true"
     refused = lab.cli_json(*words, "--no-reuse")
     assert (refused["executed"], executions(lab)) == (True, 2)
@@ -232,7 +233,8 @@ def test_what_lies_falls_through_to_a_run(lab: Lab, lie: Callable[[Lab], None]) 
 def test_mirror_out_of_reach_falls_through(lab: Lab) -> None:
     """A mirror that never answers costs its deadline, then the recipe runs."""
     lab.write_raw()
-    with black_hole() as hole:
+    with Files(lab.base) as hole:
+        hole.fail(Fault(stall=True))
         lab.write_config(mirror_table(hole.url) + 'answer_timeout = "0.3s"\n')
         made = run(lab, "double")
     assert made.executed
@@ -242,7 +244,7 @@ def test_mirror_out_of_reach_falls_through(lab: Lab) -> None:
 def test_result_is_found_over_http(lab: Lab) -> None:
     """What was pushed to a folder is found where the folder is served."""
     elsewhere(lab, "counted", **counted(lab))
-    with http_folder(lab.base / "mirror") as served:
+    with Files(lab.base / "mirror") as served:
         lab.write_config(mirror_table(served.url))
         assert run(lab, "counted", **counted(lab)).source == "mirror:nas"
     assert executions(lab) == 1

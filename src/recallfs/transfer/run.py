@@ -96,7 +96,9 @@ class Run:
         reused_bytes = sum(here.values())
         self.is_resumed = bool(here)
         self._validator = self.partial.validator if here else None
-        self._is_confirmed = bool(self.wanted.blocks) or not self.spans.unclaimed_blocks
+        # Of an empty file nothing is missing, and yet nothing was seen of it before.
+        is_whole = bool(here) and not self.spans.unclaimed_blocks
+        self._is_confirmed = bool(self.wanted.blocks) or is_whole
         try:
             if self.spans.unclaimed_blocks or not self.wanted.size_bytes:
                 self._start_stream()
