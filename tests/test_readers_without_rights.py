@@ -111,7 +111,7 @@ def test_caches_of_users_do_not_mix(open_lab: Lab) -> None:
 
 
 def test_processes_of_one_user_share_a_recall(open_lab: Lab) -> None:
-    """Four processes of a user that open one file cause one run of its recipe."""
+    """Eight processes of a user that open one file cause one run of its recipe."""
     lab = open_lab
     count = lab.base / "count"
     before = sha256(lab.derive(recipe="counted", count_file=str(count), seconds=0.5))
@@ -122,7 +122,7 @@ def test_processes_of_one_user_share_a_recall(open_lab: Lab) -> None:
     home = lab.base / "home"
     home.mkdir(mode=0o700)
     os.chown(home, ANA, ANA)
-    reports = [home / f"report-{number}" for number in range(4)]
+    reports = [home / f"report-{number}" for number in range(8)]
     readers = [
         start(actors.as_user, ANA, str(home), str(report), actors.recall_it, URL)
         for report in reports

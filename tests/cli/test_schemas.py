@@ -74,6 +74,8 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("verify", ("--deep",), capfd) == 1
     assert check("doctor", ("--fix",), capfd) == 0
     assert check("catalog rebuild", (), capfd) == 0
+    assert check("cache show", (), capfd) == 0
+    assert check("cache clear", (), capfd) == 0
     assert check("forget", ("recall://lab/new.bin", "--yes"), capfd) == 0
     lab.write_config(f'[stores.away]\nroot = "{lab.base / "nowhere"}"\n')
     assert check("status", (), capfd) == 1

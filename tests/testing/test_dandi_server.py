@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,3 +254,40 @@ def test_files_may_be_large_but_not_empty(dandi: DandiServer, tmp_path: Path) ->
         dandi.add_asset(dandiset, "empty", tmp_path / "empty")
     with pytest.raises(InvalidInputError):
         dandi.add_dandiset(dandiset)
+
+
+def test_as_a_process(tmp_path: Path, data: Path) -> None:
+    """Subfolders become drafts, folders that end in .zarr one asset; a taken port is told of."""
+    draft = tmp_path / "root" / "000007"
+    (draft / "sub-1" / "x.zarr" / "0").mkdir(parents=True)
+    (draft / "sub-1" / "x.zarr" / "0" / "0").write_text("a")
+    (draft / "sub-1" / "data.nwb").hardlink_to(data)
+    command = [sys.executable, "-m", "recallfs.testing.dandi", "--root", str(tmp_path / "root")]
+    with subprocess.Popen(
+        [*command, "--token", "mine", "--host", "::1"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assets = ask(f"{url}/dandisets/000007/versions/draft/assets/?order=path").json()["results"]
+        token = ask(f"{url}/auth/token/", headers={"Authorization": "token mine"}).json()
+        download = ask(f"{url}/assets/{assets[0]['asset_id']}/download/").headers["Location"]
+        body = ask(download).body
+        port = url.rpartition(":")[2].partition("/")[0]
+        taken = [*command, "--host", "::1", "--port", port]
+        second = subprocess.run(taken, capture_output=True, text=True, check=False)
+        process.terminate()
+        assert process.wait(10) == 0
+    assert [each["path"] for each in assets] == ["sub-1/data.nwb", "sub-1/x.zarr"]
+    assert (token, body) == ("mine", data.read_bytes())
+    assert second.returncode == 2
+    assert "in use" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_the_documented_example_runs(tmp_path: Path) -> None:
+    """The example of the page about the servers is a test that passes."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "testing.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - it is our own page
+    names["test_a_corrupt_block_is_fetched_again"](tmp_path)

@@ -287,14 +287,16 @@ def test_corrupt_block_is_fetched_again(desk: Desk) -> None:
 
 def test_liar_is_named_and_the_next_source_finishes(desk: Desk) -> None:
     """A block that stays wrong is named; another source brings what is missing, and no more."""
-    desk.offer(LARGE, spoil=spoiled(3 * BLOCK_BYTES + 7, 99))
+    desk.offer(LARGE, spoil=spoiled(3 * BLOCK_BYTES + 7, 99), etag=lambda _: '"theirs"')
     error = desk.fails(source="liar", limits=Limits(streams=1))
     assert isinstance(error, IntegrityError)
     assert error.details["source"] == "liar"
     assert error.details["blocks"] == [3]
     assert "block 3" in str(error)
-    desk.offer(LARGE)
+    desk.offer(LARGE, etag=lambda _: '"another"')
+    desk.site.sent_bytes = 0
     done = desk.gets_it(source="honest")
+    assert desk.site.sent_bytes == LARGE - 3 * BLOCK_BYTES
     assert done.reused_bytes == 3 * BLOCK_BYTES
     assert done.fetched_bytes == LARGE - 3 * BLOCK_BYTES
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "recipes": "list the recipes that are registered",
     "catalog": "rebuild the catalog from the sidecars",
     "verify": "check files and records against their digests",
+    "cache": "show and clear what is kept of files outside their stores",
     "doctor": "look for what is wrong, and mend it",
     "completion": "make the shell complete commands and files",
     "demo": "see it work on an NWB recording made for it",

@@ -82,6 +82,8 @@ _STORE = _object(
     failures_lately=_list(_object(at=_MOMENT, what=_TEXT, url=_URL, who=_TEXT, message=_TEXT)),
     warnings=_list(_TEXT),
 )
+_CACHE = _object(folder=_TEXT, files=_COUNT, size_bytes=_COUNT, limit_bytes=_COUNT)
+_CACHES = {"own": _CACHE, "shared": _or_null(_CACHE)}
 _FINDING = _object(
     id=_TEXT,
     severity={"enum": ["error", "warning", "note"]},
@@ -180,8 +182,11 @@ SCHEMAS: Mapping[str, Schema] = {
         warnings=_list(_TEXT),
     ),
     "status": _object(
-        stores=_list({"anyOf": [_STORE, _object(name=_TEXT, root=_TEXT, error=ERROR)]})
+        stores=_list({"anyOf": [_STORE, _object(name=_TEXT, root=_TEXT, error=ERROR)]}),
+        cache=_object(**_CACHES),
     ),
+    "cache show": _object(**_CACHES, problem=_or_null(_TEXT)),
+    "cache clear": _AMOUNT,
     "show": _RECORD,
     "explain": _object(
         url=_URL,

@@ -304,6 +304,7 @@ class _Checker:
                     "proof_validity": _span,
                     "copies": _positive(int),
                     "max_skeleton": _fraction,
+                    "idle": _span,
                 },
             )
         )
@@ -333,7 +334,21 @@ class _Checker:
         )
 
     def cache(self, table: Mapping[str, Any]) -> CacheSettings:
-        return CacheSettings(**self.take(table, "cache", {"folder": _path, "limit": _size}))
+        readers = {
+            "folder": _path,
+            "limit": _size,
+            "shared_folder": _path,
+            "shared_limit": _size,
+            "share_all": _boolean,
+        }
+        settings = CacheSettings(**self.take(table, "cache", readers))
+        own, shared = settings.folder, settings.shared_folder
+        if own is not None and shared is not None:
+            # One is closed to others, which would close the other.
+            own, shared = Path(os.path.realpath(own)), Path(os.path.realpath(shared))
+            if own.is_relative_to(shared) or shared.is_relative_to(own):
+                raise self.error("cache.shared_folder", "neither in cache.folder nor around it")
+        return settings
 
 
 def _text(value: Any) -> str:

@@ -180,6 +180,8 @@ class ReleaseSettings:
         How many verified copies replace a proof.
     max_skeleton : float
         Largest kept part of a file, as a fraction of its size.
+    idle : timedelta, optional
+        How long a file that came back may be unused before ``recall release --idle`` takes it.
     """
 
     hold: timedelta = timedelta(days=7)
@@ -187,6 +189,7 @@ class ReleaseSettings:
     proof_validity: timedelta = timedelta(days=365)
     copies: int = 2
     max_skeleton: float = 0.05
+    idle: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -243,18 +246,29 @@ class RecallSettings:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """``[cache]``: where a reader who may not write a store keeps what was brought back.
+    """``[cache]``: where files are kept by their digest, outside any store.
 
     Parameters
     ----------
     folder : Path, optional
-        By default the platform's folder for caches (``~/.cache/recallfs`` on Linux).
+        The user's own; by default the platform's folder for caches (``~/.cache/recallfs`` on
+        Linux).
     limit : int
         In bytes; above this, files that were not used for the longest time go.
+    shared_folder : Path, optional
+        For all users of a computer. An administrator makes it.
+    shared_limit : int
+        In bytes, for all users together.
+    share_all : bool
+        Whether files go to the shared folder too that not everybody may read: whoever can enter
+        it can read them then.
     """
 
     folder: Path | None = None
     limit: int = 50 * 10**9
+    shared_folder: Path | None = None
+    shared_limit: int = 200 * 10**9
+    share_all: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor
 from recallfs.doctor.faults import Finding
 from recallfs.errors import AccessError, ConflictError, IntegrityError, RecallError
+from recallfs.exclusive import watch
 from recallfs.ownership import differences, metadata_of
-from recallfs.release.exclusive import watch
 from recallfs.resolve.chain import plan_for
 from recallfs.resolve.commit import restore_ownership
 from recallfs.resolve.presence import observe, settle

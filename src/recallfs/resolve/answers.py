@@ -39,11 +39,11 @@ def all_failed(store: Store, entry: Entry, answers: Mapping[str, RecallError]) -
         "path": entry.path,
         "answers": {source: error.to_json() for source, error in answers.items()},
     }
-    said = "; ".join(f"{source}: {error.message}" for source, error in answers.items())
+    said = "; ".join(f"{source}: {error.message.rstrip('.')}" for source, error in answers.items())
     gravest: RecallError | None = None
     for kind in (IntegrityError, RecomputeError, AccessError, SourceError):
         gravest = gravest or next((e for e in answers.values() if isinstance(e, kind)), None)
-    message = f"{store.url(entry.path)} could not be recalled. {said}"
+    message = f"{store.url(entry.path)} could not be recalled. {said}."
     if gravest is None:
         return NotRecallableError(message, details=details)
     return type(gravest)(message, kind=gravest.kind, details={**gravest.details, **details})

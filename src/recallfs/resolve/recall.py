@@ -34,7 +34,7 @@ from recallfs.errors import (
 from recallfs.resolve.access import check_reader
 from recallfs.resolve.answers import all_failed, conflict
 from recallfs.resolve.budget import hold_slot
-from recallfs.resolve.cache import Cache
+from recallfs.resolve.caching import cache_for, find_cached, is_shared
 from recallfs.resolve.chain import EVERY_SOURCE, Limits, chain_for, inquire
 from recallfs.resolve.commit import commit_recalled, keep_rejected
 from recallfs.resolve.inquiry import answer_key
@@ -164,7 +164,7 @@ def _recall(stores: Stores, store: Store, entry: Entry, wish: Wish) -> Recalled:
             "runs; declare it as an input, then it is there before the recipe starts.",
             details={"path": path},
         )
-    cached = _find_cached(stores, store, entry)
+    cached = find_cached(stores, store, entry)
     if cached is not None and state not in (State.DIRTY, State.CONFLICT):
         return _cached(store, entry, cached)
     _refuse_unusable(stores, store, entry, state, wish)
@@ -201,7 +201,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             entry,
             wish,
             staging=store.staging,
-            partials=store.partials,
+            partials=lambda _: store.partials(),
             cancelled=grant.lost,
             commit=lambda staged, digests: commit_recalled(store, entry.id, staged, digests, grant),
         )
@@ -224,7 +224,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
 def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> Recalled:
     """Bring a file of a store that the caller may not write to into the caller's cache."""
     start = time.monotonic()
-    cache = Cache(stores.config.cache, store.id)
+    cache = cache_for(stores, store)
     with cache.lock(entry):
         place = cache.find(entry, records.load(store, entry.id).accepted)
         if place is not None:
@@ -234,10 +234,12 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
             store,
             entry,
             wish,
-            staging=cache.staging,
-            partials=lambda: cache.folder / "partial",
+            staging=lambda: cache.staging(
+                entry.size_bytes, share=is_shared(stores, store, entry, cache)
+            ),
+            partials=lambda scratch: scratch.parent.with_name("partial"),
             cancelled=threading.Event(),
-            commit=lambda staged, _: cache.keep(entry, staged),
+            commit=lambda staged, digests: cache.keep(entry, staged, digests.sha256),
         )
     cache.trim()
     seconds = time.monotonic() - start
@@ -246,13 +248,6 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
     result = _result(store, entry, step.source, fetched.method, seconds)
     known = entry.sha256 or (fetched.digests.sha256 if fetched.digests else "")
     return replace(result, path=kept, sha256=known, is_cached=True)
-
-
-def _find_cached(stores: Stores, store: Store, entry: Entry) -> Path | None:
-    if store.is_writable:
-        return None
-    cache = Cache(stores.config.cache, store.id)
-    return cache.find(entry, records.load(store, entry.id).accepted)
 
 
 def _cached(store: Store, entry: Entry, place: Path) -> Recalled:
@@ -266,7 +261,7 @@ def _ask_sources(
     wish: Wish,
     *,
     staging: Callable[[], AbstractContextManager[Path]],
-    partials: Callable[[], Path],
+    partials: Callable[[Path], Path],
     cancelled: threading.Event,
     commit: Callable[[Path, Digests], _Result],
 ) -> tuple[Offer, Fetched, _Result]:
@@ -293,7 +288,7 @@ def _ask_sources(
                 record=record,
                 scratch=scratch,
                 found=found,
-                partials=partials() if isinstance(source, RemoteSource) else None,
+                partials=partials(scratch) if isinstance(source, RemoteSource) else None,
                 progress=wish.progress,
                 cancelled=cancelled,
             )

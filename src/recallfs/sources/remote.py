@@ -100,7 +100,7 @@ class Questions:
         left = self._end - time.monotonic()
         if left <= 0:
             raise SourceTimeoutError(
-                f"{self._source} did not answer within {self._deadlines.answer_s:g} s.",
+                f"{self._source} did not answer within {round(self._deadlines.answer_s, 1):g} s.",
                 details={"source": self._source},
             )
         return replace(self._deadlines, answer_s=left)

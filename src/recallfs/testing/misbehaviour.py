@@ -39,7 +39,7 @@ class Fault:
         connection; close it as if all had been sent.
     flip_at : tuple of int, optional
         Offsets in the file whose bytes are inverted. Only a request that is sent one of them
-        counts for `skip` and `times`.
+        counts for `skip` and `times`; such a fault does nothing else.
     status : int, optional
         Answer this status instead, with a short text.
     retry_after : str, optional
@@ -85,6 +85,9 @@ class Fault:
     edit: Mapping[str, Any] = field(default_factory=dict)
 
 
+_NO_FAULT = Fault()
+
+
 @dataclass
 class Exchange:
     """One request as a server saw it.
@@ -109,7 +112,7 @@ class Exchange:
 
     method: str
     path: str
-    query: str
+    query: str = field(repr=False)  # where signatures are
     range: str
     authorization: bool
     connection: int
@@ -148,15 +151,14 @@ class Faults:
         """
         with self._lock:
             taken = [armed.fault for armed in self._armed if armed.take(exchange, sent)]
-        values: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for each in dataclasses.fields(Fault):
-            found = [getattr(fault, each.name) for fault in taken]
-            values[each.name] = next((value for value in found if value), None)
-            if each.name in ("stall_at", "reset_at", "cut_at", "content_length"):
-                values[each.name] = next((value for value in found if value is not None), None)
-        flips = tuple(offset for fault in taken for offset in fault.flip_at)
-        given = {name: value for name, value in values.items() if value is not None}
-        return Fault(**{**given, "flip_at": flips})
+            harmless = getattr(_NO_FAULT, each.name)
+            for fault in taken:
+                if (value := getattr(fault, each.name)) != harmless:
+                    merged.setdefault(each.name, value)
+        merged["flip_at"] = tuple(offset for fault in taken for offset in fault.flip_at)
+        return Fault(**merged)
 
 
 class _Armed:

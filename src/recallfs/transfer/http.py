@@ -242,7 +242,7 @@ class Client:
         except OutOfTimeError:
             given_up.set()
         raise SourceTimeoutError(
-            f"{source} did not answer within {deadlines.answer_s:g} s ({shown(url)}).",
+            f"{source} did not answer within {round(deadlines.answer_s, 1):g} s ({shown(url)}).",
             details={"source": source, "url": shown(url)},
         )
 

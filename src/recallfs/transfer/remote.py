@@ -326,7 +326,7 @@ class FsspecRemote(Remote):
             stream.close()
             return stream.stat
         raise SourceTimeoutError(
-            f"{self.source} did not answer within {self._deadlines.answer_s:g} s "
+            f"{self.source} did not answer within {round(self._deadlines.answer_s, 1):g} s "
             f"({self.describe}).",
             details={"source": self.source, "url": self.describe},
         )

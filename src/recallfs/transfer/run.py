@@ -95,7 +95,10 @@ class Run:
         self.spans = Spans(self.wanted.size_bytes, here)
         reused_bytes = sum(here.values())
         self.is_resumed = bool(here)
-        self._validator = self.partial.validator if here else None
+        # What another source calls its object means nothing to this one: asked 'if it is still
+        # that', it would send everything.
+        is_own = self.partial.source == self.source
+        self._validator = self.partial.validator if here and is_own else None
         # Of an empty file nothing is missing, and yet nothing was seen of it before.
         is_whole = bool(here) and not self.spans.unclaimed_blocks
         self._is_confirmed = bool(self.wanted.blocks) or is_whole
