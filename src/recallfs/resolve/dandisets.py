@@ -88,10 +88,11 @@ def catalog_dandiset(
     identifier, version = archive.resolve(dandiset)
     report = Catalogued(identifier, version)
     for page, count in archive.files(identifier, version, glob):
-        new = []
-        for listed in page:
+        places, new = _places(store, page, folder, report), []
+        standing = store.catalog.entries_at(list(places))
+        for path, listed in places.items():
             try:
-                record = _wanted(store, source, listed, folder)
+                record = _wanted(store, source, listed, path, standing.get(path))
             except (InvalidInputError, ConflictError) as error:
                 report.failed.append(error)
                 continue
@@ -124,27 +125,38 @@ def _created(store: Store, new: Sequence[Record], report: Catalogued) -> list[Re
     return list(new)
 
 
-def _wanted(store: Store, source: DandiSource, listed: Listed, folder: str) -> Record | None:
+def _places(
+    store: Store, page: Sequence[Listed], folder: str, report: Catalogued
+) -> dict[str, Listed]:
+    """Return where in the store the files go; names that cannot be there are reported."""
+    places = {}
+    for listed in page:
+        try:
+            # Not brought into their one form: two assets could become one.
+            if normalise_path(listed.path) != listed.path:
+                raise InvalidInputError(
+                    f"{listed.path!r}, a path of the dandiset, is not one that a store can have.",
+                    kind="invalid-path",
+                    details={"path": listed.path},
+                )
+            places[store.canonical(f"{folder}/{listed.path}")] = listed
+        except InvalidInputError as error:
+            report.failed.append(error)
+    return places
+
+
+def _wanted(
+    store: Store, source: DandiSource, listed: Listed, path: str, standing: Entry | None
+) -> Record | None:
     """Return the record of a new entry; None if there is one with the same bytes.
 
     Raises
     ------
-    InvalidInputError
-        The name cannot be one in a store.
     ConflictError
         Something else is at the path.
     """
-    # Not brought into their one form: two assets could become one.
-    if normalise_path(listed.path) != listed.path:
-        raise InvalidInputError(
-            f"{listed.path!r}, a path of the dandiset, is not one that a store can have.",
-            kind="invalid-path",
-            details={"path": listed.path},
-        )
-    path = store.canonical(f"{folder}/{listed.path}")
     domain = source.failure_domain()
     copy = Copy(source.name, str(listed.address), domain, listed.address.is_immutable, "")
-    standing = store.catalog.entry_at(path)
     if standing is not None:
         _take_note(store, standing, listed, copy)
         return None

@@ -354,7 +354,10 @@ class MirrorSource(DownloadingSource):
             suffix = copy.location.removeprefix(start)
             if copy.source == self.name and suffix != copy.location and ".." not in suffix:
                 found.append(_Address(suffix, "as recorded"))
-        return list({address.suffix: address for address in reversed(found)}.values())[::-1]
+        by_place: dict[str, _Address] = {}
+        for address in found:
+            by_place.setdefault(address.suffix, address)
+        return list(by_place.values())
 
     def _disguise(self, address: _Address, store: Store, record: Record) -> str:
         """Say why what is at an address is the store's own file, if it is."""

@@ -189,7 +189,7 @@ class DownloadingSource(RemoteSource):
         except IntegrityError as error:
             place = f"{candidate.how}, {candidate.remote.describe}"
             raise IntegrityError(
-                f"{self.name} holds other bytes ({place}): {error.message}",
+                f"{self.name} holds other bytes ({candidate.how}): {error.message}",
                 details={**error.details, "source": self.name, "place": place},
             ) from error
         return Fetched(target, _checked(self.name, candidate, record, done), candidate.how)

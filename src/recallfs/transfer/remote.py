@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from recallfs.errors import (
     AccessError,
@@ -26,6 +27,9 @@ from recallfs.transfer.connections import OutOfTimeError, abandonable
 from recallfs.transfer.failures import UNREACHED
 from recallfs.transfer.http import Body, Client
 from recallfs.transfer.timing import Deadlines
+
+_CONNECTED = ("sftp", "ssh", "ftp", "smb", "arrow_hdfs", "hdfs")
+"""Protocols of fsspec that hold one connection, and do not renew it."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +342,28 @@ class FsspecRemote(Remote):
             return _FsspecStream(self, self._url, self._options, start, stop)
         except Exception as error:  # noqa: BLE001 - back ends raise what they like
             failure = self.mapped(error)
+        if type(failure) is not SourceError or not self._forget_connection():
+            raise failure
+        try:
+            return _FsspecStream(self, self._url, self._options, start, stop)
+        except Exception as error:  # noqa: BLE001 - back ends raise what they like
+            failure = self.mapped(error)
         raise failure
+
+    def _forget_connection(self) -> bool:
+        """Let the next attempt connect anew; False if there was no connection to forget.
+
+        fsspec keeps a file system for as long as the process lives, and with it a connection that
+        may have ended since.
+        """
+        if urlsplit(self._url).scheme not in _CONNECTED:
+            return False
+        import fsspec
+
+        kind = fsspec.get_filesystem_class(urlsplit(self._url).scheme)
+        had_any = bool(kind._cache)
+        kind.clear_instance_cache()
+        return had_any
 
     def mapped(self, error: Exception) -> RecallError:
         """Say what a back end's exception means; only a clear 'not there' is 'absent'.
