@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from conftest import TESTS
+from recallfs.cache.cache import Cache
 from recallfs.catalog import changes, records
 from recallfs.catalog.sidecar import Record, Release
 from recallfs.catalog.store import Store
 from recallfs.config import (
+    CacheSettings,
     Config,
     DandiSettings,
     KacherySettings,
@@ -25,6 +27,7 @@ from recallfs.config import (
 )
 from recallfs.resolve.derive import derive
 from recallfs.resolve.stores import Stores
+from recallfs.sources.cache import CacheSource
 from recallfs.sources.dandi import DandiSource
 from recallfs.sources.kachery import KacherySource
 from recallfs.sources.mirror import MirrorSource, by_digest
@@ -184,6 +187,26 @@ class Recompute(SourcePlace):
                 file.unlink()
 
 
+class OwnCache(SourcePlace):
+    """The reader's cache."""
+
+    can_vanish = False
+    can_lie = False  # a damaged file in a cache is thrown away: it has none then
+
+    def __init__(self, folder: Path) -> None:
+        settings = CacheSettings(folder=folder)
+        self.cache = Cache(settings)
+        self.source = CacheSource(settings)
+
+    def hold(self, record: Record, content: bytes) -> None:
+        """Put the content there."""
+        place = self.cache.path_of(record.entry)
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place.unlink(missing_ok=True)
+        place.write_bytes(content)
+        place.chmod(0o400)
+
+
 class Kachery(SourcePlace):
     """A gateway with a bucket."""
 
@@ -330,6 +353,16 @@ class TestHttpMirror(RemoteSourceContract):
         (tmp_path / "mirror").mkdir()
         with Files(tmp_path / "mirror") as server:
             yield HttpMirror(tmp_path / "mirror", server)
+
+
+class TestCache(SourceContract):
+    """The cache."""
+
+    @pytest.fixture
+    def place(self, store: Store, tmp_path: Path) -> SourcePlace:
+        """Give it."""
+        (tmp_path / "cache").mkdir(mode=0o700)
+        return OwnCache(tmp_path / "cache")
 
 
 class TestTrash(SourceContract):
