@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -130,12 +131,13 @@ class Run:
     def _digest(self, reused_bytes: int) -> Digests:
         size_bytes = self.wanted.size_bytes
         descriptor = self.partial.descriptor()
-        buffer = memoryview(bytearray(PIECE_BYTES))
         done = 0
         has_told_reused = False
         try:
             with StreamDigester(
-                dandi_etag=self.wanted.dandi_etag, size_bytes=size_bytes
+                dandi_etag=self.wanted.dandi_etag,
+                size_bytes=size_bytes,
+                blocks=self.wanted.blocks or None,
             ) as digester:
                 while True:
                     with self._changed:
@@ -151,12 +153,13 @@ class Run:
                     # No more at a time than takes a moment, since `_check` must not wait.
                     stop = min(prefix, done + 8 * PIECE_BYTES)
                     while done < stop:
-                        length = os.preadv(descriptor, [buffer[: stop - done]], done)
+                        length = digester.take(
+                            functools.partial(_read, descriptor, done, stop - done)
+                        )
                         if length == 0:
                             raise SourceError(
                                 "the download was cut short by another program; try again."
                             )
-                        digester.update(buffer[:length])
                         done += length
                     if is_over and done == size_bytes:
                         return digester.finish()
@@ -385,3 +388,7 @@ class Run:
             with self._changed:
                 self._waiting -= 1
                 self._heard_at = time.monotonic()
+
+
+def _read(descriptor: int, start: int, most: int, buffer: memoryview) -> int:
+    return os.preadv(descriptor, [buffer[:most]], start)
