@@ -95,12 +95,14 @@ def test_copy_by_path(lab: Lab) -> None:
 
 @pytest.mark.parametrize("wrong", [b"", CONTENT[:-1], CONTENT + b"x", b"X" + CONTENT[1:]])
 def test_wrong_bytes_at_one_address_and_right_ones_at_the_other(lab: Lab, wrong: bytes) -> None:
-    """A damaged copy is passed over while a right one is left."""
+    """A damaged copy is passed over for a right one, with one warning that says where it is."""
     digest = released_file(lab, "far.bin")
     folder = configure_mirror(lab)
     by_digest(folder).write_bytes(wrong)
     (folder / "far.bin").write_bytes(CONTENT)
-    assert get(lab).method == "by path"
+    with pytest.warns(IntegrityWarning, match="holds other bytes .by digest") as said:
+        assert get(lab).method == "by path"
+    assert len(said) == 1
     assert sha256(lab.root / "far.bin") == digest
 
 

@@ -63,6 +63,14 @@ class _Address:
     sha256: str = ""
 
 
+@dataclass(frozen=True)
+class _Handle:
+    """What a look-up learnt: what to fetch, and what is of the wrong size."""
+
+    candidates: Sequence[Candidate]
+    liars: tuple[str, ...]
+
+
 class MirrorSource(DownloadingSource):
     """Copies under a URL prefix.
 
@@ -130,7 +138,8 @@ class MirrorSource(DownloadingSource):
                 wrong = wrong or self._mismatch(record, address, remote, f"{size} bytes")
                 continue
             # Those before it are absent or wrong; should its bytes be, those after it are tried.
-            handle = tuple(self._candidate(item) for item in addresses[number:])
+            left = tuple(self._candidate(item) for item in addresses[number:])
+            handle = _Handle(left, () if wrong is None else (wrong.message,))
             return Found(f"{address.how}, {remote.describe}", size, handle=handle)
         if wrong is not None:
             raise wrong
@@ -140,18 +149,20 @@ class MirrorSource(DownloadingSource):
     def candidates(self, request: Request) -> Sequence[Candidate]:
         """Return what may hold the bytes, in order."""
         if request.found is not None and request.found.handle is not None:
-            found: Sequence[Candidate] = request.found.handle
-            return found
+            handle: _Handle = request.found.handle
+            return handle.candidates
         return [self._candidate(address) for address in self._addresses(request.record)]
 
     def fetch(self, request: Request) -> Fetched:
         """Download the first candidate whose bytes are right."""
         self._refuse_inside(request.store)
         try:
-            return super().fetch(request)
+            fetched = super().fetch(request)
         except NotRecallableError:
             self._check_folder()
             raise self._absent() from None
+        said = request.found.handle.liars if request.found and request.found.handle else ()
+        return replace(fetched, liars=(*said, *fetched.liars))
 
     def probe(self) -> None:
         """Ask for something that the mirror does not have; it answers if it is in reach."""
