@@ -179,7 +179,7 @@ class Cache:
         self._prepare()
         locks = self.folder / "locks"
         make_shared_file(locks)
-        with locked(locks, entry_byte(entry.sha256)):
+        with locked(locks, entry_byte(entry.sha256 or entry.id)):
             yield
 
     @contextmanager
