@@ -66,10 +66,10 @@ class Shared:
         return place
 
     def kept(self) -> list[Path]:
-        """List what recallfs keeps in the store and the vault, but for staging."""
+        """List what recallfs keeps in the store and the vault, but for work in hand."""
         vault = self.root.with_name("lab.recall-vault")
         found = [self.root / ".recall", *self.root.glob(".recall/**/*"), vault, *vault.rglob("*")]
-        return [path for path in found if "staging" not in path.parts]
+        return [path for path in found if not {"staging", "partial"} & set(path.parts)]
 
 
 @pytest.fixture
@@ -148,6 +148,8 @@ def test_members_go_on_where_others_stopped(
             assert stat.S_IMODE(status.st_mode) == 0o2770, place
         elif not private:
             assert stat.S_IMODE(status.st_mode) == 0o660, place
+    for name in ("staging", "partial"):  # each member's own, which no other may rename
+        assert stat.S_IMODE((shared.root / ".recall" / name).stat().st_mode) == 0o3770, name
         else:
             # As private as the files that it tells of, which all members can read.
             assert status.st_mode & 0o047 == 0o040, (place, oct(status.st_mode))
