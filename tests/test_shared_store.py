@@ -148,11 +148,11 @@ def test_members_go_on_where_others_stopped(
             assert stat.S_IMODE(status.st_mode) == 0o2770, place
         elif not private:
             assert stat.S_IMODE(status.st_mode) == 0o660, place
-    for name in ("staging", "partial"):  # each member's own, which no other may rename
-        assert stat.S_IMODE((shared.root / ".recall" / name).stat().st_mode) == 0o3770, name
         else:
             # As private as the files that it tells of, which all members can read.
             assert status.st_mode & 0o047 == 0o040, (place, oct(status.st_mode))
+    for name in ("staging", "partial"):  # each member's own, which no other may rename
+        assert stat.S_IMODE((shared.root / ".recall" / name).stat().st_mode) == 0o3770, name
 
 
 @pytest.mark.parametrize("shared", [0o2770, 0o2775], indirect=True)
