@@ -476,7 +476,8 @@ def test_fsspec_remote(desk: Desk) -> None:
     desk.fails(limits=Limits(streams=1))
 
     def remote(url: str) -> Remote:
-        return FsspecRemote(url, {}, deadlines=QUICK, source="files")
+        patient = Deadlines(connect_s=5, answer_s=5, read_s=10)  # a busy disk is no stall
+        return FsspecRemote(url, {}, deadlines=patient, source="files")
 
     done = desk.gets_it(source="files", remote=remote(f"file://{desk.base / 'original'}"))
     assert done.reused_bytes == 5_000_000
