@@ -14,7 +14,7 @@ from h5py import h5d, h5p, h5s, h5t
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recallfs.skeleton.extents import contiguous_pieces, list_bulk, stored_chunk
+from recallfs.hdf5.extents import contiguous_pieces, list_bulk, stored_chunk
 
 Writing = Callable[..., AbstractContextManager[h5py.File]]
 

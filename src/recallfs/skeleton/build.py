@@ -15,15 +15,15 @@ from blake3 import blake3
 from h5py import h5o
 
 from recallfs.errors import AccessError, ConflictError, IntegrityError
-from recallfs.skeleton.access import (
+from recallfs.hdf5.access import (
     HDF5_ERRORS,
     hdf5_errors,
     open_hdf5,
     read_elements,
     require_filters,
 )
-from recallfs.skeleton.encoders import ChunkEncoder, Encoder, hdf5_version, is_own
-from recallfs.skeleton.extents import MINIMUM_DATASET_BYTES, BulkDataset, list_bulk, stored_chunk
+from recallfs.hdf5.encoders import ChunkEncoder, Encoder, hdf5_version, is_own
+from recallfs.hdf5.extents import MINIMUM_DATASET_BYTES, BulkDataset, list_bulk, stored_chunk
 from recallfs.skeleton.format import EXTENT, PIECE, Skeleton, SkeletonDataset
 from recallfs.values import Identity, format_size
 

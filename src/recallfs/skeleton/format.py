@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recallfs.errors import IntegrityError
+from recallfs.hdf5.encoders import Encoder, FilterStep
 from recallfs.skeleton import container
 from recallfs.skeleton.container import damaged
-from recallfs.skeleton.encoders import Encoder, FilterStep
 from recallfs.values import canonical_json
 
 MAGIC = b"\x89RSK\r\n\x1a\n"

@@ -15,7 +15,7 @@ from blake3 import blake3
 from h5py import h5d, h5o, h5p
 
 from recallfs.errors import IntegrityError, InvalidInputError
-from recallfs.skeleton.access import (
+from recallfs.hdf5.access import (
     HDF5_ERRORS,
     Bytes,
     hdf5_errors,
@@ -23,10 +23,10 @@ from recallfs.skeleton.access import (
     read_elements,
     require_filters,
 )
+from recallfs.hdf5.datatypes import is_fixed_size, same_values
+from recallfs.hdf5.encoders import ChunkEncoder, is_lossless
+from recallfs.hdf5.extents import stored_chunk
 from recallfs.skeleton.container import damaged
-from recallfs.skeleton.datatypes import is_fixed_size, same_values
-from recallfs.skeleton.encoders import ChunkEncoder, is_lossless
-from recallfs.skeleton.extents import stored_chunk
 from recallfs.skeleton.format import Skeleton, SkeletonDataset
 from recallfs.skeleton.frame import lay_retained, new_file, write_at
 from recallfs.values import display_name

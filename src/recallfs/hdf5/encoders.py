@@ -19,7 +19,7 @@ import numpy as np
 from blake3 import blake3
 from h5py import h5d, h5f, h5p, h5s, h5z
 
-from recallfs.skeleton.access import HDF5_ERRORS, Bytes, read_elements
+from recallfs.hdf5.access import HDF5_ERRORS, Bytes, read_elements
 
 _BLOSC_FILTERS = frozenset({32001, 32026})
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5d, h5o, h5s
 
-from recallfs.skeleton.access import HDF5_ERRORS
-from recallfs.skeleton.datatypes import is_fixed_size
-from recallfs.skeleton.encoders import is_repeatable, read_steps
+from recallfs.hdf5.access import HDF5_ERRORS
+from recallfs.hdf5.datatypes import is_fixed_size
+from recallfs.hdf5.encoders import is_repeatable, read_steps
 
 CONTIGUOUS_PIECE_BYTES = 4 * 1024 * 1024
 """Contiguous data is cut into pieces of at most this many bytes."""
@@ -145,7 +145,7 @@ def _locate(dataset: Any, properties: Any, path: str, item_bytes: int) -> BulkDa
 def _chunked(
     dataset: Any, chunk_shape: tuple[int, ...], path: str, item_bytes: int
 ) -> BulkDataset | None:
-    infos = [info for info in _chunk_infos(dataset, chunk_shape) if info[2] is not None and info[3]]
+    infos = [info for info in chunk_infos(dataset, chunk_shape) if info[2] is not None and info[3]]
     if not infos:
         return None
     shape = tuple(dataset.shape)
@@ -167,7 +167,7 @@ def _chunked(
     )
 
 
-def _chunk_infos(
+def chunk_infos(
     dataset: Any, chunk_shape: tuple[int, ...]
 ) -> list[tuple[tuple[int, ...], int, int | None, int]]:
     """List (start, filter mask, offset, size) of the chunks that are stored."""
