@@ -21,6 +21,7 @@ from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.hdf5.access import Bytes, hdf5_errors, open_hdf5
 from recallfs.hdf5.canonical import CanonicalType, canonical_type
 from recallfs.hdf5.elements import ElementReader
+from recallfs.hdf5.extents import contiguous_pieces
 from recallfs.hdf5.objects import Link, ObjectNames, readable
 from recallfs.values import Identity, canonical_json
 
@@ -193,7 +194,7 @@ def _data(  # noqa: PLR0917 - one call
             if progress is not None:
                 progress(len(elements))
     else:
-        for batch in _objects(h5py.Dataset(dataset)):
+        for batch in varying_elements(h5py.Dataset(dataset)):
             hasher.update(form.encoded(batch, names))
     return hasher.hexdigest()
 
@@ -202,7 +203,7 @@ def _buffer(elements: Bytes) -> bytes | memoryview:
     return np.ascontiguousarray(elements).data
 
 
-def _objects(dataset: h5py.Dataset) -> Iterator[Any]:
+def varying_elements(dataset: h5py.Dataset) -> Iterator[Any]:
     """Read elements of varying size in C order, some at a time."""
     kind = dataset.id.get_type().dtype
     shape = dataset.shape
@@ -211,8 +212,6 @@ def _objects(dataset: h5py.Dataset) -> Iterator[Any]:
         dataset.id.read(h5s.ALL, h5s.ALL, values)
         yield values.reshape(-1)
         return
-    from recallfs.hdf5.extents import contiguous_pieces
-
     if not np.prod(shape):
         return
     starts, counts = contiguous_pieces(shape, 1, limit_bytes=_BATCH)
@@ -234,22 +233,26 @@ def _attributes(found: Any, names: ObjectNames, path: str) -> Iterator[tuple[str
         head = canonical_json({"type": form.text, "shape": _shape(space)})
         hasher = blake3(head + b"\n")
         if space.get_simple_extent_type() != h5s.NULL:
-            hasher.update(_attribute_bytes(attribute, form, names))
+            elements = attribute_elements(attribute, form)
+            if form.is_fixed:
+                hasher.update(_buffer(form.bytes_of(elements)))
+            else:
+                hasher.update(form.encoded(elements, names))
         yield readable(name), hasher.hexdigest()
 
 
-def _attribute_bytes(attribute: Any, form: CanonicalType, names: ObjectNames) -> bytes:
+def attribute_elements(attribute: Any, form: CanonicalType) -> Any:
+    """Read an attribute: elements of a fixed size as `Bytes`, others as h5py gives them."""
     count = int(np.prod(attribute.shape, dtype=np.int64))
-    if not count:
-        return b""
-    datatype = attribute.get_type()
     if form.is_fixed:
         buffer = np.zeros(count * form.item_bytes, dtype=np.uint8)
-        attribute.read(buffer, mtype=datatype)
-        return bytes(_buffer(form.bytes_of(buffer)))
-    values = np.empty(attribute.shape, dtype=datatype.dtype)
-    attribute.read(values)
-    return form.encoded(values.reshape(-1), names)
+        if count:
+            attribute.read(buffer, mtype=attribute.get_type())
+        return buffer
+    values = np.empty(attribute.shape, dtype=attribute.get_type().dtype)
+    if count:
+        attribute.read(values)
+    return values.reshape(-1)
 
 
 def _form(get_type: Callable[[], Any], where: str) -> CanonicalType:
