@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hdf5_files import Content, Layout, everything, mutations
 
+from hdf5_files import Content, Layout, everything, mutations
 from recallfs.digest.difference import Tolerance, compare_digests, compare_files
 from recallfs.digest.hdf5 import content_digest
 from recallfs.digest.rules import KNOWN

@@ -23,6 +23,8 @@ COMMANDS = {
     "status": "show what the stores hold",
     "show": "show all that is known of a file",
     "explain": "show what opening a file would do",
+    "digest": "digest files, and the content of HDF5 files",
+    "diff": "show how two HDF5 files differ",
     "prove": "prove that files can be recomputed exactly",
     "release": "drop local bytes that can come back",
     "undo": "take a release back",

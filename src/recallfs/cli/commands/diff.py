@@ -1,0 +1,120 @@
+"""``recall diff``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recallfs.cli.difference_page import difference_page
+from recallfs.cli.output import byte_bar, count_things, print_json, print_table, say
+from recallfs.digest.difference import (
+    Difference,
+    ObjectDifference,
+    Tolerance,
+    ValueDifference,
+    compare_files,
+    same_bytes,
+)
+from recallfs.digest.rules import KNOWN, find_rules
+from recallfs.errors import InvalidInputError, RecallError
+
+_MOST_ROWS = 50
+
+
+@click.command(name="diff")
+@click.argument("one", metavar="A", type=click.Path(path_type=Path))
+@click.argument("other", metavar="B", type=click.Path(path_type=Path))
+@click.option(
+    "--rules",
+    "rules_name",
+    default="strict",
+    show_default=True,
+    metavar="RULES",
+    help=f"What is left out: {', '.join(KNOWN)}, or a TOML file of your own.",
+)
+@click.option("--rtol", type=click.FloatRange(0), default=0.0, help="Tolerated, relative to B.")
+@click.option("--atol", type=click.FloatRange(0), default=0.0, help="Tolerated, absolute.")
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page, too."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(  # noqa: PLR0917 - each is an option
+    one: Path,
+    other: Path,
+    rules_name: str,
+    rtol: float,
+    atol: float,
+    page: Path | None,
+    as_json: bool,
+) -> int:
+    """Show how two HDF5 or NWB files differ: which objects, in what, and values by how much.
+
+    Exit code 0 if nothing differs that counts (equal bytes, equal content, or all within the
+    tolerance), 1 if they are different, 2 if they could not be compared.
+
+    Example: recall diff before.nwb after.nwb --rules nwb-content --rtol 1e-9
+    """
+    try:
+        found = _compared(one, other, rules_name, Tolerance(atol, rtol), quiet=as_json)
+        if page is not None:
+            page.write_text(difference_page(str(one), str(other), found), encoding="utf-8")
+    except RecallError as error:
+        if as_json:
+            print_json(error.to_json())
+        else:
+            click.echo(f"error: {error}", err=True)
+        return 2
+    if as_json:
+        print_json({"one": str(one), "other": str(other), **found.to_json()})
+    else:
+        _print(found)
+    return 0 if found.is_same else 1
+
+
+def _compared(
+    one: Path, other: Path, rules_name: str, tolerance: Tolerance, *, quiet: bool
+) -> Difference:
+    rules = find_rules(rules_name)
+    for path in (one, other):
+        if not path.is_file():
+            raise InvalidInputError(f"{path} is not there, or is no file.", kind="invalid-path")
+    if same_bytes(one, other):
+        return Difference("identical bytes", rules.label, 0, 0)
+    with byte_bar("comparing", 0, quiet=quiet) as progress:
+        return compare_files(one, other, rules, tolerance, progress=progress)
+
+
+def _print(found: Difference) -> None:
+    if found.differences:
+        print_table(
+            ["object", "differs in", "A", "B", "how much"],
+            [
+                [str(item), item.what, *_sides(item), how_much(item.values)]
+                for item in found.differences[:_MOST_ROWS]
+            ],
+        )
+        left = len(found.differences) - _MOST_ROWS
+        if left > 0:
+            say(f"… and {left:,} more; --json or --html shows all.")
+        say(f"{found.differing:,} of {count_things(found.compared, 'object')} differ.")
+    say(f"{found.verdict}.")
+
+
+def _sides(item: ObjectDifference) -> tuple[str, str]:
+    if item.values is not None and item.values.examples:
+        return item.values.examples[0][1], item.values.examples[0][2]
+    return item.one, item.other
+
+
+def how_much(values: ValueDifference | None) -> str:
+    """Say how far arrays are apart, in a line."""
+    if values is None:
+        return ""
+    place = f", first at [{', '.join(map(str, values.first))}]" if values.first else ""
+    text = f"{values.count:,} of {values.total:,} values{place}"
+    if values.largest_absolute is not None:
+        text += f"; at most {values.largest_absolute:.3g} (relative {values.largest_relative:.3g})"
+    if values.beyond != values.count:
+        text += f"; {values.beyond:,} beyond the tolerance"
+    return text
