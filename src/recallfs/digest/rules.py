@@ -78,6 +78,12 @@ KNOWN: Mapping[str, Rules] = {
             objects=("/file_create_date", "/specifications"),
             attributes=("**@object_id", "/@.specloc", "/general/source_script@*"),
         ),
+        # What Spyglass' NwbfileHasher does not look at; that it rounds some values is not followed.
+        Rules(
+            "spyglass",
+            objects=("/**specifications**", "/**/version", "/version", "/**/source_script"),
+            attributes=("/@*", "**@version", "**@source_script"),
+        ),
     )
 }
 """The rules that come with recallfs."""
