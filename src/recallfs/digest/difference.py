@@ -225,7 +225,7 @@ class _Side:
         self.file = file
         self.reader = reader
         self.names = ObjectNames(file)
-        self._known = {link.path: link.name for link in self.names.links}
+        self._known = {link.path: link.name for link, _ in self.names.walk()}
 
     def open(self, path: str) -> Any:
         """Open an object by its path as text."""

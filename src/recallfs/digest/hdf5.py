@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from blake3 import blake3
-from h5py import h5a, h5d, h5o, h5s
+from h5py import h5a, h5d, h5s
 
 from recallfs.digest.rules import KNOWN, Rules
 from recallfs.errors import ConflictError, InvalidInputError
@@ -57,7 +57,11 @@ class ObjectDigest:
     @property
     def digest(self) -> str:
         """BLAKE3 of all of it, hexadecimal."""
-        return blake3(canonical_json(asdict(self))).hexdigest()
+        return blake3(canonical_json(self.to_json())).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON-able mapping; `ObjectDigest(**mapping)` is the way back."""
+        return {**vars(self), "shape": None if self.shape is None else list(self.shape)}
 
 
 @dataclass(frozen=True)
@@ -134,17 +138,17 @@ def _digest_objects(
     names = ObjectNames(file)
     left_out = b"\0"  # no path begins so
     with ElementReader(file, threads) as reader:
-        for link in names.links:
+        for link, opened in names.walk():
             if link.name.startswith(left_out):
                 continue
             if not rules.keeps(link.path):
                 left_out = link.name + b"/"
                 continue
-            yield link.path, _digest_link(file, names, reader, link, rules, progress)
+            yield link.path, _digest_link(opened, names, reader, link, rules, progress)
 
 
 def _digest_link(  # noqa: PLR0917 - one call
-    file: h5py.File,
+    opened: Callable[[], Any],
     names: ObjectNames,
     reader: ElementReader,
     link: Link,
@@ -153,7 +157,7 @@ def _digest_link(  # noqa: PLR0917 - one call
 ) -> ObjectDigest:
     if link.kind in ("alias", "soft", "external", "other"):
         return ObjectDigest(link.kind, link.target)
-    found = h5o.open(file.id, link.name)
+    found = opened()
     attributes = {
         name: digest
         for name, digest in _attributes(found, names, link.path)

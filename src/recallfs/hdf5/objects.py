@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class Link:
 
 
 class ObjectNames:
-    """All links of a file.
+    """The one path by which each object of a file is known.
 
     Parameters
     ----------
@@ -65,10 +66,14 @@ class ObjectNames:
     def __init__(self, file: h5py.File) -> None:
         self.file = file
         self._paths: dict[tuple[int, int], str] = {}
-        self.links = list(self._walk())
+        self._is_complete = False
 
     def target_of(self, reference: Any) -> str:
         """Return the path of the object that a reference leads to; ``?`` if to none of the file."""
+        if not self._is_complete:
+            for _ in self.walk():
+                pass  # what it meets it notes
+            self._is_complete = True
         try:
             found = h5r.dereference(reference, self.file.id)
             if found is None:
@@ -78,54 +83,58 @@ class ObjectNames:
             return "?"
         return self._paths.get((info.fileno, info.addr), "?")
 
-    def _walk(self) -> Iterator[Link]:
-        root = h5o.get_info(self.file.id, b"/")
-        self._paths[info_key(root)] = "/"
-        yield Link(b"/", "group")
-        waiting = [iter(_children(self.file, b"/"))]
+    def walk(self) -> Iterator[tuple[Link, Callable[[], Any]]]:
+        """Iterate over all links, each with what opens its object.
+
+        An object can be opened until the next one is asked for. It is opened from its group, since
+        HDF5 goes a whole path step by step.
+        """
+        root = h5g.open(self.file.id, b"/")
+        info = h5o.get_info(root)
+        self._paths.setdefault((info.fileno, info.addr), "/")
+        yield Link(b"/", "group"), lambda: root
+        waiting = [(root, b"", _children(root))]
         while waiting:
-            child = next(waiting[-1], None)
-            if child is None:
+            group, prefix, children = waiting[-1]
+            if not children:
                 waiting.pop()
                 continue
-            link = self._seen(*child)
-            yield link
+            leaf, link_type = children.pop()
+            link = self._seen(group, leaf, prefix + b"/" + leaf, link_type)
+            yield link, functools.partial(h5o.open, group, leaf)
             if link.kind == "group":
-                waiting.append(iter(_children(self.file, link.name)))
+                below = h5g.open(group, leaf)
+                waiting.append((below, link.name, _children(below)))
 
-    def _seen(self, name: bytes, link_type: int) -> Link:
+    def _seen(self, group: Any, leaf: bytes, name: bytes, link_type: int) -> Link:
         if link_type == h5l.TYPE_SOFT:
-            return Link(name, "soft", readable(self.file.id.links.get_val(name)))
+            return Link(name, "soft", readable(group.links.get_val(leaf)))
         if link_type == h5l.TYPE_EXTERNAL:
-            place, path = self.file.id.links.get_val(name)
+            place, path = group.links.get_val(leaf)
             return Link(name, "external", f"{readable(place)}\0{readable(path)}")
         if link_type != h5l.TYPE_HARD:
             return Link(name, "other", str(link_type))
-        info = h5o.get_info(self.file.id, name)
-        known = self._paths.get(info_key(info))
-        if known is not None:
+        info = h5o.get_info(group, leaf)
+        path = readable(name)
+        known = self._paths.setdefault((info.fileno, info.addr), path)
+        if known != path:
             return Link(name, "alias", known)
-        self._paths[info_key(info)] = readable(name)
         return Link(name, _KINDS.get(info.type, "other"))
 
 
-def info_key(info: Any) -> tuple[int, int]:
-    """Return what tells an object from all others."""
-    return info.fileno, info.addr
-
-
-def _children(file: h5py.File, name: bytes) -> list[tuple[bytes, int]]:
-    """List the links of a group: absolute name, and type."""
-    group = h5g.open(file.id, name)
+def _children(group: Any) -> list[tuple[bytes, int]]:
+    """List the links of a group, name and type, the first one last."""
     found: list[tuple[bytes, int]] = []
     group.links.iterate(lambda child, info: found.append((child, info.type)), info=True)
-    prefix = name if name == b"/" else name + b"/"
-    return [(prefix + child, link_type) for child, link_type in sorted(found)]
+    return sorted(found, reverse=True)
 
 
 def readable(name: bytes) -> str:
     """Spell a name as text; bytes that are not UTF-8 become U+FFFD and two hexadecimal digits."""
-    return "".join(
-        f"\N{REPLACEMENT CHARACTER}{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c
-        for c in name.decode("utf-8", "surrogateescape")
-    )
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return "".join(
+            f"\N{REPLACEMENT CHARACTER}{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c
+            for c in name.decode("utf-8", "surrogateescape")
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ def _digested(path: Path, schemes: tuple[str, ...], rules: Rules, *, quiet: bool
         **{scheme: value if scheme in wanted else None for scheme, value in found.items()},
         "objects": content
         and [
-            {"path": name, **asdict(item), "digest": item.digest}
+            {"path": name, **item.to_json(), "digest": item.digest}
             for name, item in content.objects.items()
         ],
     }
