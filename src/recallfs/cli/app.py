@@ -19,6 +19,7 @@ COMMANDS = {
     "init": "make a folder the root of a store",
     "add": "catalog existing files",
     "run": "run a recipe",
+    "adopt": "put on record how a file was made elsewhere",
     "get": "bring files back",
     "status": "show what the stores hold",
     "show": "show all that is known of a file",

@@ -143,6 +143,38 @@ SCHEMAS: Mapping[str, Schema] = {
         warnings=_list(_TEXT),
     ),
     "run": _object(outputs=_map(_URL), executed=_FLAG, key=_TEXT, seconds=_NUMBER),
+    "adopt": _object(outputs=_map(_URL), key=_TEXT, is_new=_FLAG),
+    "digest": _object(
+        files=_list(
+            _object(
+                **{
+                    "path": _TEXT,
+                    "size_bytes": _COUNT,
+                    "sha256": _or_null(_SHA256),
+                    "sha1": _or_null(_TEXT),
+                    "dandi-etag": _or_null(_TEXT),
+                    "h5c1": _or_null(_TEXT),
+                    "objects": _or_null(_list({"type": "object", "required": ["path", "digest"]})),
+                }
+            )
+        )
+    ),
+    "diff": _object(
+        one=_TEXT,
+        other=_TEXT,
+        verdict={
+            "enum": [
+                "identical bytes",
+                "same content, other layout",
+                "within tolerance",
+                "different",
+            ]
+        },
+        rules=_TEXT,
+        compared=_COUNT,
+        differing=_COUNT,
+        differences=_list({"type": "object", "required": ["path", "what", "attribute"]}),
+    ),
     "get": _object(
         files=_list(
             _object(

@@ -80,9 +80,9 @@ def derive(
     settings = stores.config.recipes
     recipe = find_recipe(recipe_name, settings.modules, settings.paths)
     checked = validate_parameters(recipe, parameters)
-    store, targets = _targets(stores, recipe, outputs)
+    store, targets = output_targets(stores, recipe, outputs)
     bound = _bind_inputs(stores, store, inputs, wish)
-    _refuse_cycle(store, bound, targets)
+    refuse_cycle(store, bound, targets)
     digests = {item.name: item.sha256 for item in bound}
     key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
     with hold_lease(store.catalog, f"derivation:{store.id}:{key}", lambda: False) as grant:
@@ -91,7 +91,7 @@ def derive(
             return earlier
         for path in targets.values():
             _make_room(store, path, key)
-        derivation = _new_derivation(recipe, key, checked, bound, settings.threads)
+        derivation = new_derivation(recipe, key, checked, bound, settings.threads)
         lost = grant.lost if grant else None
         return _run(stores, store, derivation, targets, wish=wish or Wish(), cancelled=lost)
 
@@ -146,13 +146,14 @@ def _run(
     return Derived(urls, True, derivation.key, time.monotonic() - start)
 
 
-def _new_derivation(
+def new_derivation(
     recipe: Recipe,
     key: str,
     parameters: Mapping[str, Any],
     inputs: tuple[InputRef, ...],
     threads: int | None,
 ) -> Derivation:
+    """Make the record of a run that is about to begin, with a seed of its own."""
     return Derivation(
         id=uuid.uuid4().hex,
         key=key,
@@ -173,7 +174,7 @@ def _new_derivation(
     )
 
 
-def _targets(
+def output_targets(
     stores: Stores, recipe: Recipe, outputs: Mapping[str, str]
 ) -> tuple[Store, dict[str, str]]:
     """Resolve the outputs' addresses; a single unnamed output is the recipe's only one."""
@@ -212,7 +213,7 @@ def _bind_inputs(
     return tuple(bound)
 
 
-def _refuse_cycle(store: Store, inputs: tuple[InputRef, ...], targets: Mapping[str, str]) -> None:
+def refuse_cycle(store: Store, inputs: tuple[InputRef, ...], targets: Mapping[str, str]) -> None:
     """Refuse an output that one of the inputs is made from."""
     wanted = set(targets.values())
 
