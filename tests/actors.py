@@ -148,7 +148,7 @@ def hold_lease_and_staging(what: str, path: str, ready: str) -> None:
             Path(ready).touch()
             time.sleep(60)
     elif what == "file":
-        from recallfs.release.exclusive import watch
+        from recallfs.exclusive import watch
 
         with watch(store.root / path):
             Path(ready).touch()

@@ -143,9 +143,11 @@ class Lab:
 def _scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the caller's configuration, and none leaves its own behind."""
     for variable in list(os.environ):
-        if variable.startswith(("RECALLFS_", "FSSPEC_")):
+        if variable.startswith(("RECALLFS_", "FSSPEC_", "KACHERY_", "DANDI_")):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("RECALLFS_CONFIG", str(tmp_path / "no-config.toml"))
+    # Nor is anybody's cache a source of what a test wants.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     # What other tests, or somebody's own work, run at the same time is none of a test's concern.
     monkeypatch.setenv("RECALLFS_RECALL__BUDGET_FOLDER", str(tmp_path / "budget"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))

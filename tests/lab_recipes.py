@@ -143,3 +143,9 @@ def spread(inputs: Mapping[str, Path], output: Path, *, salt: int = 0) -> None:
     with h5py.File(output, "w") as target:
         target.attrs["object_id"] = str(uuid.uuid4())
         target.create_dataset("data", data=data.reshape(400, 16), chunks=(100, 16), compression=1)
+
+
+@recallfs.recipe(name="copied", version="1", seeded=False)
+def copied(inputs: Mapping[str, Path], output: Path, *, original: str) -> None:
+    """Write what another file holds."""
+    output.write_bytes(Path(original).read_bytes())

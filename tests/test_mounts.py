@@ -82,7 +82,8 @@ def test_mounts_on_the_root_are_stacked(tmp_path: Path) -> None:
     """Where the root is mounted over, the topmost mount counts."""
     table = tmp_path / "mountinfo"
     table.write_text("1 1 0:1 / / rw - rootfs rootfs rw\n2 1 0:2 / / rw - nfs nas:/root rw\n")
-    assert find(read_mounts(table), Path("/x")) == MountInfo("nfs", "nas:/root", "/", True)
+    expected = MountInfo("nfs", "nas:/root", "/", True, "0:2", "/")
+    assert find(read_mounts(table), Path("/x")) == expected
 
 
 @pytest.mark.parametrize(

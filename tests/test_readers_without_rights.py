@@ -13,6 +13,7 @@ import h5py
 import pytest
 
 import reader_actors as actors
+from archives import CONTENT, corrupted, dandi_of
 from catalog_actors import open_to_all
 from conftest import Lab, sha256
 from processes import start
@@ -51,8 +52,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-@pytest.fixture
-def open_lab(lab: Lab) -> Lab:
+def open_up(lab: Lab) -> None:
     """Let everybody read the lab, and only its owner write."""
     assert os.getuid() == 0, "only root can become two other users"
     open_to_all(lab.base)
@@ -60,8 +60,14 @@ def open_lab(lab: Lab) -> Lab:
         for name in (*folders, *names):
             path = Path(place) / name
             path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
-    (lab.base / "budget").mkdir()
+    (lab.base / "budget").mkdir(exist_ok=True)
     (lab.base / "budget").chmod(0o1777)
+
+
+@pytest.fixture
+def open_lab(lab: Lab) -> Lab:
+    """Give a lab that everybody may read."""
+    open_up(lab)
     return lab
 
 
@@ -111,7 +117,7 @@ def test_caches_of_users_do_not_mix(open_lab: Lab) -> None:
 
 
 def test_processes_of_one_user_share_a_recall(open_lab: Lab) -> None:
-    """Four processes of a user that open one file cause one run of its recipe."""
+    """Eight processes of a user that open one file cause one run of its recipe."""
     lab = open_lab
     count = lab.base / "count"
     before = sha256(lab.derive(recipe="counted", count_file=str(count), seconds=0.5))
@@ -122,7 +128,7 @@ def test_processes_of_one_user_share_a_recall(open_lab: Lab) -> None:
     home = lab.base / "home"
     home.mkdir(mode=0o700)
     os.chown(home, ANA, ANA)
-    reports = [home / f"report-{number}" for number in range(4)]
+    reports = [home / f"report-{number}" for number in range(8)]
     readers = [
         start(actors.as_user, ANA, str(home), str(report), actors.recall_it, URL)
         for report in reports
@@ -218,3 +224,19 @@ def test_file_that_reads_right_only_at_its_place_is_refused(open_lab: Lab) -> No
     assert refused["kind"] == "access-denied"
     assert "/view is a view of raw.h5" in refused["message"]
     assert not list((lab.base / f"home-{ANA}").rglob("view.h5"))
+
+
+def test_a_file_of_dandi_that_has_no_sha256_yet(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is verified by its etag each time: a reader cannot complete its record."""
+    with dandi_of(lab, monkeypatch) as dandi:
+        dandi.knows_sha256 = False
+        file = lab.base / "asset"
+        file.write_bytes(CONTENT)
+        dandiset = dandi.add_dandiset()
+        dandi.add_asset(dandiset, "sub-1/a.nwb", file)
+        lab.cli("add", "--from-dandi", dandiset, "--to", "recall://lab")
+        open_up(lab)
+        url = "recall://lab/sub-1/a.nwb"
+        assert as_user(lab, ANA, actors.recall_it, url)["sha256"] == sha256(file)
+        file.write_bytes(corrupted(file).read_bytes())
+        assert as_user(lab, ANA, actors.recall_it, url)["kind"] == "digest-mismatch"

@@ -42,12 +42,18 @@ class MountInfo(NamedTuple):
         Absolute path.
     is_network : bool
         Whether other computers may use the same files; False where it is not known.
+    device : str
+        Number of the file system; equal for all its mounts. Empty where it is not known.
+    subtree : str
+        Folder of the file system that is mounted: ``/``, unless part of it is (a bind mount).
     """
 
     kind: str
     source: str
     mount_point: str
     is_network: bool
+    device: str = ""
+    subtree: str = "/"
 
 
 _UNKNOWN = MountInfo("", "", "/", False)
@@ -85,6 +91,26 @@ def file_system(path: Path) -> MountInfo:
             os.scandir(real if real.is_dir() else real.parent).close()
         found = find(read_mounts(), real)
     return found
+
+
+def is_within(path: Path, folder: Path) -> bool:
+    """Tell whether a path is a folder or below it, by whatever names and mounts it is reached.
+
+    Symlinks are resolved, and so are bind mounts, where the system lists its mounts.
+    """
+    real, above = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    if real.is_relative_to(above):
+        return True
+    mounts = read_mounts()
+    device, place = _true_place(mounts, real)
+    other, base = _true_place(mounts, above)
+    return bool(device) and device == other and place.is_relative_to(base)
+
+
+def _true_place(mounts: list[_Mount], path: Path) -> tuple[str, PurePath]:
+    """Return a path's file system, and where in that it is."""
+    info = find(mounts, path)
+    return info.device, PurePath(info.subtree) / path.relative_to(info.mount_point)
 
 
 def read_mounts(table: Path = _MOUNTINFO) -> list[_Mount]:
@@ -138,6 +164,8 @@ def _parse(line: bytes) -> _Mount | None:
             mount_point=_text(fields[4]),
             is_network=kind in _NETWORK_KINDS
             or bool(_FUSE.fullmatch(kind) or _REMOTE_SOURCE.match(source)),
+            device=fields[2].decode("ascii", "replace"),
+            subtree=_text(fields[3]),
         ),
     )
 

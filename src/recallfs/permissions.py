@@ -231,6 +231,14 @@ def may_read(metadata: Metadata, uid: int, groups: Iterable[int]) -> bool:
     return uid == 0 or bool(access_bits(metadata, uid, groups) & READ)
 
 
+def lets_everybody(metadata: Metadata, bit: int) -> bool:
+    """Tell whether permissions give a bit to every user, whoever they are: nobody is shut out."""
+    acl = Acl.of(metadata)
+    limit = 7 if acl.mask is None else acl.mask
+    named = [bits & limit for _, bits in (*acl.users, *acl.groups)]
+    return all(bits & bit for bits in (acl.owner, acl.group_bits, acl.other, *named))
+
+
 def limited(wanted: Metadata, uid: int, gid: int, groups: Iterable[int]) -> Metadata:
     """Return the permissions for a file that `uid` and `gid` own in place of the recorded ones.
 

@@ -57,6 +57,8 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("release", ("recall://lab", "--yes", "--hold", "1d"), capfd) == 1
     assert check("release", ("--purge",), capfd) == 0
     assert check("explain", ("recall://lab/d.h5",), capfd) == 0
+    assert check("push", ("recall://lab", "--to", "mirror:copies"), capfd) == 0
+    assert check("verify", ("--remote",), capfd) == 0
     assert check("undo", ("recall://lab/d.h5",), capfd) == 0
     assert check("get", ("recall://lab",), capfd) == 0
     assert check("pin", ("recall://lab/d.h5",), capfd) == 0
@@ -72,6 +74,8 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("verify", ("--deep",), capfd) == 1
     assert check("doctor", ("--fix",), capfd) == 0
     assert check("catalog rebuild", (), capfd) == 0
+    assert check("cache show", (), capfd) == 0
+    assert check("cache clear", (), capfd) == 0
     assert check("forget", ("recall://lab/new.bin", "--yes"), capfd) == 0
     lab.write_config(f'[stores.away]\nroot = "{lab.base / "nowhere"}"\n')
     assert check("status", (), capfd) == 1

@@ -473,3 +473,16 @@ print(peak_kib() - before)
         [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
     )
     assert int(child.stdout) < 32 * 1024
+
+
+def test_taking_saves_a_copy_and_gives_the_same(tmp_path: Path) -> None:
+    """Bytes put straight where they are digested give the digests of the plain way."""
+    content = os.urandom(3 * BLOCK_BYTES + 5)
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    whole = digest_file(path)
+    for blocks in (None, whole.blocks):
+        with path.open("rb", buffering=0) as file, StreamDigester(blocks=blocks) as digester:
+            while digester.take(lambda space, file=file: file.readinto(space) or 0):  # type: ignore[misc]
+                pass
+            assert digester.finish() == whole

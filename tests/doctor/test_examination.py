@@ -20,10 +20,12 @@ from conftest import Lab, sha256
 from mirrored import CONTENT, configure_mirror, released_file
 from processes import start
 from recallfs.atomic import write_record
+from recallfs.cache.cache import Cache
 from recallfs.catalog import records
 from recallfs.catalog.database import Intent
 from recallfs.catalog.sidecar import encode
 from recallfs.catalog.store import open_store
+from recallfs.config import CacheSettings
 from recallfs.doctor.examination import Outcome, Report, examine
 from recallfs.doctor.faults import FAULTS
 from recallfs.errors import InvalidInputError
@@ -219,7 +221,18 @@ def aside_dead(lab: Lab) -> Path:
     return place
 
 
+def cache_over_limit(lab: Lab) -> None:
+    cache = Cache(CacheSettings(lab.base / "own"))
+    entry = lab.entry(write_file(lab).name)
+    with cache.staging(entry.size_bytes) as scratch:
+        (scratch / "data").write_bytes(CONTENT)
+        path = cache.keep(entry, scratch / "data", entry.sha256)
+    os.utime(cache.notes.of(path), (1, 1))
+    lab.write_config(f'[cache]\nfolder = "{lab.base / "own"}"\nlimit = "10kB"\n')
+
+
 MENDED: dict[str, Cause] = {
+    "cache-over-limit": cache_over_limit,
     "catalog-damaged": catalog_damaged,
     "catalog-empty": catalog_empty,
     "row-missing": row_missing,
@@ -374,6 +387,19 @@ def mirror_unreachable(lab: Lab) -> None:
     configure_mirror(lab).rmdir()
 
 
+def cache_unusable(lab: Lab) -> None:
+    (lab.base / "file").touch()
+    lab.write_config(f'[cache]\nfolder = "{lab.base / "file"}"\n')
+
+
+def cache_shared_unusable(lab: Lab) -> None:
+    lab.write_config(f'[cache]\nshared_folder = "{lab.base / "no-such-folder"}"\n')
+
+
+def mirror_in_store(lab: Lab) -> None:
+    configure_mirror(lab, f"file://{lab.root}")
+
+
 def staging_foreign(lab: Lab) -> None:
     folder = lab.root / ".recall/staging" / "of-another-computer"
     folder.mkdir()
@@ -427,7 +453,10 @@ TOLD: dict[str, Cause] = {
     "trash-overdue": trash_overdue,
     "vault-unreachable": vault_unreachable,
     "evidence-lost": evidence_lost,
+    "cache-unusable": cache_unusable,
+    "cache-shared-unusable": cache_shared_unusable,
     "mirror-unreachable": mirror_unreachable,
+    "mirror-in-store": mirror_in_store,
     "staging-foreign": staging_foreign,
     "intent-foreign": intent_foreign,
     "aside-foreign": aside_foreign,
@@ -437,6 +466,7 @@ TOLD: dict[str, Cause] = {
 
 ELSEWHERE = {
     "hdf5-flags": "test_flags.py",
+    "source-unreachable": "test_sources.py",
     "vault-same-disk": "every test here",
     "not-writable": "test_computer.py",
     "space-low": "test_computer.py",

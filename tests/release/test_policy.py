@@ -30,6 +30,7 @@ FIT = Candidate(
     state=State.RESIDENT,
     is_pinned=False,
     idle=timedelta(days=30),
+    unused=timedelta(days=30),
     proofs=(PROOF,),
     verified_copies=(),
     kept_bytes=10_000,

@@ -15,7 +15,7 @@ from processes import start
 from recallfs.atomic import set_fault_hook
 from recallfs.catalog import records
 from recallfs.errors import ConflictError, IntegrityError, NotRecallableError, SourceError
-from recallfs.release.exclusive import watch
+from recallfs.exclusive import watch
 from recallfs.release.pins import set_pin
 from recallfs.release.policy import Decision, Wanted
 from recallfs.release.release import assess, purge, purge_expired, release, undo

@@ -110,7 +110,7 @@ def test_outage_is_never_file_not_found(lab: Lab) -> None:
     with pytest.raises(SourceError) as caught:
         bring_back(lab)
     assert not isinstance(caught.value, FileNotFoundError)
-    assert "mirror:m is unavailable" in str(caught.value)
+    assert "mirror:m cannot be reached" in str(caught.value)
 
 
 def test_drifted_result_is_kept_aside_and_not_served(lab: Lab) -> None:

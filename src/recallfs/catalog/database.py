@@ -189,6 +189,7 @@ class Catalog(Leases, History):
             for batch in _batches(ids):
                 ended = schema.intents.c.entry_id.in_(batch)
                 connection.execute(sa.delete(schema.intents).where(ended))
+            _complete(connection, records)
             _put_records(connection, self.store_id, records)
 
         self._database.transact(change, store_id=self.store_id, synced=synced)
@@ -353,6 +354,21 @@ def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
 def _put_environments(connection: sa.Connection, environments: Mapping[str, str]) -> None:
     rows = [Row(id=identifier, content=content) for identifier, content in environments.items()]
     insert_new(connection, schema.environments, rows)
+
+
+def _complete(connection: sa.Connection, records: Sequence[Record]) -> None:
+    """Add the digests of entries whose bytes were not here before; all else is for good."""
+    columns = schema.entries.c
+    for batch in _batches(records):
+        ids = [record.entry.id for record in batch if record.entry.sha1]
+        query = sa.select(columns.id).where(columns.id.in_(ids), columns.sha1 == "")
+        unknown = set(connection.execute(query).scalars())
+        for entry in (record.entry for record in batch if record.entry.id in unknown):
+            connection.execute(
+                sa.update(schema.entries)
+                .where(columns.id == entry.id)
+                .values(sha256=entry.sha256, sha1=entry.sha1)
+            )
 
 
 def _put_records(connection: sa.Connection, store_id: str, records: Sequence[Record]) -> None:

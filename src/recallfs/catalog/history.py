@@ -142,6 +142,33 @@ class History(View):
                 return
             terms.append(paths.size_bytes < last[0].size_bytes)
 
+    def came_back(
+        self, *, folder: str = "", unused_since: datetime | None = None
+    ) -> list[tuple[str, int]]:
+        """Return path and size of files that were released once and are here again, largest first.
+
+        Parameters
+        ----------
+        unused_since : datetime, optional
+            Only files that were neither written nor recalled since then.
+        """
+        paths, accesses, events = schema.paths.c, schema.accesses.c, schema.events.c
+        terms = [
+            paths.store_id == self.store_id,
+            paths.state == State.RESIDENT.value,
+            paths.is_pinned.is_(sa.false()),
+            paths.entry_id.in_(sa.select(events.entry_id).where(events.action == "release")),
+        ]
+        if folder:
+            terms.append(below(folder))
+        if unused_since is not None:
+            iso, ns = unused_since.isoformat(), int(unused_since.timestamp() * 1e9)
+            recent = sa.select(accesses.entry_id).where(accesses.last_at >= iso)
+            terms += [paths.mtime_ns < ns, paths.entry_id.not_in(recent)]
+        query = sa.select(paths.path, paths.size_bytes).where(*terms)
+        rows = self.rows(query.order_by(paths.size_bytes.desc(), paths.path))
+        return [(row.path, row.size_bytes) for row in rows]
+
     def recall_totals(self) -> list[tuple[str, int, int, float]]:
         """Return the count, bytes and seconds of recalls, by source."""
         recalls, entries = schema.recalls.c, schema.entries.c

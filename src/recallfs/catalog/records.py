@@ -14,8 +14,10 @@ from typing import Any
 from recallfs.atomic import fault_point, make_folder, read_record, write_record
 from recallfs.catalog.sidecar import SUFFIX, Record, decode, encode
 from recallfs.catalog.store import Store
+from recallfs.digest.dandi_etag import etag_of
+from recallfs.digest.stream import digest_file
 from recallfs.errors import IntegrityError, InvalidInputError
-from recallfs.values import Entry, Identity, canonical_json
+from recallfs.values import Digests, Entry, Identity, canonical_json
 
 
 def known_entry(store: Store, path: str) -> Entry:
@@ -98,6 +100,18 @@ def retire(store: Store, entry_id: str) -> None:
     make_folder(target.parent)
     with contextlib.suppress(FileNotFoundError):
         source.rename(target)
+
+
+def digest(record: Record, file: Path) -> Digests:
+    """Digest a file so that `Record.accepts` can tell whether it is the entry's."""
+    return with_etag(digest_file(file), record, file)
+
+
+def with_etag(digests: Digests, record: Record, file: Path) -> Digests:
+    """Add the etag to a file's digests, if its record goes by that."""
+    if record.accepted or not record.dandi_etag or digests.dandi_etag == record.dandi_etag:
+        return digests
+    return dataclasses.replace(digests, dandi_etag=etag_of(file, record.dandi_etag))
 
 
 def with_seen_identity(store: Store, record: Record) -> Record:

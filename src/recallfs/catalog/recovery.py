@@ -11,9 +11,8 @@ from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder, user_name
 from recallfs.catalog.sidecar import Record, Release
 from recallfs.catalog.store import Store
-from recallfs.digest.stream import digest_file
 from recallfs.errors import AccessError, ConflictError, IntegrityError, RecallError
-from recallfs.values import State, now_utc
+from recallfs.values import Digests, State, now_utc
 
 _NEVER = "9999-12-31T00:00:00.000000+00:00"
 
@@ -101,7 +100,7 @@ def end(store: Store, intent: Intent) -> None:
 
 def _end_create(store: Store, record: Record) -> None:
     """Keep a new entry if its bytes got their name; else nothing ever happened."""
-    if _holds(store, record):
+    if _held(store, record) is not None:
         known = store.catalog.entry_at(record.entry.path)
         replaced = [known.id] if known is not None and known.id != record.entry.id else []
         store.catalog.put([records.with_identity(store, record)], replacing=replaced)
@@ -117,7 +116,7 @@ def _end_move(store: Store, record: Record, intent: Intent) -> None:
     moved = replace(record, entry=replace(record.entry, path=new))
     stayed = replace(record, entry=replace(record.entry, path=old))
     old_is_there = (store.root / old).exists()
-    if old_is_there and _holds(store, moved) and _holds(store, stayed):
+    if old_is_there and _held(store, moved) and _held(store, stayed):
         (store.root / old).unlink()  # both names stand for one inode or one content
         old_is_there = False
     final = stayed if old_is_there else moved
@@ -141,9 +140,11 @@ def reconciled(store: Store, record: Record) -> Record:
     """
     entry = record.entry
     trashed = store.trash_path(entry.id)
-    if _holds(store, record):
+    held = _held(store, record)
+    if held is not None:
         trashed.unlink(missing_ok=True)
-        settled = replace(record, entry=replace(entry, state=State.RESIDENT), release=None)
+        whole = record.completed(held)
+        settled = replace(whole, entry=replace(whole.entry, state=State.RESIDENT), release=None)
         if settled != record:
             records.save(store, settled)
         return records.with_identity(store, settled)
@@ -168,8 +169,8 @@ def reconciled(store: Store, record: Record) -> Record:
     return record
 
 
-def _holds(store: Store, record: Record) -> bool:
-    """Tell by hashing whether an entry's path holds one of its accepted byte forms.
+def _held(store: Store, record: Record) -> Digests | None:
+    """Return the digests of what is at an entry's path, if it is one of its accepted byte forms.
 
     Raises
     ------
@@ -177,8 +178,9 @@ def _holds(store: Store, record: Record) -> bool:
         The file is there, and the caller may not read it: its owner has to find out.
     """
     try:
-        return digest_file(store.root / record.entry.path).sha256 in record.accepted
+        digests = records.digest(record, store.root / record.entry.path)
     except AccessError:
         raise
     except (RecallError, OSError):
-        return False
+        return None
+    return digests if record.accepts(digests) else None

@@ -16,11 +16,13 @@ from typing import Any
 
 from blake3 import blake3
 
+from recallfs.digest.dandi_etag import ETAG
 from recallfs.errors import CatalogError, IntegrityError, InvalidInputError
 from recallfs.permissions import Acl
 from recallfs.values import (
     Copy,
     Derivation,
+    Digests,
     Entry,
     InputRef,
     Level,
@@ -30,6 +32,7 @@ from recallfs.values import (
     State,
     canonical_json,
     normalise_path,
+    now_utc,
 )
 
 FORMAT = "rsc1"
@@ -97,7 +100,16 @@ class SkeletonRef:
 
 @dataclass(frozen=True)
 class Record:
-    """All that is known of an entry."""
+    """All that is known of an entry.
+
+    Parameters
+    ----------
+    incarnations : tuple of Incarnation
+        None for an entry that was catalogued by its etag and has never been here.
+    dandi_etag : str
+        What its bytes are known by where its sha256 is not known yet
+        (`recallfs.digest.dandi_etag`); else empty.
+    """
 
     store_id: str
     entry: Entry
@@ -110,11 +122,45 @@ class Record:
     pins: tuple[Pin, ...] = ()
     release: Release | None = None
     skeleton: SkeletonRef | None = None
+    dandi_etag: str = ""
 
     @property
     def accepted(self) -> frozenset[str]:
         """sha256 digests that the entry's bytes may have."""
         return frozenset(incarnation.sha256 for incarnation in self.incarnations)
+
+    def accepts(self, digests: Digests) -> bool:
+        """Tell whether bytes with these digests are the entry's."""
+        if self.accepted or not self.dandi_etag:
+            return digests.sha256 in self.accepted
+        size_bytes = self.entry.size_bytes
+        return (digests.size_bytes, digests.dandi_etag) == (size_bytes, self.dandi_etag)
+
+    def completed(self, digests: Digests) -> Record:
+        """Return the record with what was not known of its original: that is what these are of.
+
+        An entry that was catalogued from an archive has no sha1, no blocks and perhaps no sha256
+        before its bytes were here.
+        """
+        entry = self.entry
+        if not self.accepts(digests) or entry.sha256 not in ("", digests.sha256):
+            return self
+        if entry.sha1 and self.incarnations:
+            return self
+        original = Incarnation(digests.sha256, digests.size_bytes, Level.EXACT, now_utc())
+        return dataclasses.replace(
+            self,
+            entry=dataclasses.replace(entry, sha256=digests.sha256, sha1=digests.sha1),
+            blocks=digests.blocks,
+            incarnations=self.incarnations or (original,),
+        )
+
+    def mismatch(self, digests: Digests) -> tuple[str, str]:
+        """Return what was expected and what bytes with these digests are instead, for people."""
+        if self.entry.sha256:
+            return f"sha256 {self.entry.sha256}", f"sha256 {digests.sha256}"
+        expected = f"{self.entry.size_bytes} bytes with dandi-etag {self.dandi_etag}"
+        return expected, f"{digests.size_bytes} bytes with {digests.dandi_etag or 'none'}"
 
     @property
     def is_pinned(self) -> bool:
@@ -195,7 +241,10 @@ def _body(record: Record) -> dict[str, Any]:
     if not record.entry.metadata.acl:
         del entry["metadata"]["acl"]
     entry["state"] = record.entry.state.value
+    # Left out where there is none, so that programs that do not know it can read the rest.
+    etag = {"dandi_etag": record.dandi_etag} if record.dandi_etag else {}
     return {
+        **etag,
         "store_id": record.store_id,
         "entry": entry,
         "blocks": base64.b64encode(record.blocks).decode("ascii"),
@@ -228,6 +277,9 @@ def _record(body: Mapping[str, Any]) -> Record:
     if unknown:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
     entry = dict(body["entry"])
+    etag = body.get("dandi_etag", "")
+    if "dandi_etag" in body and not (isinstance(etag, str) and ETAG.fullmatch(etag)):
+        raise ValueError(f"{etag!r} is no etag")
     if not entry["path"] or normalise_path(entry["path"]) != entry["path"]:
         raise ValueError(f"{entry['path']!r} is no path in a store")
     metadata = Metadata(**entry["metadata"])
@@ -245,6 +297,7 @@ def _record(body: Mapping[str, Any]) -> Record:
         pins=tuple(Pin(**item) for item in body["pins"]),
         release=body["release"] and Release(**body["release"]),
         skeleton=body["skeleton"] and SkeletonRef(**body["skeleton"]),
+        dandi_etag=etag,
     )
 
 

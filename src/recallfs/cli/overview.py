@@ -8,9 +8,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from recallfs.cache.cache import Cache
 from recallfs.catalog import statistics
 from recallfs.catalog.statistics import Amount
 from recallfs.catalog.store import Store
+from recallfs.config import CacheSettings
 from recallfs.errors import AccessError
 from recallfs.release.release import vault_warning
 from recallfs.skeleton.vault import vault_place
@@ -87,6 +89,28 @@ def gather(store: Store) -> dict[str, Any]:
             for event in statistics.failures_since(catalog, since, limit=_FAILURES)
         ],
         "warnings": list(_warnings(store, trash)),
+    }
+
+
+def cache_use(settings: CacheSettings) -> dict[str, Any]:
+    """Say how much is in the caller's own cache and in the shared one, from sums that are kept."""
+    cache = Cache(settings)
+    own, shared = cache.own_usage(), cache.shared_usage()
+    return {
+        "own": {
+            "folder": str(cache.folder),
+            "files": own.files,
+            "size_bytes": own.size_bytes,
+            "limit_bytes": settings.limit,
+        },
+        "shared": None
+        if shared is None
+        else {
+            "folder": str(settings.shared_folder),
+            "files": shared.files,
+            "size_bytes": shared.size_bytes,
+            "limit_bytes": settings.shared_limit,
+        },
     }
 
 

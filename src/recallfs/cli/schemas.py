@@ -16,6 +16,7 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 _NUMBER: Schema = {"type": "number"}
 _FLAG: Schema = {"type": "boolean"}
 _SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_SHA256_IF_KNOWN: Schema = {"type": "string", "pattern": "^([0-9a-f]{64})?$"}
 _MOMENT: Schema = {"type": "string", "description": "ISO 8601, UTC"}
 _URL: Schema = {"type": "string", "pattern": "^recall://"}
 _ANYTHING: Schema = {}
@@ -81,6 +82,8 @@ _STORE = _object(
     failures_lately=_list(_object(at=_MOMENT, what=_TEXT, url=_URL, who=_TEXT, message=_TEXT)),
     warnings=_list(_TEXT),
 )
+_CACHE = _object(folder=_TEXT, files=_COUNT, size_bytes=_COUNT, limit_bytes=_COUNT)
+_CACHES = {"own": _CACHE, "shared": _or_null(_CACHE)}
 _FINDING = _object(
     id=_TEXT,
     severity={"enum": ["error", "warning", "note"]},
@@ -113,13 +116,24 @@ _RECORD = _object(
     store_id=_TEXT,
     entry={"type": "object", "required": ["id", "path", "size_bytes", "sha256", "sha1"]},
     incarnations=_list({"type": "object"}),
-    copies=_list({"type": "object"}),
+    copies=_list(
+        _object(
+            source=_TEXT,
+            location=_TEXT,
+            failure_domain=_TEXT,
+            content_addressed=_FLAG,
+            verified_at={"type": "string", "description": "ISO 8601, UTC; empty for never"},
+            counts=_FLAG,
+            why_not=_TEXT,
+        )
+    ),
     derivations=_list({"type": "object"}),
     proofs=_list({"type": "object"}),
     revocations=_list({"type": "object"}),
     pins=_list({"type": "object"}),
     release=_or_null({"type": "object"}),
     skeleton=_or_null({"type": "object"}),
+    dandi_etag=_TEXT,
     recalls=_list({"type": "object"}),
 )
 _PARAMETER = _object(required=_FLAG, default=_ANYTHING)
@@ -137,12 +151,19 @@ SCHEMAS: Mapping[str, Schema] = {
         warnings=_list(_TEXT),
     ),
     "add": _object(
-        added=_list(_object(url=_URL, size_bytes=_COUNT, sha256=_SHA256, id=_TEXT)),
+        added=_list(_object(url=_URL, size_bytes=_COUNT, sha256=_SHA256_IF_KNOWN, id=_TEXT)),
         unchanged=_COUNT,
         failed=_FAILED,
         warnings=_list(_TEXT),
     ),
-    "run": _object(outputs=_map(_URL), executed=_FLAG, key=_TEXT, seconds=_NUMBER),
+    "run": _object(
+        outputs=_map(_URL),
+        executed=_FLAG,
+        key=_TEXT,
+        seconds=_NUMBER,
+        source=_TEXT,
+        warnings=_list(_TEXT),
+    ),
     "adopt": _object(outputs=_map(_URL), key=_TEXT, is_new=_FLAG),
     "digest": _object(
         files=_list(
@@ -193,8 +214,11 @@ SCHEMAS: Mapping[str, Schema] = {
         warnings=_list(_TEXT),
     ),
     "status": _object(
-        stores=_list({"anyOf": [_STORE, _object(name=_TEXT, root=_TEXT, error=ERROR)]})
+        stores=_list({"anyOf": [_STORE, _object(name=_TEXT, root=_TEXT, error=ERROR)]}),
+        cache=_object(**_CACHES),
     ),
+    "cache show": _object(**_CACHES, problem=_or_null(_TEXT)),
+    "cache clear": _AMOUNT,
     "show": _RECORD,
     "explain": _object(
         url=_URL,
@@ -243,6 +267,21 @@ SCHEMAS: Mapping[str, Schema] = {
             {**_object(freed_bytes=_COUNT, failed=_FAILED), "description": "with --purge"},
         ]
     },
+    "push": _object(
+        target=_TEXT,
+        files=_list(
+            _object(
+                url=_URL,
+                size_bytes=_COUNT,
+                status={"enum": ["copied", "there", "skipped"]},
+                location=_TEXT,
+                seconds=_NUMBER,
+                reason=_TEXT,
+            )
+        ),
+        failed=_FAILED,
+        copied_bytes=_COUNT,
+    ),
     "undo": _object(restored=_list(_URL), failed=_FAILED),
     "forget": _object(forgotten=_list(_URL)),
     "pin": _object(pinned=_list(_URL)),
@@ -281,6 +320,17 @@ SCHEMAS: Mapping[str, Schema] = {
                 place=_TEXT,
                 expected=_TEXT,
                 actual=_TEXT,
+            )
+        ),
+        copies=_list(
+            _object(
+                url=_URL,
+                source=_TEXT,
+                location=_TEXT,
+                verdict={"enum": ["right", "wrong", "missing", "unavailable"]},
+                what=_TEXT,
+                verified_at={"type": "string", "description": "ISO 8601, UTC; empty for never"},
+                read_bytes=_COUNT,
             )
         ),
     ),

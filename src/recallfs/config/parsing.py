@@ -33,6 +33,9 @@ from recallfs.values import parse_size, parse_span
 STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a store may be called."""
 
+_MAY_BE_SECRET = ("options", "url")
+"""Keys whose values may hold passwords, and are not shown."""
+
 _NOT_SETTINGS = {"RECALLFS_CONFIG", "RECALLFS_WORKER"}
 
 
@@ -206,8 +209,9 @@ class _Checker:
                 result[key] = readers[key](value)
             except (ValueError, TypeError) as error:
                 why = str(error).removesuffix(".")
+                what = "what it is" if key in _MAY_BE_SECRET else repr(value)
                 raise InvalidInputError(
-                    f"{self.origin(f'{where}.{key}')}: {where}.{key} cannot be {value!r}: {why}.",
+                    f"{self.origin(f'{where}.{key}')}: {where}.{key} cannot be {what}: {why}.",
                     kind="invalid-config",
                     details={"key": f"{where}.{key}"},
                 ) from error
@@ -246,6 +250,7 @@ class _Checker:
                     "timeout_s": _positive(float),
                     "memory_bytes": _size,
                     "threads": _positive(int),
+                    "reuse": _boolean,
                 },
             )
         )
@@ -269,7 +274,24 @@ class _Checker:
         for key in ("name", "url"):
             if key not in values:
                 raise self.error(f"{where}.{key}", "given")
+        if values["url"].startswith(("http://", "https://")):
+            self.http_options(values.get("options", {}), f"{where}.options")
         return MirrorSettings(**values)
+
+    def http_options(self, options: Mapping[str, Any], where: str) -> None:
+        """Refuse what our HTTP client, which takes the place of fsspec's, would not heed."""
+        self.known(options, where, ("headers", "client_kwargs"))
+        inner = options.get("client_kwargs", {})
+        if not isinstance(inner, dict):
+            raise self.error(f"{where}.client_kwargs", "a table")
+        self.known(inner, f"{where}.client_kwargs", ("headers",))
+        for key, headers in (
+            ("headers", options.get("headers", {})),
+            ("client_kwargs.headers", inner.get("headers", {})),
+        ):
+            is_table = isinstance(headers, dict)
+            if not is_table or not all(isinstance(text, str) for text in headers.values()):
+                raise self.error(f"{where}.{key}", "a table of texts")
 
     def release(self, table: Mapping[str, Any]) -> ReleaseSettings:
         return ReleaseSettings(
@@ -282,6 +304,7 @@ class _Checker:
                     "proof_validity": _span,
                     "copies": _positive(int),
                     "max_skeleton": _fraction,
+                    "idle": _span,
                 },
             )
         )
@@ -311,7 +334,21 @@ class _Checker:
         )
 
     def cache(self, table: Mapping[str, Any]) -> CacheSettings:
-        return CacheSettings(**self.take(table, "cache", {"folder": _path, "limit": _size}))
+        readers = {
+            "folder": _path,
+            "limit": _size,
+            "shared_folder": _path,
+            "shared_limit": _size,
+            "share_all": _boolean,
+        }
+        settings = CacheSettings(**self.take(table, "cache", readers))
+        own, shared = settings.folder, settings.shared_folder
+        if own is not None and shared is not None:
+            # One is closed to others, which would close the other.
+            own, shared = Path(os.path.realpath(own)), Path(os.path.realpath(shared))
+            if own.is_relative_to(shared) or shared.is_relative_to(own):
+                raise self.error("cache.shared_folder", "neither in cache.folder nor around it")
+        return settings
 
 
 def _text(value: Any) -> str:

@@ -62,6 +62,9 @@ class RecipeSettings:
         Limit of one run's data segment, in bytes.
     threads : int, optional
         Threads that numerical libraries may use; by default the number of CPUs.
+    reuse : bool
+        Whether `recall run` takes what the same derivation gave on another computer, if a mirror
+        has it.
     """
 
     modules: tuple[str, ...] = ()
@@ -69,6 +72,7 @@ class RecipeSettings:
     timeout_s: float | None = None
     memory_bytes: int | None = None
     threads: int | None = None
+    reuse: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,8 @@ class MirrorSettings(RemoteSettings):
     """
 
     name: str
-    url: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    url: str = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     layout: str = "path"
 
 
@@ -176,6 +180,8 @@ class ReleaseSettings:
         How many verified copies replace a proof.
     max_skeleton : float
         Largest kept part of a file, as a fraction of its size.
+    idle : timedelta, optional
+        How long a file that came back may be unused before ``recall release --idle`` takes it.
     """
 
     hold: timedelta = timedelta(days=7)
@@ -183,6 +189,7 @@ class ReleaseSettings:
     proof_validity: timedelta = timedelta(days=365)
     copies: int = 2
     max_skeleton: float = 0.05
+    idle: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -239,18 +246,29 @@ class RecallSettings:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """``[cache]``: where a reader who may not write a store keeps what was brought back.
+    """``[cache]``: where files are kept by their digest, outside any store.
 
     Parameters
     ----------
     folder : Path, optional
-        By default the platform's folder for caches (``~/.cache/recallfs`` on Linux).
+        The user's own; by default the platform's folder for caches (``~/.cache/recallfs`` on
+        Linux).
     limit : int
         In bytes; above this, files that were not used for the longest time go.
+    shared_folder : Path, optional
+        For all users of a computer. An administrator makes it.
+    shared_limit : int
+        In bytes, for all users together.
+    share_all : bool
+        Whether files go to the shared folder too that not everybody may read: whoever can enter
+        it can read them then.
     """
 
     folder: Path | None = None
     limit: int = 50 * 10**9
+    shared_folder: Path | None = None
+    shared_limit: int = 200 * 10**9
+    share_all: bool = False
 
 
 @dataclass(frozen=True)

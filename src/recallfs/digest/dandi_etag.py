@@ -1,10 +1,19 @@
-"""DANDI's etag: the md5 of the md5s of a file's parts, cut by DANDI's own rule."""
+"""DANDI's etag: the md5 of the md5s of a file's parts, cut by DANDI's own rule.
+
+Files of zarr assets are uploaded whole: their etag is the plain md5 of their bytes.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from pathlib import Path
 
 from recallfs.errors import InvalidInputError
+from recallfs.values import BLOCK_BYTES
+
+ETAG = re.compile(r"[0-9a-f]{32}(-[0-9]{1,5})?")
+"""``<32 hex>-<number of parts>`` of an asset's blob, ``<32 hex>`` of a file in a zarr asset."""
 
 DEFAULT_PART_BYTES = 64 * 1024**2
 MAX_PARTS = 10_000
@@ -86,3 +95,22 @@ class DandiEtag:
         self._part_digests.append(self._part.digest())
         self._part = hashlib.md5(usedforsecurity=False)
         self._filled_bytes = 0
+
+
+def etag_of(path: Path, like: str) -> str:
+    """Return a file's etag in the form of another one: in parts, or the plain md5.
+
+    Parameters
+    ----------
+    like : str
+        An etag; only its form matters.
+    """
+    plain = hashlib.md5(usedforsecurity=False)
+    parts = DandiEtag(path.stat().st_size) if "-" in like else None
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            if parts is None:
+                plain.update(block)
+            else:
+                parts.update(memoryview(block))
+    return plain.hexdigest() if parts is None else parts.text()

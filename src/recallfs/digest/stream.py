@@ -132,6 +132,8 @@ class StreamDigester:
         Also make DANDI's etag; needs `size_bytes`, since its parts depend on it.
     size_bytes : int, optional
         Length that the stream will have. If given, a stream of another length is refused.
+    blocks : bytes, optional
+        ``b3b1`` of the bytes, if each block was compared with it already; it is not taken again.
 
     Raises
     ------
@@ -154,11 +156,17 @@ class StreamDigester:
     'a9993e364706816aba3e25717850c26c9cd0d89d'
     """
 
-    def __init__(self, *, dandi_etag: bool = False, size_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        dandi_etag: bool = False,
+        size_bytes: int | None = None,
+        blocks: bytes | None = None,
+    ) -> None:
         if dandi_etag and size_bytes is None:
             raise InvalidInputError("a dandi-etag needs the size beforehand; give `size_bytes`.")
         self._expected_bytes = size_bytes
-        self._hashes = _Hashes(size_bytes if dandi_etag else None)
+        self._hashes = _Hashes(size_bytes if dandi_etag else None, blocks)
         self._pipeline = Pipeline(self._hashes.sinks)
         # The threads know the pipeline, not this object, so that it can be collected and end them.
         self._abandon = weakref.finalize(self, self._pipeline.stop)
@@ -198,6 +206,36 @@ class StreamDigester:
             # Some of the piece is in and some is not: going on would give wrong digests.
             self.close()
             raise
+
+    def take(self, read: Callable[[memoryview], int]) -> int:
+        """Have the next bytes of the stream put where they are digested, which saves a copy.
+
+        Parameters
+        ----------
+        read : callable
+            Called once with a buffer; fills as much of its beginning as it has, and returns how
+            much that was.
+
+        Returns
+        -------
+        int
+            What `read` did.
+
+        Raises
+        ------
+        InvalidInputError
+            After `finish` or `close`.
+        """
+        try:
+            space = self._pipeline.space()
+            length = read(space)
+            if length:
+                self._hashes.add(space[:length])
+                self._pipeline.commit(length)
+        except BaseException:
+            self.close()
+            raise
+        return length
 
     def finish(self) -> Digests:
         """Return the digests of all bytes taken, and close.
@@ -260,8 +298,9 @@ class _BlockDigests:
 class _Hashes:
     """The hashes of one stream: the slow ones are sinks of a pipeline."""
 
-    def __init__(self, etag_size_bytes: int | None) -> None:
+    def __init__(self, etag_size_bytes: int | None, known_blocks: bytes | None = None) -> None:
         self.size_bytes = 0
+        self._known_blocks = known_blocks
         # Not for security: sha1 is asked for by name, and FIPS builds refuse it otherwise.
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         self._sha256 = hashlib.sha256()
@@ -276,7 +315,8 @@ class _Hashes:
         BLAKE3 takes less than half the time of the others. Done at once, by the thread that put
         the bytes there, it finds them in that core's cache and needs no hand-over.
         """
-        self._blocks.update(data)
+        if self._known_blocks is None:
+            self._blocks.update(data)
         self.size_bytes += len(data)
 
     def digests(self) -> Digests:
@@ -285,7 +325,7 @@ class _Hashes:
             size_bytes=self.size_bytes,
             sha256=self._sha256.hexdigest(),
             sha1=self._sha1.hexdigest(),
-            blocks=self._blocks.packed(),
+            blocks=self._blocks.packed() if self._known_blocks is None else self._known_blocks,
             dandi_etag=None if self._etag is None else self._etag.text(),
         )
 

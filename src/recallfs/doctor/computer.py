@@ -16,8 +16,8 @@ from recallfs.catalog import statistics
 from recallfs.catalog.store import Store
 from recallfs.doctor.faults import Finding
 from recallfs.errors import AccessError, CatalogError, SourceError
+from recallfs.exclusive import watch
 from recallfs.recipes.sandbox import can_hide
-from recallfs.release.exclusive import watch
 from recallfs.values import format_size
 
 NETWORK = frozenset(

@@ -11,7 +11,7 @@ from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store, open_store
 from recallfs.config import Config, load_config
-from recallfs.doctor import configuration, mirrors, places, vault
+from recallfs.doctor import cache, configuration, mirrors, places, vault
 from recallfs.doctor.computer import (
     check_abilities,
     check_clock,
@@ -153,8 +153,10 @@ def examine(
             take([Finding("store-unusable", str(store.root), problem, store.name)])
         finally:
             store.catalog.close()
-    told("mirrors", 0)
-    take(mirrors.check_mirrors(config))
+    told("sources", 0)
+    take(mirrors.check_sources(stores, opened.values()))
+    take(mirrors.check_places(config, opened.values()))
+    take(cache.check_cache(config))
     told("computer", 0)
     take(check_computer())
     return report

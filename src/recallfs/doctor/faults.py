@@ -322,6 +322,35 @@ FAULTS: Mapping[str, Fault] = {
         "Files that only it holds cannot be recalled now.",
         "Do what the message says, or correct `url` of [[sources.mirror]].",
     ),
+    # cache
+    "cache-unusable": Fault(
+        "cache", _WARNING,
+        "Files of stores that you may not write to cannot be brought back.",
+        "Name a folder of yours as `folder` in [cache].",
+    ),
+    "cache-shared-unusable": Fault(
+        "cache", _WARNING,
+        "Files go to each user's own cache; or others could remove them from the shared one.",
+        "As root: install -d -m 1777 FOLDER; a folder in it that is named by a user's number has "
+        "to be that user's.",
+    ),
+    "cache-over-limit": Fault(
+        "cache", _NOTE,
+        "What is left is open, was used just now, or is another user's.",
+        "Yours is removed. As root `recall cache clear --unused 7d` removes everybody's.", True,
+    ),
+    "source-unreachable": Fault(
+        "sources", _NOTE,
+        "A public service, or what is configured in its place, cannot be asked now.",
+        "Do what the message says; or turn it off: `enabled = false` in [sources.kachery] or "
+        "[sources.dandi].",
+    ),
+    "mirror-in-store": Fault(
+        "sources", _WARNING,
+        "It is lost together with the store: what it holds is no copy, and it is not asked for "
+        "that store's files.",
+        "Give it a folder on another disk, outside the store and its vault.",
+    ),
     # work in hand
     "staging-leftover": Fault(
         "work", _NOTE,

@@ -10,11 +10,11 @@ from recallfs.catalog import records, statistics
 from recallfs.catalog.holder import Holder
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
-from recallfs.digest.stream import digest_descriptor, digest_file
+from recallfs.digest.stream import digest_descriptor
 from recallfs.doctor.faults import Finding
 from recallfs.errors import AccessError, ConflictError, IntegrityError, RecallError
+from recallfs.exclusive import watch
 from recallfs.ownership import differences, metadata_of
-from recallfs.release.exclusive import watch
 from recallfs.resolve.chain import plan_for
 from recallfs.resolve.commit import restore_ownership
 from recallfs.resolve.presence import observe, settle
@@ -105,9 +105,9 @@ def _hashed(store: Store, entry: Entry) -> Iterator[Finding]:
     place = store.root / entry.path
     record = records.load(store, entry.id)
     status = place.lstat()
-    sizes = {incarnation.size_bytes for incarnation in record.incarnations}
+    sizes = {entry.size_bytes, *(item.size_bytes for item in record.incarnations)}
     if status.st_size in sizes:
-        if digest_file(place).sha256 in record.accepted:
+        if record.accepts(records.digest(record, place)):
             yield Finding(
                 "file-touched",
                 store.url(entry.path),

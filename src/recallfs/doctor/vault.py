@@ -9,7 +9,7 @@ from recallfs.atomic import read_record, write_record
 from recallfs.catalog.store import STORE_FILE, Store
 from recallfs.doctor.faults import Finding
 from recallfs.skeleton.vault import vault_place
-from recallfs.sources.mirror import disk_of
+from recallfs.sources.disks import disk_of
 
 
 def is_there(store: Store) -> bool:

@@ -26,6 +26,8 @@ class Wanted:
         Overrides the configuration.
     allow_chain : bool
         Release files although others that are released rest on them, or they on others.
+    idle : timedelta, optional
+        Leave files alone that were used, in any way that shows, more recently.
     """
 
     older_than: timedelta | None = None
@@ -33,6 +35,7 @@ class Wanted:
     hold: timedelta | None = None
     max_skeleton: float | None = None
     allow_chain: bool = False
+    idle: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Candidate:
     ----------
     idle : timedelta
         Since it was last written or recalled.
+    unused : timedelta
+        Since it was last written, recalled, or read as far as the mount says so.
     proofs : sequence of Proof
         Valid now, newest first.
     verified_copies : sequence of str
@@ -64,6 +69,7 @@ class Candidate:
     state: State
     is_pinned: bool
     idle: timedelta
+    unused: timedelta
     proofs: Sequence[Proof]
     verified_copies: Sequence[str]
     kept_bytes: int
@@ -126,6 +132,8 @@ def _filtered(candidate: Candidate, wanted: Wanted) -> str | None:
         return f"is smaller than {format_size(wanted.min_size_bytes)}"
     if wanted.older_than is not None and candidate.idle < wanted.older_than:
         return f"was used {_days(candidate.idle)} ago"
+    if wanted.idle is not None and candidate.unused < wanted.idle:
+        return f"was used {_days(candidate.unused)} ago"
     return None
 
 

@@ -30,7 +30,7 @@ from recallfs.resolve.stores import Stores
 from recallfs.skeleton.build import build_skeleton
 from recallfs.skeleton.format import Skeleton
 from recallfs.skeleton.vault import keep_skeleton
-from recallfs.sources.mirror import local_path
+from recallfs.sources.disks import local_path
 from recallfs.sources.recompute import (
     Matched,
     match_output,

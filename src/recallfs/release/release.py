@@ -16,9 +16,9 @@ from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor
 from recallfs.errors import AccessError, ConflictError, NotRecallableError, RecallError
+from recallfs.exclusive import Watch, watch
 from recallfs.ownership import metadata_of
 from recallfs.release.copies import verified_copies
-from recallfs.release.exclusive import Watch, watch
 from recallfs.release.policy import Candidate, Decision, Wanted, decide
 from recallfs.resolve.chain import Limits
 from recallfs.resolve.lease import hold_lease
@@ -27,7 +27,7 @@ from recallfs.resolve.recall import Recalled, Wish, entries_of_input, recall
 from recallfs.resolve.stores import Stores
 from recallfs.skeleton.vault import secure
 from recallfs.sources.base import Progress
-from recallfs.sources.mirror import disk_of
+from recallfs.sources.disks import disk_of
 from recallfs.values import Entry, InputRef, State, after, now_utc
 
 
@@ -58,7 +58,7 @@ def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decisi
     state = settle(store, entry)
     quick = _candidate(store, entry, record, state, now)
     decision = decide(quick, settings, wanted)
-    if decision.kind == "unproved" and stores.config.mirrors:
+    if decision.kind == "unproved":
         # Copies are read whole to count, so they are looked at only when they are needed.
         copies = verified_copies(stores, store, record)
         decision = decide(replace(quick, verified_copies=copies), settings, wanted)
@@ -224,6 +224,14 @@ def _candidate(store: Store, entry: Entry, record: Record, state: State, now: st
     recalls = store.catalog.recalls(entry.id)
     used = [datetime.fromtimestamp(entry.metadata.mtime_ns / 1e9, tz=timezone.utc)]
     used += [datetime.fromisoformat(item["at"]) for item in recalls[:1]]
+    looked = list(used)
+    if status is not None:
+        # The time of change: a catalog that was made again knows nothing of earlier recalls.
+        looked += [
+            datetime.fromtimestamp(moment, tz=timezone.utc)
+            for moment in (status.st_atime, status.st_ctime)
+        ]
+    present = datetime.now(timezone.utc)
     dependents = [
         store.url(other.path)
         for other in store.catalog.dependents(entry)
@@ -235,7 +243,8 @@ def _candidate(store: Store, entry: Entry, record: Record, state: State, now: st
         size_bytes=entry.size_bytes,
         state=state,
         is_pinned=record.is_pinned,
-        idle=datetime.now(timezone.utc) - max(used),
+        idle=present - max(used),
+        unused=present - max(looked),
         proofs=record.valid_proofs(now),
         verified_copies=(),
         kept_bytes=record.skeleton.stored_bytes if record.skeleton else 0,

@@ -8,9 +8,11 @@ from pathlib import Path
 from recallfs.catalog import records
 from recallfs.catalog.store import Store
 from recallfs.errors import AccessError
-from recallfs.ownership import own_groups
-from recallfs.permissions import may_read
+from recallfs.ownership import metadata_of, own_groups
+from recallfs.permissions import READ, lets_everybody, may_read
 from recallfs.values import Entry
+
+_PASS = 1
 
 
 def check_reader(store: Store, entry: Entry) -> None:
@@ -36,6 +38,24 @@ def check_reader(store: Store, entry: Entry) -> None:
             f"you may not read {url}: you may not enter the folder {folder}.",
             details={"path": entry.path},
         )
+
+
+def is_public(store: Store, entry: Entry) -> bool:
+    """Tell whether every user of this computer could read an entry's file if it were resident.
+
+    Its recorded mode or ACL has to let them all read it, and each folder on the way, from the top
+    of the file system, to let them all pass.
+    """
+    if not lets_everybody(records.load(store, entry.id).entry.metadata, READ):
+        return False
+    try:
+        return all(
+            lets_everybody(metadata_of(folder), _PASS)
+            for folder in (store.root / entry.path).parents
+            if folder.exists()
+        )
+    except OSError:
+        return False
 
 
 def _nearest_folder(place: Path) -> Path:

@@ -39,7 +39,7 @@ def all_failed(store: Store, entry: Entry, answers: Mapping[str, RecallError]) -
         "path": entry.path,
         "answers": {source: error.to_json() for source, error in answers.items()},
     }
-    said = "; ".join(f"{source}: {error.message}" for source, error in answers.items())
+    said = "; ".join(_told(source, error.message) for source, error in answers.items())
     gravest: RecallError | None = None
     for kind in (IntegrityError, RecomputeError, AccessError, SourceError):
         gravest = gravest or next((e for e in answers.values() if isinstance(e, kind)), None)
@@ -47,3 +47,9 @@ def all_failed(store: Store, entry: Entry, answers: Mapping[str, RecallError]) -
     if gravest is None:
         return NotRecallableError(message, details=details)
     return type(gravest)(message, kind=gravest.kind, details={**gravest.details, **details})
+
+
+def _told(source: str, message: str) -> str:
+    """Say which source said something, once."""
+    said = message.removesuffix(".")
+    return said if said.startswith(source) else f"{source}: {said}"

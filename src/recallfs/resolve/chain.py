@@ -9,12 +9,13 @@ from recallfs.catalog import records
 from recallfs.catalog.store import Store
 from recallfs.config import PUBLIC_KINDS, SOURCE_KINDS, nearest
 from recallfs.errors import InvalidInputError
-from recallfs.resolve.cache import Cache
+from recallfs.resolve.caching import cache_for, find_cached, is_shared
 from recallfs.resolve.inquiry import Answer, Inquiry
 from recallfs.resolve.plan import Facts, Plan, make_plan
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
 from recallfs.sources.base import RemoteSource, Source
+from recallfs.sources.cache import CacheSource
 from recallfs.sources.recompute import RecomputeSource
 from recallfs.sources.trash import TrashSource
 from recallfs.values import Entry, State
@@ -79,6 +80,7 @@ def chain_for(
     """Decide which sources are asked for a file, without asking them."""
     sources: list[Source] = [
         TrashSource(),
+        CacheSource(stores.config.cache),
         *stores.remotes(),
         RecomputeSource(stores.config.recipes),
     ]
@@ -109,12 +111,12 @@ def plan_for(stores: Stores, store: Store, entry: Entry, limits: Limits = EVERY_
     plan = chain_for(stores, store, entry, settle(store, entry), limits).plan
     if store.is_writable or plan.action == "open":
         return plan
-    cache = Cache(stores.config.cache, store.id)
-    plan = replace(plan, cache=str(cache.path_of(entry)))
-    cached = cache.find(entry, records.load(store, entry.id).accepted)
+    cached = find_cached(stores, store, entry)
     if cached is not None and plan.state in (State.RELEASED, State.MISSING):
-        plan = replace(plan, action="open", reason="It is in your cache.", steps=())
-    return plan
+        plan = replace(plan, action="open", reason="It is in the cache.", steps=())
+    cache = cache_for(stores, store)
+    place = cached or cache.path_of(entry, share=is_shared(stores, store, entry, cache))
+    return replace(plan, cache=str(place))
 
 
 def inquire(

@@ -204,7 +204,8 @@ def commit_recalled(
     Parameters
     ----------
     digests : Digests
-        Of the staged bytes; they are one of the entry's incarnations.
+        Of the staged bytes; they are one of the entry's incarnations, or what it was catalogued
+        as before it was ever here: then the record is completed.
     grant : Grant
         Checked at the last moment: a process that was taken over commits nothing.
 
@@ -217,7 +218,7 @@ def commit_recalled(
     """
     with changes.edit(store, entry_id, "recall") as draft:
         entry = draft.record.entry
-        if digests.sha256 not in draft.record.accepted:
+        if not draft.record.accepts(digests):
             raise AssertionError("unverified bytes reached the commit")
         target = store.locate(entry.path)
         fault_point("stage.written")
@@ -230,9 +231,10 @@ def commit_recalled(
         place(staged, target)
         # Before its identity is noted: losing the name in the trash changes the inode's ctime.
         store.trash_path(entry_id).unlink(missing_ok=True)
-        resident = replace(entry, state=State.RESIDENT)
+        record = draft.record.completed(digests)
+        resident = replace(record.entry, state=State.RESIDENT)
         draft.record = records.with_identity(
-            store, replace(draft.record, entry=resident, release=None), inode
+            store, replace(record, entry=resident, release=None), inode
         )
     if not_restored:
         store.catalog.add_event("recall", entry, user_name(), {"not_restored": list(not_restored)})

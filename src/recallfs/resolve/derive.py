@@ -22,8 +22,9 @@ from recallfs.recipes.model import Recipe, derivation_key, validate_parameters
 from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.commit import commit_new
 from recallfs.resolve.lease import hold_lease
-from recallfs.resolve.presence import has_bytes, observe
+from recallfs.resolve.presence import has_bytes, observe, settle
 from recallfs.resolve.recall import Wish, recall, with_inputs
+from recallfs.resolve.reuse import reuse as find_result
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.tree import forget
 from recallfs.sources.recompute import run_derivation, run_need
@@ -42,12 +43,18 @@ class Derived:
         False if the same derivation had been run before and its outputs still stand.
     seconds : float
         Of the recipe, now or then.
+    source : str
+        Where the outputs were found, if another computer made them; else empty.
+    warnings : tuple of str
+        What was amiss with results that were found elsewhere and not taken.
     """
 
     outputs: Mapping[str, str]
     executed: bool
     key: str
     seconds: float
+    source: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def derive(
@@ -58,6 +65,7 @@ def derive(
     inputs: Mapping[str, str],
     parameters: Mapping[str, Any],
     wish: Wish | None = None,
+    reuse: bool | None = None,
 ) -> Derived:
     """Run a recipe, unless the same derivation was run before.
 
@@ -69,6 +77,10 @@ def derive(
         Address of each input, in the same store; missing ones are recalled first.
     parameters : Mapping
         JSON values for the recipe's parameters.
+    reuse : bool, optional
+        Whether to take what the same derivation gave on another computer, if a mirror has it; by
+        default as configured. Its bytes are verified, and that they are what the recipe would give
+        here is believed; see `recallfs.resolve.reuse`.
 
     Raises
     ------
@@ -81,7 +93,8 @@ def derive(
     recipe = find_recipe(recipe_name, settings.modules, settings.paths)
     checked = validate_parameters(recipe, parameters)
     store, targets = output_targets(stores, recipe, outputs)
-    bound = _bind_inputs(stores, store, inputs, wish)
+    is_reusing = settings.reuse if reuse is None else reuse
+    bound = _bind_inputs(stores, store, inputs, wish, are_needed=not is_reusing)
     refuse_cycle(store, bound, targets)
     digests = {item.name: item.sha256 for item in bound}
     key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
@@ -93,7 +106,19 @@ def derive(
             _make_room(store, path, key)
         derivation = new_derivation(recipe, key, checked, bound, settings.threads)
         lost = grant.lost if grant else None
-        return _run(stores, store, derivation, targets, wish=wish or Wish(), cancelled=lost)
+        wish = wish or Wish()
+        warnings: list[str] = []
+        if is_reusing:
+            start = time.monotonic()
+            source, warnings = find_result(
+                stores, store, recipe, derivation, targets, wish=wish, cancelled=lost
+            )
+            if source:
+                urls = {name: store.url(path) for name, path in targets.items()}
+                seconds = time.monotonic() - start
+                return Derived(urls, False, key, seconds, source, tuple(warnings))
+        made = _run(stores, store, derivation, targets, wish=wish, cancelled=lost)
+        return replace(made, warnings=tuple(warnings))
 
 
 def _run(
@@ -197,8 +222,14 @@ def output_targets(
 
 
 def _bind_inputs(
-    stores: Stores, store: Store, inputs: Mapping[str, str], wish: Wish | None
+    stores: Stores,
+    store: Store,
+    inputs: Mapping[str, str],
+    wish: Wish | None,
+    *,
+    are_needed: bool,
 ) -> tuple[InputRef, ...]:
+    """Return the inputs by their digests; where they are needed for sure, they are here then."""
     bound = []
     for name, address in sorted(inputs.items()):
         owner, path = stores.resolve(address)
@@ -207,8 +238,10 @@ def _bind_inputs(
                 f"the input {name}={address} is in the store {owner.name!r}, the output in "
                 f"{store.name!r}; a derivation stays within one store."
             )
-        recall(stores, owner, path, wish)
         entry = records.known_entry(owner, path)
+        if are_needed or settle(owner, entry) not in (State.RELEASED, State.MISSING):
+            recall(stores, owner, path, wish)
+            entry = records.known_entry(owner, path)
         bound.append(InputRef(name, entry.id, entry.path, entry.sha256))
     return tuple(bound)
 

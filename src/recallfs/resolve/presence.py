@@ -10,9 +10,8 @@ from pathlib import Path
 
 from recallfs.catalog import changes, records
 from recallfs.catalog.store import Store
-from recallfs.digest.stream import digest_file
 from recallfs.errors import AccessError, ConflictError, InvalidInputError
-from recallfs.values import Entry, Identity, State
+from recallfs.values import Digests, Entry, Identity, State
 
 
 def observe(store: Store, entry: Entry) -> State | None:
@@ -66,32 +65,40 @@ def settle(store: Store, entry: Entry, *, note: bool = True) -> State:
     place = store.root / entry.path
     other = State.CONFLICT if entry.state is State.RELEASED else State.DIRTY
     record = records.load(store, entry.id)
-    sizes = {incarnation.size_bytes for incarnation in record.incarnations}
+    sizes = {entry.size_bytes, *(item.size_bytes for item in record.incarnations)}
     try:
         before = Identity.from_stat(place.lstat())
         if before.size_bytes not in sizes:
             return other
-        digests = digest_file(place)
+        digests = records.digest(record, place)
     except ConflictError:
         return other  # somebody is writing to it right now
     except (FileNotFoundError, InvalidInputError):
         # It went away while we looked, as when it is released just now.
         return State.RELEASED if entry.state is State.RELEASED else State.MISSING
-    if digests.sha256 not in record.accepted:
+    if not record.accepts(digests):
         return other
     if not note:
         return State.RESIDENT
     # A reader without write rights gets the right answer; it just is not remembered.
     with contextlib.suppress(AccessError):
         if entry.state is State.RELEASED or record.release is not None:
-            end_release(store, entry.id, before)
+            end_release(store, entry.id, before, digests)
         else:
             store.catalog.see(entry, State.RESIDENT, before)
     return State.RESIDENT
 
 
-def end_release(store: Store, entry_id: str, identity: Identity) -> None:
-    """Record that an entry's bytes are back at its path; what the trash held is dropped."""
+def end_release(store: Store, entry_id: str, identity: Identity, digests: Digests) -> None:
+    """Record that an entry's bytes are back at its path; what the trash held is dropped.
+
+    Parameters
+    ----------
+    identity : Identity
+        Of the file there, when it was found to be right.
+    digests : Digests
+        Of its bytes.
+    """
     with changes.edit(store, entry_id, "recall") as draft:
         place = store.root / draft.record.entry.path
         if not has_bytes(place) or Identity.from_stat(place.lstat()) != identity:
@@ -99,8 +106,9 @@ def end_release(store: Store, entry_id: str, identity: Identity) -> None:
         # It may be the same inode, whose ctime this changes.
         store.trash_path(entry_id).unlink(missing_ok=True)
         identity = replace(identity, ctime_ns=place.lstat().st_ctime_ns)
-        entry = replace(draft.record.entry, state=State.RESIDENT, identity=identity)
-        draft.record = replace(draft.record, entry=entry, release=None)
+        record = draft.record.completed(digests)
+        entry = replace(record.entry, state=State.RESIDENT, identity=identity)
+        draft.record = replace(record, entry=entry, release=None)
 
 
 def has_bytes(place: Path) -> bool:

@@ -34,7 +34,7 @@ from recallfs.errors import (
 from recallfs.resolve.access import check_reader
 from recallfs.resolve.answers import all_failed, conflict
 from recallfs.resolve.budget import hold_slot
-from recallfs.resolve.cache import Cache
+from recallfs.resolve.caching import cache_for, find_cached, is_shared
 from recallfs.resolve.chain import EVERY_SOURCE, Limits, chain_for, inquire
 from recallfs.resolve.commit import commit_recalled, keep_rejected
 from recallfs.resolve.inquiry import answer_key
@@ -164,7 +164,7 @@ def _recall(stores: Stores, store: Store, entry: Entry, wish: Wish) -> Recalled:
             "runs; declare it as an input, then it is there before the recipe starts.",
             details={"path": path},
         )
-    cached = _find_cached(stores, store, entry)
+    cached = find_cached(stores, store, entry)
     if cached is not None and state not in (State.DIRTY, State.CONFLICT):
         return _cached(store, entry, cached)
     _refuse_unusable(stores, store, entry, state, wish)
@@ -201,7 +201,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             entry,
             wish,
             staging=store.staging,
-            partials=store.partials,
+            partials=lambda _: store.partials(),
             cancelled=grant.lost,
             commit=lambda staged, digests: commit_recalled(store, entry.id, staged, digests, grant),
         )
@@ -224,7 +224,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
 def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> Recalled:
     """Bring a file of a store that the caller may not write to into the caller's cache."""
     start = time.monotonic()
-    cache = Cache(stores.config.cache, store.id)
+    cache = cache_for(stores, store)
     with cache.lock(entry):
         place = cache.find(entry, records.load(store, entry.id).accepted)
         if place is not None:
@@ -234,24 +234,20 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
             store,
             entry,
             wish,
-            staging=cache.staging,
-            partials=lambda: cache.folder / "partial",
+            staging=lambda: cache.staging(
+                entry.size_bytes, share=is_shared(stores, store, entry, cache)
+            ),
+            partials=lambda scratch: scratch.parent.with_name("partial"),
             cancelled=threading.Event(),
-            commit=lambda staged, _: cache.keep(entry, staged),
+            commit=lambda staged, digests: cache.keep(entry, staged, digests.sha256),
         )
     cache.trim()
     seconds = time.monotonic() - start
     # The catalog cannot be told: it is not the caller's to write.
     _tell_recall(store, entry, step.source, seconds, kept=str(kept))
     result = _result(store, entry, step.source, fetched.method, seconds)
-    return replace(result, path=kept, is_cached=True)
-
-
-def _find_cached(stores: Stores, store: Store, entry: Entry) -> Path | None:
-    if store.is_writable:
-        return None
-    cache = Cache(stores.config.cache, store.id)
-    return cache.find(entry, records.load(store, entry.id).accepted)
+    known = entry.sha256 or (fetched.digests.sha256 if fetched.digests else "")
+    return replace(result, path=kept, sha256=known, is_cached=True)
 
 
 def _cached(store: Store, entry: Entry, place: Path) -> Recalled:
@@ -265,7 +261,7 @@ def _ask_sources(
     wish: Wish,
     *,
     staging: Callable[[], AbstractContextManager[Path]],
-    partials: Callable[[], Path],
+    partials: Callable[[Path], Path],
     cancelled: threading.Event,
     commit: Callable[[Path, Digests], _Result],
 ) -> tuple[Offer, Fetched, _Result]:
@@ -292,7 +288,7 @@ def _ask_sources(
                 record=record,
                 scratch=scratch,
                 found=found,
-                partials=partials() if isinstance(source, RemoteSource) else None,
+                partials=partials(scratch) if isinstance(source, RemoteSource) else None,
                 progress=wish.progress,
                 cancelled=cancelled,
             )
@@ -324,7 +320,7 @@ def _ask_sources(
                 answers[step.source] = error
                 _tell_fetch(store, entry, step.source, error)
             else:
-                _warn_of_liars(store, entry, answers, wish)
+                _warn_of_liars(store, entry, answers, brought[0].liars, wish)
                 return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}
@@ -361,14 +357,25 @@ def _fetched(stores: Stores, source: Source, request: Request) -> Fetched:
 
 
 def _warn_of_liars(
-    store: Store, entry: Entry, answers: Mapping[str, RecallError], wish: Wish
+    store: Store,
+    entry: Entry,
+    answers: Mapping[str, RecallError],
+    within: Sequence[str],
+    wish: Wish,
 ) -> None:
-    """Say once which sources gave wrong bytes, now that others gave the right ones."""
-    liars = [
-        error.message.rstrip(".")
+    """Say once which sources gave wrong bytes, now that others gave the right ones.
+
+    Parameters
+    ----------
+    within : sequence of str
+        What the source that gave the right ones found to be wrong in itself.
+    """
+    said = [
+        error.message
         for name, error in answers.items()
         if isinstance(error, IntegrityError) and name != RecomputeSource.kind
     ]
+    liars = [message.rstrip(".") for message in (*said, *within)]
     if not liars:
         return
     text = f"{store.url(entry.path)} is right now, but {'; '.join(liars)}."
@@ -407,13 +414,14 @@ def _tell_recall(store: Store, entry: Entry, source: str, seconds: float, **more
 
 
 def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
-    entry = request.record.entry
+    record = request.record
     digests = fetched.digests or digest_file(fetched.path)
-    if digests.sha256 not in request.record.accepted:
+    digests = records.with_etag(digests, record, fetched.path)
+    if not record.accepts(digests):
+        expected, actual = record.mismatch(digests)
         raise IntegrityError(
-            f"{source.name} gave other bytes: sha256 {digests.sha256}, on record is "
-            f"{entry.sha256}.",
-            details={"expected": entry.sha256, "actual": digests.sha256},
+            f"{source.name} gave other bytes: {actual}, on record is {expected}.",
+            details={"expected": expected, "actual": actual},
         )
     return digests
 

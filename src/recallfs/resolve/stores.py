@@ -19,6 +19,8 @@ from recallfs.catalog.store import Store, create_store, find_root, open_store, s
 from recallfs.config import Config, StoreSettings, config_path, load_config
 from recallfs.errors import AccessError, CatalogError, InvalidInputError
 from recallfs.sources.base import RemoteSource
+from recallfs.sources.dandi import DandiSource
+from recallfs.sources.kachery import KacherySource
 from recallfs.sources.memory import Memory
 from recallfs.sources.mirror import MirrorSource
 from recallfs.values import RecallURL
@@ -119,7 +121,11 @@ class Stores:
 
     @functools.cached_property
     def _remotes(self) -> list[RemoteSource]:
-        return [MirrorSource(settings) for settings in self.config.mirrors]
+        return [
+            KacherySource(self.config.kachery),
+            DandiSource(self.config.dandi),
+            *(MirrorSource(settings) for settings in self.config.mirrors),
+        ]
 
     @functools.cached_property
     def memory(self) -> Memory:

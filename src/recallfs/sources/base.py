@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import RemoteSettings
-from recallfs.values import Digests, InputRef
+from recallfs.errors import InvalidInputError
+from recallfs.values import Copy, Digests, InputRef
+
+if TYPE_CHECKING:
+    from recallfs.transfer.remote import Remote
 
 Progress = Callable[[int], None]
 """Called with the number of bytes done since the last call."""
@@ -86,11 +90,14 @@ class Fetched:
         Of the bytes as they were written, if the source took them; else the caller hashes the file.
     method : str
         How, for people: ``by digest``, ``by path``, ``direct``, ``graft``.
+    liars : tuple of str
+        What the source found to be wrong before, a sentence each.
     """
 
     path: Path
     digests: Digests | None
     method: str
+    liars: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,44 @@ class Offer:
     what: str
     expected_s: float | None = None
     is_sure: bool = True
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A place where a remote source holds, or may hold, the bytes of an entry.
+
+    Parameters
+    ----------
+    location : str
+        What a `recallfs.values.Copy` is recorded under; holds no secret.
+    remote : Remote
+        By which they are read.
+    content_addressed : bool
+        Whether nothing but these very bytes can be there.
+    doubt : str
+        Why they are no copy of their own; empty if they are. ``it is only linked``.
+    """
+
+    location: str
+    remote: Remote = field(repr=False)
+    content_addressed: bool
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What pushing a file to a source came to.
+
+    Parameters
+    ----------
+    copy : Copy
+        As it is to be recorded: the source was read back.
+    is_new : bool
+        False if it had the bytes already.
+    """
+
+    copy: Copy
+    is_new: bool
 
 
 class Source(ABC):
@@ -220,3 +265,41 @@ class RemoteSource(Source):
         RecallError
             If it could not be asked.
         """
+
+    def copies(self, store: Store, record: Record) -> Sequence[Holding]:
+        """Return where it may hold the entry's bytes for good, without asking it."""
+        return ()
+
+    def refuse_push(self, store: Store) -> None:
+        """Raise if nothing of this store can be pushed to it.
+
+        Raises
+        ------
+        InvalidInputError
+            With the reason.
+        """
+        raise InvalidInputError(f"{self.name} cannot be pushed to; push to a mirror.")
+
+    def put(
+        self, store: Store, record: Record, file: Path, progress: Progress | None = None
+    ) -> Placed:
+        """Copy a resident file there, and read it back.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Told of every byte twice: when it is written, and when it is read back.
+
+        Raises
+        ------
+        InvalidInputError
+            As `refuse_push`.
+        ConflictError
+            Other bytes are at its place there; they are left as they are.
+        IntegrityError
+            It read back other bytes, or `file` was changed; what was written is gone.
+        SourceError, AccessError
+            It could not be written to; kind ``no-space`` if it is full.
+        """
+        self.refuse_push(store)
+        raise NotImplementedError

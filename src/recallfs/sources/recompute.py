@@ -33,8 +33,6 @@ from recallfs.errors import (
 from recallfs.ownership import metadata_of
 from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
-from recallfs.skeleton.graft import graft
-from recallfs.skeleton.vault import load_skeleton
 from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
 from recallfs.values import Derivation, Digests, Entry, Identity, InputRef, Metadata, now_utc
 
@@ -226,6 +224,10 @@ def match_output(
             progress(digests.size_bytes)
         return Matched(output, digests, "direct")
     expected, details = record.entry.sha256, {"result": str(output), "actual": digests.sha256}
+    # Loads h5py, which who only looks something up need not wait for.
+    from recallfs.skeleton.graft import graft
+    from recallfs.skeleton.vault import load_skeleton
+
     skeleton = load_skeleton(store, record)
     if skeleton is None:
         raise IntegrityError(

@@ -565,6 +565,12 @@ class CatalogContract(SharedCatalogContract):
         assert list(catalog.releasable(iso, folder="b")) == [("b/old", 30), ("b/new", 10)]
         assert list(catalog.releasable(iso, unused_since=month)) == [("b/old", 30)]
         assert list(catalog.releasable(iso, min_bytes=20)) == [("b/old", 30), ("b0", 20)]
+        assert catalog.came_back() == []
+        for path in ("b0", "b/old"):
+            catalog.add_event("release", derived(path, 1, 60).entry, "ana", {})
+        assert catalog.came_back() == [("b/old", 30), ("b0", 20)]
+        assert catalog.came_back(folder="b") == [("b/old", 30)]
+        assert catalog.came_back(unused_since=month) == [("b/old", 30)]
         assert list(catalog.releasable(after(iso, timedelta(days=2)))) == []
         summary = statistics.summarise(catalog, now)
         assert summary.releasable == (3, 60)
@@ -606,4 +612,4 @@ class CatalogContract(SharedCatalogContract):
         events = catalog.events()
         catalog.restore_events([{k: v for k, v in event.items() if k != "id"} for event in events])
         catalog.add_event("pin", plain.entry, "ana", {})
-        assert len(catalog.events()) == 5
+        assert len(catalog.events()) == 9

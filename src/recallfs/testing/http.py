@@ -151,6 +151,10 @@ class Server:
         """Answer a request; may raise `Refused`."""
         raise NotImplementedError
 
+    def now_s(self) -> float:
+        """Seconds since the epoch by the server's clock, which its answers are dated by."""
+        return time.time()
+
     def start(self) -> None:
         """Serve from a thread until `stop`."""
         self._thread = threading.Thread(
@@ -321,6 +325,12 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(_Left, OSError):
             super().handle()
         self.close_connection = True
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Write the time as the server's clock has it."""
+        return formatdate(
+            self.server.owner.now_s() if timestamp is None else timestamp, usegmt=True
+        )
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has there
         """Print nothing: requests are in the server's log."""

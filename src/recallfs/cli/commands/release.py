@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import click
@@ -37,6 +39,9 @@ _WAYS_OUT = {
 }
 """What can be done about each kind of refusal, said once below the table."""
 
+_LONGEST = timedelta(days=365_000)
+"""Longer ago than any file is old; and there are dates so long ago."""
+
 _Chosen = list[tuple[Store, Entry, Decision]]
 
 
@@ -49,6 +54,14 @@ _Chosen = list[tuple[Store, Entry, Decision]]
 @click.option("--hold", help="How long to keep the trash, for example 14d; 0s frees at once.")
 @click.option("--max-skeleton", type=float, help="Largest part of a file to keep (0.05 is 5%).")
 @click.option("--allow-chain", is_flag=True, help="Release files that rest on released ones too.")
+@click.option(
+    "--idle",
+    is_flag=False,
+    flag_value="",
+    metavar="[SPAN]",
+    help="Only files that were released once, came back, and are unused since then for so long; "
+    "by default as release.idle says. Without a selection: of all stores.",
+)
 @click.option("--purge", "only_purge", is_flag=True, help="Only empty the trash of what is due.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -61,6 +74,7 @@ def command(
     hold: str | None,
     max_skeleton: float | None,
     allow_chain: bool,
+    idle: str | None,
     only_purge: bool,
     as_json: bool,
 ) -> int:
@@ -71,7 +85,8 @@ def command(
     stores = stores_in_reach()
     if only_purge:
         return _purge(list(stores.all()), as_json)
-    if not selection:
+    span = None if idle is None else _idle(stores, idle)
+    if not selection and span is None:
         raise click.UsageError("say what to release, or use --purge.")
     # Not click's own range, which takes 'nan' for a number within it.
     if max_skeleton is not None and not 0 < max_skeleton <= 1:
@@ -84,8 +99,9 @@ def command(
         hold=parse_span(hold) if hold else None,
         max_skeleton=max_skeleton,
         allow_chain=allow_chain,
+        idle=span,
     )
-    found = select(stores, selection)
+    found = _came_back(stores, selection, span) if span is not None else select(stores, selection)
     chosen = [(store, entry, assess(stores, store, entry, wanted)) for store, entry in found]
     fit = [item for item in chosen if item[2].verdict == "release"]
     refused = any(decision.verdict == "refuse" for *_, decision in chosen)
@@ -105,6 +121,44 @@ def command(
     elif not dry_run:
         _print_results(results, failed)
     return 1 if refused or failed else 0
+
+
+def _idle(stores: Stores, given: str) -> timedelta:
+    """Read for how long files must be unused."""
+    span = stores.config.release.idle
+    if given:
+        try:
+            span = parse_span(given)
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                f"--idle: {error.message} `--idle` alone comes after the selection."
+            ) from error
+    if span is None or span <= timedelta(0):
+        raise InvalidInputError(
+            "--idle needs a length of time above 0: write --idle=14d, or set `idle` in [release] "
+            "of the configuration."
+        )
+    return min(span, _LONGEST)
+
+
+def _came_back(
+    stores: Stores, selection: Sequence[str], span: timedelta
+) -> list[tuple[Store, Entry]]:
+    """Return the files that came back after a release and are idle, as far as the catalog knows."""
+    since = datetime.now(timezone.utc) - span
+    chosen = select(stores, selection)
+    wanted = {entry.id for _, entry in chosen}
+    found = []
+    among = {store.id: store for store, _ in chosen} if selection else {}
+    for store in among.values() if selection else stores.all():
+        paths = [path for path, _ in store.catalog.came_back(unused_since=since)]
+        entries = store.catalog.entries_at(paths)
+        found += [
+            (store, entries[path])
+            for path in paths
+            if path in entries and (not selection or entries[path].id in wanted)
+        ]
+    return found
 
 
 def _ask(count: int) -> None:

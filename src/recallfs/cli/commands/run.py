@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from recallfs.cli.output import byte_bar, print_json, say
+from recallfs.cli.output import byte_bar, print_json, say, warn
 from recallfs.errors import InvalidInputError
 from recallfs.recipes.model import parse_parameters
 from recallfs.recipes.registry import find_recipe
@@ -20,15 +20,26 @@ from recallfs.resolve.stores import stores_in_reach
 @click.option("-o", "outputs", metavar="[NAME=]URL", multiple=True, required=True, help="Output.")
 @click.option("-i", "inputs", metavar="NAME=URL", multiple=True, help="Input.")
 @click.option("-p", "parameters", metavar="NAME=VALUE", multiple=True, help="Parameter (JSON).")
+@click.option(
+    "--reuse/--no-reuse",
+    default=None,
+    help="Take what the same derivation gave on another computer, if a mirror has it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
+    *,
     name: str,
     outputs: tuple[str, ...],
     inputs: tuple[str, ...],
     parameters: tuple[str, ...],
+    reuse: bool | None,
     as_json: bool,
 ) -> None:
     """Run a recipe, unless the same derivation was run before; missing inputs are recalled.
+
+    With `--reuse` (or `[recipes] reuse = true`) mirrors are asked for what the same recipe, inputs
+    and parameters gave on another computer. Its bytes are verified; that this recipe would give
+    them here is not, so it counts as no proof.
 
     Example: recall run lfp -o recall://analysis/s1_lfp.nwb -i raw=recall://analysis/s1.nwb
     -p freq_max=300
@@ -44,6 +55,7 @@ def command(
             inputs=named(inputs, "input"),
             parameters=parse_parameters(recipe, list(parameters)),
             wish=Wish(progress=progress),
+            reuse=reuse,
         )
     if as_json:
         print_json(
@@ -52,11 +64,17 @@ def command(
                 "executed": result.executed,
                 "key": result.key,
                 "seconds": result.seconds,
+                "source": result.source,
+                "warnings": list(result.warnings),
             }
         )
         return
+    for sentence in result.warnings:
+        warn(sentence)
     for output in result.outputs.values():
-        if result.executed:
+        if result.source:
+            say(f"{output}: made elsewhere by the same derivation; taken from {result.source}.")
+        elif result.executed:
             say(f"{output}: made in {result.seconds:.1f} s.")
         else:
             say(f"{output}: the same derivation made it before; nothing was run or written.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from recallfs.catalog.sidecar import Record, encode
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
+from recallfs.release.copies import Known, known_copies
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.values import format_size, now_utc
@@ -34,11 +36,14 @@ def command(address: str, as_json: bool) -> None:
     if as_json:
         body = json.loads(encode(record))["body"]
         body.pop("blocks")
+        body["dandi_etag"] = record.dandi_etag
+        body["copies"] = [item.to_json() for item in known_copies(stores, store, record)]
         print_json({**body, "url": store.url(path), "state": state.value, "recalls": recalls})
         return
     say(f"{store.url(entry.path)}")
     print_table(["", ""], [[name, value] for name, value in _facts(store, record, state.value)])
-    _print_evidence(record)
+    _print_proofs(record)
+    _print_copies(known_copies(stores, store, record))
     if recalls:
         print_table(
             ["recalled", "by", "source", "seconds>", "level"],
@@ -56,8 +61,9 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
         ("state", state),
         ("path", str(store.root / entry.path)),
         ("size", f"{format_size(entry.size_bytes)} ({entry.size_bytes} bytes)"),
-        ("sha256", entry.sha256),
-        ("sha1", entry.sha1),
+        ("sha256", entry.sha256 or "not known before it was here"),
+        ("sha1", entry.sha1 or "not known before it was here"),
+        *([("dandi-etag", record.dandi_etag)] if record.dandi_etag else []),
         ("recorded", entry.created_at[:19]),
         ("entry", entry.id),
     ]
@@ -93,7 +99,7 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
     return facts
 
 
-def _print_evidence(record: Record) -> None:
+def _print_proofs(record: Record) -> None:
     valid: set[Any] = {proof.id for proof in record.valid_proofs(now_utc())}
     if record.proofs:
         print_table(
@@ -113,9 +119,22 @@ def _print_evidence(record: Record) -> None:
             ],
             title="\nproofs",
         )
-    if record.copies:
-        print_table(
-            ["verified", "source", "failure domain", "address"],
-            [[c.verified_at[:19], c.source, c.failure_domain, c.location] for c in record.copies],
-            title="\ncopies",
-        )
+
+
+def _print_copies(copies: Sequence[Known]) -> None:
+    if not copies:
+        return
+    print_table(
+        ["verified", "source", "failure domain", "address", "counts for a release"],
+        [
+            [
+                item.copy.verified_at[:19] or "never",
+                item.copy.source,
+                item.copy.failure_domain,
+                item.copy.location,
+                f"no: {item.why_not}" if item.why_not else "yes, when it is read again then",
+            ]
+            for item in copies
+        ],
+        title="\ncopies",
+    )

@@ -9,7 +9,7 @@ import click
 
 from recallfs.cli.completion import complete_store
 from recallfs.cli.output import bar, count_files, print_json, print_table, say, warn
-from recallfs.cli.overview import gather
+from recallfs.cli.overview import cache_use, gather
 from recallfs.errors import CatalogError, InvalidInputError, RecallError
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import format_size
@@ -44,11 +44,13 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
             kind="unknown-store",
         )
     pages = [_page(stores, name) for name in chosen]
+    cache = cache_use(stores.config.cache)
     if as_json:
-        print_json({"stores": pages})
+        print_json({"stores": pages, "cache": cache})
     else:
         for page in pages:
             _print(page)
+        _print_cache(cache)
     return 1 if any("error" in page for page in pages) else 0
 
 
@@ -77,6 +79,16 @@ def _print(page: Mapping[str, Any]) -> None:
     for line in page["warnings"]:
         warn(line)
     say("")
+
+
+def _print_cache(cache: Mapping[str, Any]) -> None:
+    """Print a line for each cache that has anything in it."""
+    for name, part in cache.items():
+        if part is not None and part["files"]:
+            say(
+                f"{name} cache: {_shown(part)} of {format_size(part['limit_bytes'])}, "
+                f"{part['folder']}"
+            )
 
 
 def _print_states(page: Mapping[str, Any]) -> None:

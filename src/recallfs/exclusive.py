@@ -80,7 +80,7 @@ def watch(path: Path, *, writable: bool = False) -> Iterator[Watch]:
             raise AccessError(f"you cannot {wanted} {path}: {error.strerror}.") from error
         raise
     try:
-        yield Watch(path, descriptor, _take_lease(path, descriptor))
+        yield Watch(path, descriptor, _taken(path, descriptor))
     finally:
         # Given back before closing: a child that was forked meanwhile holds the descriptor too.
         if hasattr(fcntl, "F_SETLEASE"):
@@ -89,17 +89,37 @@ def watch(path: Path, *, writable: bool = False) -> Iterator[Watch]:
         os.close(descriptor)
 
 
-def _take_lease(path: Path, descriptor: int) -> bool:
-    if not hasattr(fcntl, "F_SETLEASE"):
+def _taken(path: Path, descriptor: int) -> bool:
+    taken = take_lease(descriptor)
+    if taken is None:
         return False
+    if not taken:
+        raise _in_use(path)
+    return True
+
+
+def take_lease(descriptor: int) -> bool | None:
+    """Ask the kernel for a write lease on an open file.
+
+    Parameters
+    ----------
+    descriptor : int
+        Open for reading. Closing the last copy of it gives the lease back.
+
+    Returns
+    -------
+    bool or None
+        Whether it was granted; None if it cannot be: the caller is not the owner, or the file
+        system has no leases. Some (NFS) refuse each lease as if the file were open.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return None
     try:
         # The signal that tells of a waiter must be one that is ignored unless somebody handles it.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except OSError as error:
-        if error.errno == errno.EAGAIN:
-            raise _in_use(path) from error
-        return False  # not the owner, or a file system without leases
+        return False if error.errno == errno.EAGAIN else None
     return True
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recallfs.errors import ConflictError, InvalidInputError
-from recallfs.release.exclusive import watch
+from recallfs.exclusive import watch
 
 
 def test_lease_is_had_on_a_file_of_ours(tmp_path: Path) -> None:

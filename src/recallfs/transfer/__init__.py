@@ -1,0 +1,1 @@
+"""Bytes from elsewhere: looked up, downloaded, resumed and verified, within deadlines."""
