@@ -291,7 +291,7 @@ def interrupt(lab: Lab, *arguments: str) -> tuple[int | None, str]:
     process = start(run_main, arguments, environment=dict(os.environ), output=output)
     deadline = time.monotonic() + 30
     staging = lab.store.control / "staging"
-    while time.monotonic() < deadline and not list(staging.glob("*/run/output-0")):
+    while time.monotonic() < deadline and not list(staging.glob("**/output-0")):
         time.sleep(0.02)
     assert _workers(lab)
     assert process.pid is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,16 @@ def test_store_whose_folder_is_gone_says_so(lab: Lab) -> None:
         lab.stores.by_name("gone")
     assert caught.value.kind == "not-a-store"
     assert not (lab.base / "gone").exists()
+
+
+def test_downloads_that_nobody_went_on_with_go(lab: Lab) -> None:
+    """What was interrupted is kept for a week, and is then removed when the store is opened."""
+    folder = lab.store.partials()
+    for name, age_s in (("old", 8 * 86400), ("new", 60)):
+        (folder / name).mkdir()
+        (folder / name / "lock").touch()
+        (folder / name / "data").write_bytes(b"half")
+        for place in (*(folder / name).iterdir(), folder / name):
+            os.utime(place, (time.time() - age_s,) * 2)
+    Stores(lab.stores.config).by_name("lab").catalog.close()
+    assert [place.name for place in folder.iterdir()] == ["new"]

@@ -54,6 +54,7 @@ from recallfs.sources.base import (
     Source,
 )
 from recallfs.sources.recompute import RecomputeSource
+from recallfs.transfer.download import sweep
 from recallfs.values import Digests, Entry, InputRef, Level, State
 
 _Result = TypeVar("_Result")
@@ -242,6 +243,7 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
             commit=lambda staged, digests: cache.keep(entry, staged, digests.sha256),
         )
     cache.trim()
+    sweep(cache.folder / "partial")
     seconds = time.monotonic() - start
     # The catalog cannot be told: it is not the caller's to write.
     _tell_recall(store, entry, step.source, seconds, kept=str(kept))

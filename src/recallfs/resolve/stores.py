@@ -23,6 +23,7 @@ from recallfs.sources.dandi import DandiSource
 from recallfs.sources.kachery import KacherySource
 from recallfs.sources.memory import Memory
 from recallfs.sources.mirror import MirrorSource
+from recallfs.transfer.download import sweep
 from recallfs.values import RecallURL
 
 
@@ -155,6 +156,7 @@ class Stores:
                     store = open_store(root, name=name, settings=settings)
                 _rebuild_if_lost(store)
                 recover(store)
+                sweep(store.control / "partial" / str(os.geteuid()))
                 self._open[root] = store
             return store
 
