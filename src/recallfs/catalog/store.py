@@ -177,6 +177,10 @@ class Store:
         """Return where a skeleton is."""
         return self._kept("skeletons", digest[:2], f"{digest}.rsk1")
 
+    def contents_path(self, sha256: str) -> Path:
+        """Return where the digests of a file's objects are."""
+        return self._kept("contents", sha256[:2], f"{sha256}.h5c1")
+
     def log_path(self, derivation_id: str) -> Path:
         """Return where the log of a derivation's last run is."""
         return self._kept("logs", f"{derivation_id}.log")

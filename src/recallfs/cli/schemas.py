@@ -135,6 +135,7 @@ _RECORD = _object(
     skeleton=_or_null({"type": "object"}),
     dandi_etag=_TEXT,
     recalls=_list({"type": "object"}),
+    objects=_or_null({"type": "object"}),
 )
 _PARAMETER = _object(required=_FLAG, default=_ANYTHING)
 

@@ -5,19 +5,21 @@ The byte-level page is docs/reference/formats/h5c1.md.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import zstandard
 from blake3 import blake3
 from h5py import h5a, h5d, h5s
 
 from recallfs.digest.rules import KNOWN, Rules
-from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.errors import ConflictError, IntegrityError, InvalidInputError
 from recallfs.hdf5.access import Bytes, hdf5_errors, open_hdf5
 from recallfs.hdf5.canonical import CanonicalType, canonical_type
 from recallfs.hdf5.elements import ElementReader
@@ -85,6 +87,70 @@ class ContentDigest:
     def __str__(self) -> str:
         return f"{SCHEME}:{self.rules}:{self.digest}"
 
+    def under(self, rules: Rules) -> ContentDigest:
+        """Leave out more, from what was digested whole: no need to read the file again."""
+        kept: dict[str, ObjectDigest] = {}
+        left_out = "\0"  # no path begins so
+        for path, found in self.objects.items():
+            if path.startswith(left_out):
+                continue
+            if not rules.keeps(path):
+                left_out = f"{path}/"
+                continue
+            attributes = {
+                name: digest
+                for name, digest in found.attributes.items()
+                if rules.keeps_attribute(path, name)
+            }
+            kept[path] = replace(found, attributes=attributes)
+        return ContentDigest(rules.label, _digest_of(kept), kept)
+
+    def to_bytes(self) -> bytes:
+        """Encode it; `from_bytes` is the way back."""
+        body = {
+            "format": SCHEME,
+            "rules": self.rules,
+            "digest": self.digest,
+            "objects": [[path, found.to_json()] for path, found in self.objects.items()],
+        }
+        return zstandard.compress(canonical_json(body))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> ContentDigest:
+        """Decode what `to_bytes` made.
+
+        Raises
+        ------
+        IntegrityError
+            Kind ``damaged-record``.
+        """
+        try:
+            body = json.loads(zstandard.decompress(content, max_output_size=1 << 31))
+            objects = {
+                path: ObjectDigest(
+                    **{**each, "shape": None if each["shape"] is None else tuple(each["shape"])}
+                )
+                for path, each in body["objects"]
+            }
+            is_whole = body["format"] == SCHEME and _digest_of(objects) == body["digest"]
+        except (zstandard.ZstdError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise IntegrityError(
+                f"kept digests of a file's content are damaged: {error}.", kind="damaged-record"
+            ) from error
+        if not is_whole:
+            raise IntegrityError(
+                "kept digests of a file's content are damaged: they do not add up.",
+                kind="damaged-record",
+            )
+        return cls(body["rules"], body["digest"], objects)
+
+
+def _digest_of(objects: Mapping[str, ObjectDigest]) -> str:
+    whole = blake3()
+    for path, found in objects.items():
+        whole.update(canonical_json([path, found.kind, found.digest]) + b"\n")
+    return whole.hexdigest()
+
 
 def content_digest(
     path: Path,
@@ -113,20 +179,16 @@ def content_digest(
     ConflictError
         Kind ``in-use``: open for writing, or changed while it was read.
     """
-    objects: dict[str, ObjectDigest] = {}
-    whole = blake3()
     with open_hdf5(path) as file, hdf5_errors(path):
         before = Identity.from_stat(os.stat(file.filename))  # noqa: PTH116 - of what HDF5 opened
-        for name, found in _digest_objects(file, rules, threads, progress):
-            objects[name] = found
-            whole.update(canonical_json([name, found.kind, found.digest]) + b"\n")
+        objects = dict(_digest_objects(file, rules, threads, progress))
         if Identity.from_stat(path.stat()) != before:
             raise ConflictError(
                 f"{path} was changed while it was read; try again when nobody writes to it.",
                 kind="in-use",
                 details={"path": str(path)},
             )
-    return ContentDigest(rules.label, whole.hexdigest(), objects)
+    return ContentDigest(rules.label, _digest_of(objects), objects)
 
 
 def _digest_objects(

@@ -28,6 +28,7 @@ from recallfs.resolve.presence import settle
 from recallfs.resolve.recall import Wish, with_inputs
 from recallfs.resolve.stores import Stores
 from recallfs.skeleton.build import build_skeleton
+from recallfs.skeleton.contents import keep_contents
 from recallfs.skeleton.format import Skeleton
 from recallfs.skeleton.vault import keep_skeleton
 from recallfs.sources.disks import local_path
@@ -103,6 +104,7 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: b
         )
     original = _checked_original(store, entry)
     record = _with_skeleton(store, entry, original)
+    keep_contents(store, entry, original)
     with store.staging() as scratch:
 
         def run(inputs: Mapping[str, Path]) -> tuple[Matched, Outcome, float]:
