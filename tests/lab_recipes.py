@@ -64,6 +64,28 @@ def drifting(inputs: Mapping[str, Path], output: Path, *, drift_file: str) -> No
         target.create_dataset("deep/data", data=data, chunks=(500, 32), compression=1)
 
 
+@recallfs.recipe(name="noisy", version="1", seeded=False)
+def noisy(
+    inputs: Mapping[str, Path],
+    output: Path,
+    *,
+    cpu_file: str,
+    rows: int = 4000,
+    noise: float = 1e-13,
+    how: str = "chunked",
+) -> None:
+    """Write microvolts whose last bits depend on the CPU, which is what a file says it is."""
+    cpu = Path(cpu_file).read_text()
+    seed = None if cpu == "another each time" else len(cpu)
+    values = np.random.default_rng(7).normal(size=(rows, 16)) * 100
+    values += noise * np.random.default_rng(seed).normal(size=values.shape)
+    options = {} if how == "contiguous" else {"chunks": (rows // 8, 16), "compression": 1}
+    with h5py.File(output, "w") as target:
+        target.attrs["object_id"] = str(uuid.uuid4())
+        target.create_dataset("lfp/data", data=values, **options)
+        target["lfp/spikes"] = np.arange(rows * 4, dtype="i4") // 3
+
+
 @recallfs.recipe(name="failing", version="1")
 def failing(inputs: Mapping[str, Path], output: Path, *, how: str = "raise") -> None:
     """Fail in one of several ways."""

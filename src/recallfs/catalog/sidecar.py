@@ -96,6 +96,14 @@ class SkeletonRef:
 
 
 @dataclass(frozen=True)
+class ResidualRef:
+    """Where an entry's residual is: ``residuals/aa/<digest>.rsd1`` in store and vault."""
+
+    digest: str
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
 class Record:
     """All that is known of an entry."""
 
@@ -110,6 +118,12 @@ class Record:
     pins: tuple[Pin, ...] = ()
     release: Release | None = None
     skeleton: SkeletonRef | None = None
+    residual: ResidualRef | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What skeleton and residual take."""
+        return sum(kept.stored_bytes for kept in (self.skeleton, self.residual) if kept)
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -213,6 +227,7 @@ def _body(record: Record) -> dict[str, Any]:
         "pins": [_plain(item) for item in record.pins],
         "release": record.release and _plain(record.release),
         "skeleton": record.skeleton and _plain(record.skeleton),
+        **({} if record.residual is None else {"residual": _plain(record.residual)}),
     }
 
 
@@ -245,6 +260,7 @@ def _record(body: Mapping[str, Any]) -> Record:
         pins=tuple(Pin(**item) for item in body["pins"]),
         release=body["release"] and Release(**body["release"]),
         skeleton=body["skeleton"] and SkeletonRef(**body["skeleton"]),
+        residual=ResidualRef(**body["residual"]) if "residual" in body else None,
     )
 
 

@@ -282,6 +282,7 @@ class _Checker:
                     "proof_validity": _span,
                     "copies": _positive(int),
                     "max_skeleton": _fraction,
+                    "max_residual": _fraction_or_none,
                 },
             )
         )
@@ -407,6 +408,12 @@ def _fraction(value: Any) -> float:
     if number > 1:
         raise ValueError("a fraction between 0 and 1 is needed")
     return number
+
+
+def _fraction_or_none(value: Any) -> float:
+    if not isinstance(value, bool) and value in (0, "0"):
+        return 0.0
+    return _fraction(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -176,6 +176,9 @@ class ReleaseSettings:
         How many verified copies replace a proof.
     max_skeleton : float
         Largest kept part of a file, as a fraction of its size.
+    max_residual : float
+        Largest residual, as a fraction of what the pieces that it makes right take in the file;
+        0 for none at all.
     """
 
     hold: timedelta = timedelta(days=7)
@@ -183,6 +186,7 @@ class ReleaseSettings:
     proof_validity: timedelta = timedelta(days=365)
     copies: int = 2
     max_skeleton: float = 0.05
+    max_residual: float = 0.2
 
 
 @dataclass(frozen=True)

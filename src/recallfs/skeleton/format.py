@@ -125,8 +125,12 @@ class Skeleton:
 
     def pieces_of(self, number: int) -> npt.NDArray[Any]:
         """Return the rows of `pieces` that belong to the dataset of that number."""
-        first = int(self._first_pieces[number])
+        first = self.first_piece_of(number)
         return self.pieces[first : first + self.datasets[number].n_pieces]
+
+    def first_piece_of(self, number: int) -> int:
+        """Return the row in `pieces` at which those of the dataset of that number begin."""
+        return int(self._first_pieces[number])
 
     def places_of(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return starts and counts of a dataset's pieces, in elements.

@@ -11,7 +11,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,9 @@ from recallfs.ownership import metadata_of
 from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.skeleton.graft import graft
-from recallfs.skeleton.vault import load_skeleton
+from recallfs.skeleton.residual import Residual
+from recallfs.skeleton.vault import load_residual, load_skeleton
+from recallfs.skeleton.witness import Witness
 from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
 from recallfs.values import Derivation, Digests, Entry, Identity, InputRef, Metadata, now_utc
 
@@ -106,7 +108,14 @@ class RecomputeSource(Source):
         )
         output = outputs[output_name(derivation, record.entry.id)]
         try:
-            matched = match_output(store, record, output, request.scratch, request.progress)
+            matched = match_output(
+                store,
+                record,
+                output,
+                request.scratch,
+                request.progress,
+                residual=lambda: load_residual(store, record, derivation.id),
+            )
         except IntegrityError as error:
             if outcome.source_digest == derivation.source_digest:
                 raise
@@ -206,13 +215,23 @@ def match_output(
     output: Path,
     scratch: Path,
     progress: Progress | None = None,
+    *,
+    residual: Callable[[], Residual | None],
+    witness: Witness | None = None,
 ) -> Matched:
     """Make a recomputed file the original: as it is, or its bulk data grafted into the skeleton.
+
+    Parameters
+    ----------
+    residual : callable
+        Gives what makes its values right, if anything does; called only if it is needed.
+    witness : Witness, optional
+        Is shown what differs.
 
     Returns
     -------
     Matched
-        With method ``direct`` or ``graft``.
+        With method ``direct``, ``graft`` or ``residual``.
 
     Raises
     ------
@@ -235,8 +254,11 @@ def match_output(
             details={"expected": expected, **details},
         )
     grafted = scratch / f"grafted-{output.parent.name}"
+    mending = residual()
     try:
-        graft(skeleton, output, grafted, progress=progress)
+        report = graft(
+            skeleton, output, grafted, residual=mending, witness=witness, progress=progress
+        )
     except (IntegrityError, InvalidInputError) as error:
         raise IntegrityError(
             f"{store.url(record.entry.path)} was recomputed, but differs from the original: "
@@ -250,7 +272,7 @@ def match_output(
             f"{digests.sha256[:16]}…; on record is {expected[:16]}….",
             details={"expected": expected, **details, "actual": digests.sha256},
         )
-    return Matched(grafted, digests, "graft")
+    return Matched(grafted, digests, "residual" if report.pieces_mended else "graft")
 
 
 def _check_inputs(

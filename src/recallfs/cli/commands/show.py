@@ -34,7 +34,15 @@ def command(address: str, as_json: bool) -> None:
     if as_json:
         body = json.loads(encode(record))["body"]
         body.pop("blocks")
-        print_json({**body, "url": store.url(path), "state": state.value, "recalls": recalls})
+        print_json(
+            {
+                "residual": None,
+                **body,
+                "url": store.url(path),
+                "state": state.value,
+                "recalls": recalls,
+            }
+        )
         return
     say(f"{store.url(entry.path)}")
     print_table(["", ""], [[name, value] for name, value in _facts(store, record, state.value)])
@@ -81,6 +89,11 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
         share = record.skeleton.stored_bytes / max(1, entry.size_bytes)
         facts.append(
             ("skeleton", f"{format_size(record.skeleton.stored_bytes)} kept ({share:.2%})")
+        )
+    if record.residual is not None:
+        share = record.residual.stored_bytes / max(1, entry.size_bytes)
+        facts.append(
+            ("residual", f"{format_size(record.residual.stored_bytes)} kept ({share:.2%})")
         )
     if record.release is not None:
         release = record.release
