@@ -219,6 +219,15 @@ class ChunkEncoder:
         except HDF5_ERRORS:
             return None
 
+    def fill_value(self) -> Bytes | None:
+        """Return the element that stands where nothing was written; None if it cannot be told."""
+        rank = len(self.chunk_shape)
+        try:
+            with self._dataset(self.chunk_shape, self._properties) as dataset:
+                return read_elements(dataset, self.datatype, (0,) * rank, (1,) * rank)
+        except HDF5_ERRORS:
+            return None
+
     def has_usual_padding(self, stored: bytes, count: tuple[int, ...], filter_mask: int) -> bool:
         """Tell whether a stored edge chunk holds the fill value beyond the dataset's end.
 
@@ -234,13 +243,8 @@ class ChunkEncoder:
         bool
             False too if the chunk cannot be decoded as a whole.
         """
-        whole = self.decode(stored, filter_mask)
-        if whole is None:
-            return False
-        try:
-            with self._dataset(self.chunk_shape, self._properties) as dataset:
-                fill = read_elements(dataset, self.datatype, (0,) * len(count), (1,) * len(count))
-        except HDF5_ERRORS:
+        whole, fill = self.decode(stored, filter_mask), self.fill_value()
+        if whole is None or fill is None:
             return False
         elements = whole.reshape(*self.chunk_shape, len(fill))
         outside = np.ones(self.chunk_shape, dtype=bool)

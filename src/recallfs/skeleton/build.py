@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ from recallfs.hdf5.encoders import ChunkEncoder, Encoder, hdf5_version, is_own
 from recallfs.hdf5.extents import BulkDataset, list_bulk, stored_chunk
 from recallfs.skeleton.format import EXTENT, PIECE, Skeleton, SkeletonDataset
 from recallfs.skeleton.stale import Present, StaleChunk, ZlibStream, find_streams, gzipped_bytes
+from recallfs.skeleton.tails import (
+    LONGEST_BYTES,
+    MOST_CHECKSUMS,
+    EndingFinder,
+    Grown,
+    earlier_checksums,
+    is_searched,
+)
 from recallfs.values import Identity, format_size
 
 MINIMUM_DATASET_BYTES = 4096
@@ -113,6 +122,8 @@ def build_skeleton(
             if int(extents["size"].sum()) > _SMALL_SHARE * size_bytes:
                 surveys = original.with_stale_chunks(surveys, extents)
                 extents = _complement(surveys, size_bytes)
+                surveys = original.with_stale_ends(surveys, extents)
+                extents = _complement(surveys, size_bytes)
             _check_retained(path, int(extents["size"].sum()), max_retained_bytes)
             retained = original.read_retained(extents, report)
             if identity != Identity.from_stat(path.stat()):
@@ -162,6 +173,7 @@ class _Survey:
         stale = np.zeros(len(self.stale), dtype=PIECE)
         for row, chunk in zip(stale, self.stale, strict=True):
             row["offset"], row["size"] = chunk.offset, len(chunk.stored)
+            row["skip"] = chunk.skip
             row["raw"], row["decoded"] = _digest(chunk.stored), _digest(chunk.values)
         pieces = np.concatenate((self.pieces, stale))
         starts = np.concatenate((starts, [chunk.start for chunk in self.stale]))
@@ -259,11 +271,7 @@ class _Original:
 
     def _recognised(self, survey: _Survey, streams: list[ZlibStream]) -> Iterator[StaleChunk]:
         """Take those streams out of the list that were chunks of a dataset once."""
-        dataset = h5o.open(self.file.id, survey.bulk.path.encode())
-        with ChunkEncoder(dataset) as encoder:
-            present = Present(
-                dataset, encoder, survey.bulk.starts, survey.bulk.counts, survey.firsts
-            )
+        with self._present(survey) as present:
             for stream in tuple(streams):
                 # A checksum may follow the stream.
                 size = min(stream.size + 4, self.size_bytes - stream.offset)
@@ -272,6 +280,59 @@ class _Original:
                 if chunk:
                     streams.remove(stream)
                     yield chunk
+
+    def with_stale_ends(self, surveys: list[_Survey], extents: npt.NDArray[Any]) -> list[_Survey]:
+        """Add what is left of chunks whose beginnings something else took over."""
+        searched = [
+            (owner, one)
+            for owner, one in enumerate(surveys)
+            if one.encoder is not None and is_searched(one.encoder.steps)
+        ]
+        if sum(int(one.bulk.counts[:, 0].sum()) for _, one in searched) > MOST_CHECKSUMS:
+            return surveys
+        finder = EndingFinder(
+            [chunk for owner, one in searched for chunk in self._grown(owner, one)]
+        )
+        found: list[list[StaleChunk]] = [[] for _ in surveys]
+        for offset, content in self._contents(extents):
+            taken = offset  # endings come in ascending order
+            for ending in finder.search(offset, content):
+                begin = max(taken, ending.offset - LONGEST_BYTES)
+                before = content[begin - offset : ending.offset - offset]
+                for owner, number, rows in ending.candidates:
+                    with self._present(surveys[owner]) as present, hdf5_errors(self.path):
+                        chunk = present.recognise_end(number, rows, ending.offset, before)
+                    if chunk is not None:
+                        found[owner].append(chunk)
+                        taken = ending.offset
+                        break
+        return [
+            replace(one, stale=(*one.stale, *chunks))
+            for one, chunks in zip(surveys, found, strict=True)
+        ]
+
+    def _grown(self, owner: int, survey: _Survey) -> Iterator[Grown]:
+        """Work out the checksums that the chunks of a dataset had when they were shorter."""
+        bulk = survey.bulk
+        with self._present(survey) as present, hdf5_errors(self.path):
+            fill = present.encoder.fill_value()
+            if fill is None or bulk.chunk_shape is None:
+                return
+            is_shuffled = len(present.encoder.steps) > 1
+            for number in survey.kept.tolist():
+                start, count = bulk.starts[number].tolist(), tuple(bulk.counts[number].tolist())
+                values = read_elements(present.dataset, present.dataset.get_type(), start, count)
+                checksums = earlier_checksums(
+                    values, fill, count, bulk.chunk_shape, is_shuffled=is_shuffled
+                )
+                yield Grown(owner, number, checksums)
+
+    @contextmanager
+    def _present(self, survey: _Survey) -> Iterator[Present]:
+        bulk = survey.bulk
+        dataset = h5o.open(self.file.id, bulk.path.encode())
+        with ChunkEncoder(dataset) as encoder:
+            yield Present(dataset, encoder, bulk.starts, bulk.counts, survey.firsts)
 
     def _contents(self, extents: npt.NDArray[Any]) -> Iterator[tuple[int, bytes]]:
         for offset, size in extents.tolist():

@@ -309,6 +309,9 @@ class _Pair:
             return _Regrown(None, "values", values)
         # Through a lossy filter other values may well become the original's bytes.
         encoded = self.encoder.encode(right, count, mask)
+        if encoded is not None and piece["skip"]:
+            skip = int(piece["skip"])
+            encoded = encoded[skip : skip + int(piece["size"])]
         if encoded is not None and blake3(encoded).digest() == raw:
             return _Regrown(encoded, "encoded", values, is_mended)
         return _Regrown(None, "encoding" if equal else "values", values)

@@ -18,6 +18,7 @@ from h5py import h5z
 
 from recallfs.hdf5.access import HDF5_ERRORS, Bytes, read_elements
 from recallfs.hdf5.encoders import ChunkEncoder, FilterStep
+from recallfs.skeleton.tails import common_suffix
 
 _ZLIB_HEADER = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 _CHECKSUM_BYTES = 4
@@ -57,6 +58,8 @@ class StaleChunk:
         They themselves.
     stored : bytes
         What lies at `offset`.
+    skip : int
+        How many bytes of the encoded chunk come before these: other data took their place.
     """
 
     offset: int
@@ -64,6 +67,7 @@ class StaleChunk:
     count: tuple[int, ...]
     values: Bytes
     stored: bytes
+    skip: int = 0
 
 
 def find_streams(
@@ -180,6 +184,28 @@ class Present:
                 if self.encoder.encode(part, then) == stored:
                     return StaleChunk(stream.offset, tuple(start), then, part, stored)
         return None
+
+    def recognise_end(self, number: int, rows: int, end: int, content: bytes) -> StaleChunk | None:
+        """Tell whether a chunk ends somewhere, as it was when it had so many rows.
+
+        Parameters
+        ----------
+        end : int
+            The byte in the file after it.
+        content : bytes
+            Of the file up to there.
+        """
+        item_bytes = self.dataset.get_type().get_size()
+        start, count = self.starts[number].tolist(), self.counts[number].tolist()
+        now = read_elements(self.dataset, self.dataset.get_type(), start, count)
+        then = (rows, *count[1:])
+        values = _corner(now, count, then, item_bytes)
+        stored = self.encoder.encode(values, then)
+        size = 0 if stored is None else common_suffix(stored, content)
+        if stored is None or not size:
+            return None
+        skip = len(stored) - size
+        return StaleChunk(end - size, tuple(start), then, values, stored[skip:], skip)
 
     def _earlier_counts(
         self, whole: Bytes, now: Bytes, count: Sequence[int]
