@@ -86,6 +86,38 @@ def noisy(
         target["lfp/spikes"] = np.arange(rows * 4, dtype="i4") // 3
 
 
+@recallfs.recipe(name="laid_out", version="1", seeded=False)
+def laid_out(inputs: Mapping[str, Path], output: Path, *, layout_file: str) -> None:
+    """Write the same numbers in the layout that a file names; ids are fresh each time."""
+    layout = Path(layout_file).read_text()
+    steps = np.random.default_rng(8).integers(-9, 10, (20_000, 24))
+    series = {name: np.cumsum(steps + number, axis=0) for number, name in enumerate("ab")}
+    options = {
+        "gzip 9": {"chunks": (2000, 24), "compression": 9},
+        "gzip 1": {"chunks": (2000, 24), "compression": 1},
+        "other chunks": {"chunks": (777, 5), "compression": 9},
+        "contiguous": {},
+        "appended": {"chunks": (3000, 24), "compression": 4, "maxshape": (None, 24)},
+    }
+    if layout.startswith("blosc"):
+        import hdf5plugin
+
+        os.environ["BLOSC_NTHREADS"] = "1"
+        options[layout] = {"chunks": (2000, 24), **hdf5plugin.Blosc(cname="zstd")}
+    parts = 10 if layout == "appended" else 1
+    for part in range(parts):
+        with h5py.File(output, "a") as target:
+            if part == 0:
+                target.attrs["object_id"] = str(uuid.uuid4())
+            for name, values in series.items():
+                rows = len(values) // parts
+                if part == 0:
+                    target.create_dataset(name, data=values[:rows], **options[layout])
+                else:
+                    target[name].resize((part + 1) * rows, axis=0)
+                    target[name][part * rows :] = values[part * rows : (part + 1) * rows]
+
+
 @recallfs.recipe(name="failing", version="1")
 def failing(inputs: Mapping[str, Path], output: Path, *, how: str = "raise") -> None:
     """Fail in one of several ways."""

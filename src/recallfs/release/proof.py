@@ -167,14 +167,16 @@ def _prove(
                 try:
                     residual = trial.residual(error, limit)
                 except IntegrityError as refusal:
-                    raise _kept(store, entry, result, refusal) from error
+                    _keep_result(store, entry, result, refusal)
+                    raise
                 shutil.rmtree(result.parent)  # its space is needed for what comes now
                 result, outcome = execute(inputs)
                 start = time.monotonic()
                 try:
                     matched = trial.match_again(result, residual)
                 except IntegrityError as refusal:
-                    raise _kept(store, entry, result, refusal) from error
+                    _keep_result(store, entry, result, refusal)
+                    raise
             return _Run(matched, outcome, time.monotonic() - start, residual)
 
         # The lease before the slot: whoever holds a slot waits for nobody.
@@ -224,11 +226,10 @@ def _prove(
     )
 
 
-def _kept(store: Store, entry: Entry, result: Path, error: IntegrityError) -> IntegrityError:
+def _keep_result(store: Store, entry: Entry, result: Path, error: IntegrityError) -> None:
     """Keep a result that was refused, and say in the error where it is."""
     error.details.pop("result", None)
     error.details["kept"] = str(keep_rejected(store, entry.id, result))
-    return error
 
 
 def _keep_residual(store: Store, original: Path, residual: Residual) -> ResidualRef:

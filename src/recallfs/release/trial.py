@@ -82,7 +82,7 @@ class Trial:
                 "limit.",
                 kind="residual-too-large",
                 details=error.details,
-            )
+            ) from error
         return writer.finish(
             sha256=self.record.entry.sha256,
             skeleton=skeleton.digest,

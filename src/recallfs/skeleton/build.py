@@ -274,7 +274,7 @@ class _Original:
         with self._present(survey) as present:
             for stream in tuple(streams):
                 # A checksum may follow the stream.
-                size = min(stream.size + 4, self.size_bytes - stream.offset)
+                size = min(stream.size + 4, stream.room_bytes)
                 content = _read_exactly(self.descriptor, stream.offset, size)
                 chunk = content and present.recognise(stream, content)
                 if chunk:

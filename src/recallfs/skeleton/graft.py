@@ -467,8 +467,12 @@ def _encoder_note(
         return ""
     names = "+".join(step.name for step in encoder.steps)
     if skeleton.encoders[dataset.encoder].fingerprint == encoder.fingerprint():
-        return f"; {names} is the one on record, other options were used"
-    return f"; {names} is not the one on record"
+        return f"; {names} here is the one on record, so other options or another build made them"
+    versions = ", ".join(f"{name} {number}" for name, number in skeleton.written_with.items())
+    return (
+        f"; {names} here is another build than the one on record ({versions or 'unknown'}): "
+        "recall it with the Python that proved it, or prove it again with this one"
+    )
 
 
 @contextmanager

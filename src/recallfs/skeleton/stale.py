@@ -39,11 +39,14 @@ class ZlibStream:
         Of the stream, in bytes.
     plain_bytes : int
         What it unpacks to.
+    room_bytes : int
+        From its offset to the end of the part of the file that it was found in.
     """
 
     offset: int
     size: int
     plain_bytes: int
+    room_bytes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +93,7 @@ def find_streams(
             begin = header.start()
             found = _unpack(content, begin, max(lengths))
             if found is not None and found[1] in lengths:
-                yield ZlibStream(offset + begin, *found)
+                yield ZlibStream(offset + begin, *found, len(content) - begin)
                 position = begin + found[0]
             else:
                 position = begin + 1
