@@ -248,6 +248,8 @@ class ResidualWriter:
         """
         if self.is_too_large:
             raise AssertionError("a residual above its limit is not held")
+        frames = b"".join(self._frames)
+        self._frames.clear()  # not to hold them twice
         return Residual(
             sha256=sha256,
             skeleton=skeleton,
@@ -255,7 +257,7 @@ class ResidualWriter:
             pieces=np.array(self._pieces, dtype=np.uint64),
             recomputed=np.frombuffer(b"".join(self._digests), dtype=np.uint8).reshape(-1, 32),
             sizes=np.array(self._sizes, dtype=np.uint64),
-            frames=b"".join(self._frames),
+            frames=frames,
         )
 
 
