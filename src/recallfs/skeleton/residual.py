@@ -222,7 +222,8 @@ class ResidualWriter:
             Size of an element.
         """
         shuffled = np.ascontiguousarray((original ^ recomputed).reshape(-1, item_bytes).T)
-        frame = self._compressor.compress(shuffled.data)
+        # Copied, since what the compressor returns still holds the memory of the worst case.
+        frame = bytes(memoryview(self._compressor.compress(shuffled.data)))
         self._pieces.append(number)
         self._digests.append(blake3(recomputed.data).digest())
         self._sizes.append(len(frame))
