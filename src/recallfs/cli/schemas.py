@@ -72,8 +72,10 @@ _STORE = _object(
     kept=_object(
         sidecars_bytes=_COUNT,
         skeletons_bytes=_COUNT,
+        residuals_bytes=_COUNT,
         vault_sidecars_bytes=_COUNT,
         vault_skeletons_bytes=_COUNT,
+        vault_residuals_bytes=_COUNT,
         is_estimate=_FLAG,
     ),
     disk=_object(free_bytes=_COUNT, size_bytes=_COUNT),
@@ -134,6 +136,7 @@ _RECORD = _object(
     release=_or_null({"type": "object"}),
     skeleton=_or_null({"type": "object"}),
     dandi_etag=_TEXT,
+    residual=_or_null({"type": "object"}),
     recalls=_list({"type": "object"}),
     objects=_or_null({"type": "object"}),
 )
@@ -251,6 +254,8 @@ SCHEMAS: Mapping[str, Schema] = {
                 valid_until=_MOMENT,
                 size_bytes=_COUNT,
                 kept_bytes=_COUNT,
+                residual_bytes=_COUNT,
+                frees_bytes={"type": "integer"},
             )
         ),
         failed=_FAILED,
@@ -317,7 +322,17 @@ SCHEMAS: Mapping[str, Schema] = {
         mismatches=_list(
             _object(
                 url=_URL,
-                part={"enum": ["file", "sidecar", "trash", "skeleton", "environment", "vault"]},
+                part={
+                    "enum": [
+                        "file",
+                        "sidecar",
+                        "trash",
+                        "skeleton",
+                        "residual",
+                        "environment",
+                        "vault",
+                    ]
+                },
                 place=_TEXT,
                 expected=_TEXT,
                 actual=_TEXT,

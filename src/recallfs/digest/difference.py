@@ -301,7 +301,7 @@ def _dataset_values(
     if any(d.get_create_plist().get_layout() == h5d.VIRTUAL for d in datasets):
         return None
     forms = [canonical_type(dataset.get_type()) for dataset in datasets]
-    tally = _Tally(tuple(datasets[0].shape), tolerance)
+    tally = Tally(tuple(datasets[0].shape), tolerance)
     if all(form.is_fixed for form in forms):
         streams = [
             side.reader.stream(dataset, dataset.get_type(), path)
@@ -309,7 +309,7 @@ def _dataset_values(
         ]
         sizes = (forms[0].item_bytes, forms[1].item_bytes)
         for one, other in _aligned(streams[0], streams[1], sizes):
-            tally.add(_values(forms[0], one), _values(forms[1], other))
+            tally.add(element_values(forms[0], one), element_values(forms[1], other))
     elif not any(form.is_fixed for form in forms):
         batches = zip(
             varying_elements(h5py.Dataset(datasets[0])),
@@ -340,12 +340,14 @@ def _attribute_differences(
         return
     if shapes[0] is None or forms[0].is_fixed != forms[1].is_fixed:
         return
-    tally = _Tally(tuple(shapes[0]), tolerance)
+    tally = Tally(tuple(shapes[0]), tolerance)
     values = []
     for side, attribute, form in zip(sides, attributes, forms, strict=True):
         elements = attribute_elements(attribute, form)
         values.append(
-            _values(form, elements) if form.is_fixed else _encoded(form, elements, side.names)
+            element_values(form, elements)
+            if form.is_fixed
+            else _encoded(form, elements, side.names)
         )
     tally.add(values[0], values[1])
     result = tally.result()
@@ -379,7 +381,7 @@ def _aligned(
         held = [held[side][count * sizes[side] :] for side in (0, 1)]
 
 
-def _values(form: CanonicalType, elements: Bytes) -> npt.NDArray[Any]:
+def element_values(form: CanonicalType, elements: Bytes) -> npt.NDArray[Any]:
     """Give elements as numbers where they are such, else as bytes."""
     canonical = np.ascontiguousarray(form.bytes_of(elements))
     dtype = _NUMBERS.get(form.text)
@@ -405,7 +407,7 @@ def _encoded(form: CanonicalType, elements: Any, names: ObjectNames) -> npt.NDAr
     return found
 
 
-class _Tally:
+class Tally:
     """Adds up how two arrays differ, piece after piece."""
 
     def __init__(self, shape: tuple[int, ...], tolerance: Tolerance) -> None:

@@ -20,9 +20,6 @@ from recallfs.hdf5.encoders import is_repeatable, read_steps
 CONTIGUOUS_PIECE_BYTES = 4 * 1024 * 1024
 """Contiguous data is cut into pieces of at most this many bytes."""
 
-MINIMUM_DATASET_BYTES = 4096
-"""A dataset that stores less stays in the skeleton."""
-
 MINIMUM_PIECE_BYTES = 256
 """A dataset whose pieces are smaller on average stays in the skeleton: a piece's digests and
 coordinates would take a third of what it frees."""
@@ -68,17 +65,13 @@ class BulkDataset:
         return int(self.sizes.sum())
 
 
-def list_bulk(
-    file: h5py.File, *, minimum_bytes: int = MINIMUM_DATASET_BYTES
-) -> Iterator[BulkDataset]:
+def list_bulk(file: h5py.File) -> Iterator[BulkDataset]:
     """Find the datasets of a file that hold bulk data.
 
     Parameters
     ----------
     file : h5py.File
         Open for reading.
-    minimum_bytes : int
-        Datasets that store less are left out.
 
     Yields
     ------
@@ -106,9 +99,7 @@ def list_bulk(
         if dataset.get_space().get_simple_extent_type() != h5s.SIMPLE:
             continue
         bulk = _locate(dataset, properties, "/" + name.decode("utf-8"), datatype.get_size())
-        if bulk is None or bulk.stored_bytes < minimum_bytes:
-            continue
-        if bulk.stored_bytes >= MINIMUM_PIECE_BYTES * len(bulk.sizes):
+        if bulk is not None and bulk.stored_bytes >= MINIMUM_PIECE_BYTES * len(bulk.sizes):
             yield bulk
 
 

@@ -40,6 +40,7 @@ def command(address: str, objects: bool, as_json: bool) -> None:
     if as_json:
         body = json.loads(encode(record))["body"]
         body.pop("blocks")
+        body.setdefault("residual", None)
         body["dandi_etag"] = record.dandi_etag
         body["copies"] = [item.to_json() for item in known_copies(stores, store, record)]
         body["objects"] = contents and {
@@ -117,6 +118,11 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
         share = record.skeleton.stored_bytes / max(1, entry.size_bytes)
         facts.append(
             ("skeleton", f"{format_size(record.skeleton.stored_bytes)} kept ({share:.2%})")
+        )
+    if record.residual is not None:
+        share = record.residual.stored_bytes / max(1, entry.size_bytes)
+        facts.append(
+            ("residual", f"{format_size(record.residual.stored_bytes)} kept ({share:.2%})")
         )
     if record.release is not None:
         release = record.release
