@@ -1,7 +1,7 @@
 """Kept digests of every object of a file: what says, when the file is gone, what differs from it.
 
-They are kept when a file is proved, in the store and in the vault. Nothing rests on them: a recall
-needs none, and where they are lost only a comparison with the file that is gone is.
+They are kept when a file is proved, and copied to the vault when it is released. Nothing rests on
+them: a recall needs none, and where they are lost only a comparison with the file that is gone is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from recallfs.atomic import read_record, write_record
 from recallfs.catalog.store import Store
 from recallfs.digest.hdf5 import ContentDigest, content_digest
-from recallfs.errors import IntegrityError, InvalidInputError, RecallError
+from recallfs.errors import IntegrityError, InvalidInputError
 from recallfs.ownership import metadata_of
 from recallfs.skeleton.vault import vault_place
 from recallfs.values import Entry
@@ -33,10 +33,8 @@ def keep_contents(store: Store, entry: Entry, original: Path) -> None:
         content = content_digest(original).to_bytes()
     except InvalidInputError:
         return  # not HDF5, or of a kind that cannot be compared by content
-    metadata = metadata_of(original)
-    for place in (local, vault_place(store, local)):
-        with contextlib.suppress(OSError, RecallError):
-            write_record(place, content, like=metadata)
+    with contextlib.suppress(OSError):
+        write_record(local, content, like=metadata_of(original))
 
 
 def load_contents(store: Store, entry: Entry) -> ContentDigest | None:

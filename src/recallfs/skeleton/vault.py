@@ -166,6 +166,10 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
         _secure_kept(store, store.residual_path(digest), digest, record.entry.metadata)
     for path in paths:
         _write_and_read_back(vault_place(store, path), read_record(path))
+    contents = store.contents_path(record.entry.sha256)
+    if contents.exists():  # no recall rests on it, so it may be missing
+        copy = vault_place(store, contents)
+        _write_and_read_back(copy, read_record(contents), record.entry.metadata)
 
 
 def _check_vault(store: Store) -> None:
