@@ -64,6 +64,60 @@ def drifting(inputs: Mapping[str, Path], output: Path, *, drift_file: str) -> No
         target.create_dataset("deep/data", data=data, chunks=(500, 32), compression=1)
 
 
+@recallfs.recipe(name="noisy", version="1", seeded=False)
+def noisy(
+    inputs: Mapping[str, Path],
+    output: Path,
+    *,
+    cpu_file: str,
+    rows: int = 4000,
+    noise: float = 1e-13,
+    how: str = "chunked",
+) -> None:
+    """Write microvolts whose last bits depend on the CPU, which is what a file says it is."""
+    cpu = Path(cpu_file).read_text()
+    seed = None if cpu == "another each time" else len(cpu)
+    values = np.random.default_rng(7).normal(size=(rows, 16)) * 100
+    values += noise * np.random.default_rng(seed).normal(size=values.shape)
+    options = {} if how == "contiguous" else {"chunks": (rows // 8, 16), "compression": 1}
+    with h5py.File(output, "w") as target:
+        target.attrs["object_id"] = str(uuid.uuid4())
+        target.create_dataset("lfp/data", data=values, **options)
+        target["lfp/spikes"] = np.arange(rows * 4, dtype="i4") // 3
+
+
+@recallfs.recipe(name="laid_out", version="1", seeded=False)
+def laid_out(inputs: Mapping[str, Path], output: Path, *, layout_file: str) -> None:
+    """Write the same numbers in the layout that a file names; ids are fresh each time."""
+    layout = Path(layout_file).read_text()
+    steps = np.random.default_rng(8).integers(-9, 10, (20_000, 24))
+    series = {name: np.cumsum(steps + number, axis=0) for number, name in enumerate("ab")}
+    options = {
+        "gzip 9": {"chunks": (2000, 24), "compression": 9},
+        "gzip 1": {"chunks": (2000, 24), "compression": 1},
+        "other chunks": {"chunks": (777, 5), "compression": 9},
+        "contiguous": {},
+        "appended": {"chunks": (3000, 24), "compression": 4, "maxshape": (None, 24)},
+    }
+    if layout.startswith("blosc"):
+        import hdf5plugin
+
+        os.environ["BLOSC_NTHREADS"] = "1"
+        options[layout] = {"chunks": (2000, 24), **hdf5plugin.Blosc(cname="zstd")}
+    parts = 10 if layout == "appended" else 1
+    for part in range(parts):
+        with h5py.File(output, "a") as target:
+            if part == 0:
+                target.attrs["object_id"] = str(uuid.uuid4())
+            for name, values in series.items():
+                rows = len(values) // parts
+                if part == 0:
+                    target.create_dataset(name, data=values[:rows], **options[layout])
+                else:
+                    target[name].resize((part + 1) * rows, axis=0)
+                    target[name][part * rows :] = values[part * rows : (part + 1) * rows]
+
+
 @recallfs.recipe(name="failing", version="1")
 def failing(inputs: Mapping[str, Path], output: Path, *, how: str = "raise") -> None:
     """Fail in one of several ways."""

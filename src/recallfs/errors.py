@@ -44,6 +44,8 @@ KINDS: Mapping[str, Kind] = {
     "digest-mismatch": Kind(50, "bytes differ from what is on record"),
     "damaged-record": Kind(51, "a record of ours fails its own digest"),
     "input-changed": Kind(52, "an input of the derivation is no longer what it was"),
+    "residual-too-large": Kind(53, "what would make recomputed values right is too large to keep"),
+    "not-repeatable": Kind(54, "a recipe gives other values each time it runs"),
     # RecomputeError
     "recipe-failed": Kind(60, "the recipe raised an error"),
     "recipe-timeout": Kind(61, "the recipe exceeded its time limit"),

@@ -205,8 +205,9 @@ class Proof:
 
     Parameters
     ----------
-    method : {"direct", "graft"}
-        Whether the recipe gave the very bytes, or its bulk data went into the skeleton.
+    method : {"direct", "graft", "residual"}
+        Whether the recipe gave the very bytes, or its bulk data went into the skeleton, or did so
+        after a few bits were made right.
     hidden_by : {"namespace", "aside"}
         How the original was put out of sight; see `recallfs.release.proof.prove`.
     """

@@ -17,6 +17,7 @@ from recallfs.catalog.sidecar import (
     Pin,
     Record,
     Release,
+    ResidualRef,
     Revocation,
     SkeletonRef,
     decode,
@@ -39,6 +40,7 @@ from recallfs.values import (
 
 GOLDEN = Path(__file__).parent / "data" / "rsc1-1.rsc1"
 GOLDEN_ACL = GOLDEN.with_name("rsc1-2.rsc1")
+GOLDEN_RESIDUAL = GOLDEN.with_name("rsc1-residual.rsc1")
 
 
 def sealed(body: Any, **outer: Any) -> bytes:
@@ -86,6 +88,14 @@ def test_the_golden_file_with_an_acl_is_read_and_written() -> None:
     assert "acl" not in body_of(rich_record())["entry"]["metadata"]
 
 
+def test_the_golden_file_with_a_residual_is_read_and_written() -> None:
+    """A residual is an optional part: sidecars with it and without it are both read."""
+    record = replace(rich_record(), residual=ResidualRef("9" * 64, 4_000_000))
+    assert decode(GOLDEN_RESIDUAL.read_bytes()) == record
+    assert encode(record) == GOLDEN_RESIDUAL.read_bytes()
+    assert "residual" not in body_of(rich_record())
+
+
 @pytest.mark.parametrize("acl", ["rw", "user::rw-", "other::---,group::r--,user::rw-", 5])
 def test_an_acl_that_cannot_be_is_damaged(acl: Any) -> None:
     """An ACL that could not be set, or is not in its one form, is not guessed at."""
@@ -127,7 +137,7 @@ def test_the_golden_record_leaves_no_field_empty() -> None:
     def check(value: Any, name: str) -> None:
         if is_dataclass(value):
             for field in fields(value):
-                if (type(value), field.name) != (Entry, "identity"):
+                if (type(value), field.name) not in {(Entry, "identity"), (Record, "residual")}:
                     check(getattr(value, field.name), f"{name}.{field.name}")
         elif isinstance(value, tuple):
             assert value, name
@@ -208,6 +218,7 @@ _RECORDS = st.builds(
         Release, st.sampled_from(["intended", "trashed", "purged"]), *[_TEXT] * 4, st.booleans()
     ),
     skeleton=st.none() | st.builds(SkeletonRef, _HEX, _SIZE),
+    residual=st.none() | st.builds(ResidualRef, _HEX, _SIZE),
 )
 
 

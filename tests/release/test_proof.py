@@ -55,13 +55,16 @@ def test_recipe_cannot_copy_the_original(lab: Lab, hiding: str) -> None:
 
 
 def test_one_value_one_ulp_away_is_no_proof(lab: Lab) -> None:
-    """A result that differs by one unit in the last place is refused; dataset and place named."""
+    """Without a residual one unit in the last place is refused; dataset and index are named."""
     lab.derive("drift.h5", recipe="drifting", drift_file=str(lab.base / "drift"))
-    with pytest.raises(IntegrityError, match="differs from the original") as caught:
-        prove(lab.stores, lab.store, lab.entry("drift.h5"), hiding="auto")
+    message = r"/deep/data \(1 of 64,000 values differs, first at \(1234, 5\): 39493\.0 became "
+    with pytest.raises(IntegrityError, match=message) as caught:
+        prove(lab.stores, lab.store, lab.entry("drift.h5"), hiding="auto", max_residual=0)
     (difference,) = caught.value.details["objects"]
     assert difference["path"] == "/deep/data"
-    assert list(difference["first"]) == [1000, 0]
+    assert list(difference["first"]) == [1234, 5]
+    ulp = float(np.spacing(39493.0))
+    assert (difference["values"]["count"], difference["values"]["largest_absolute"]) == (1, ulp)
     kept = Path(caught.value.details["kept"])
     with h5py.File(kept) as file:
         assert file["deep/data"].shape == (2000, 32)

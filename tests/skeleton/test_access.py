@@ -14,7 +14,7 @@ import pytest
 from h5py import h5p, h5t, h5z
 
 from recallfs.errors import ConflictError, InvalidInputError
-from recallfs.skeleton.access import missing_filters, open_hdf5, read_elements
+from recallfs.hdf5.access import missing_filters, open_hdf5, read_elements
 
 Writing = Callable[..., AbstractContextManager[h5py.File]]
 

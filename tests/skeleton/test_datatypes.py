@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from h5py import h5t
 
-from recallfs.skeleton.datatypes import is_fixed_size, same_values
+from recallfs.hdf5.datatypes import is_fixed_size, same_values
 
 FIXED = [
     np.dtype("i1"),

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from h5py import h5z
 
-from recallfs.skeleton.access import read_elements
-from recallfs.skeleton.encoders import (
+from recallfs.hdf5.access import read_elements
+from recallfs.hdf5.encoders import (
     ChunkEncoder,
     is_lossless,
     is_own,

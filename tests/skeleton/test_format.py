@@ -61,6 +61,16 @@ def test_a_skeleton_survives_its_bytes(n_pieces: int) -> None:
     assert after.bulk_bytes == 100 * n_pieces
 
 
+def test_a_cut_chunk_is_for_readers_that_know_of_it() -> None:
+    """What is skipped comes back; a reader that would not skip it is told to refuse the record."""
+    before = _skeleton()
+    assert b'"requires":[]' in before.to_bytes()
+    pieces = _with_column(before.pieces, "skip", [0, 7, 2**40])
+    record = dataclasses.replace(before, pieces=pieces).to_bytes()
+    assert b'"requires":["cut-chunks"]' in record
+    assert Skeleton.from_bytes(record).pieces["skip"].tolist() == [0, 7, 2**40]
+
+
 def test_places_belong_to_their_dataset() -> None:
     """With datasets of different rank each one's starts, counts and pieces are its own."""
     one = _skeleton(3)

@@ -376,6 +376,17 @@ def test_equal_values_in_other_bytes_are_told_apart(
     error = _refusal(released, tmp_path)
     assert [one["reason"] for one in error.details["objects"]] == ["encoding"]
     assert "1 of 1 chunks cannot be re-encoded here" in str(error)
+    assert "gzip" in str(error) or "deflate" in str(error)
+    assert "here is the one on record" in str(error)
+    elsewhere = dataclasses.replace(released.skeleton.encoders[0], fingerprint="0" * 64)
+    foreign = dataclasses.replace(
+        released,
+        skeleton=dataclasses.replace(
+            released.skeleton, encoders=(elsewhere,), written_with={"hdf5": "1.10.4"}
+        ),
+    )
+    error = _refusal(foreign, tmp_path)
+    assert "another build than the one on record (hdf5 1.10.4)" in str(error)
     with writing("again.h5") as file:
         dataset = file.create_dataset("x", WALK.shape, "<i2", chunks=WALK.shape, compression="gzip")
         dataset.id.write_direct_chunk((0, 0), other)

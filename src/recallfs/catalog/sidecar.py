@@ -99,6 +99,14 @@ class SkeletonRef:
 
 
 @dataclass(frozen=True)
+class ResidualRef:
+    """Where an entry's residual is: ``residuals/aa/<digest>.rsd1`` in store and vault."""
+
+    digest: str
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
 class Record:
     """All that is known of an entry.
 
@@ -123,6 +131,12 @@ class Record:
     release: Release | None = None
     skeleton: SkeletonRef | None = None
     dandi_etag: str = ""
+    residual: ResidualRef | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What skeleton and residual take."""
+        return sum(kept.stored_bytes for kept in (self.skeleton, self.residual) if kept)
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -262,6 +276,7 @@ def _body(record: Record) -> dict[str, Any]:
         "pins": [_plain(item) for item in record.pins],
         "release": record.release and _plain(record.release),
         "skeleton": record.skeleton and _plain(record.skeleton),
+        **({} if record.residual is None else {"residual": _plain(record.residual)}),
     }
 
 
@@ -298,6 +313,7 @@ def _record(body: Mapping[str, Any]) -> Record:
         release=body["release"] and Release(**body["release"]),
         skeleton=body["skeleton"] and SkeletonRef(**body["skeleton"]),
         dandi_etag=etag,
+        residual=ResidualRef(**body["residual"]) if "residual" in body else None,
     )
 
 

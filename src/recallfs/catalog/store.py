@@ -7,6 +7,7 @@
     <root>/.recall/entries/          sidecars: the evidence
     <root>/.recall/environments/     what recipes ran in
     <root>/.recall/skeletons/        kept parts of HDF5 files
+    <root>/.recall/residuals/        bits in which recomputed values differ
     <root>/.recall/staging/          bytes on their way in, one private folder each
     <root>/.recall/trash/            released bytes that are not yet purged
     <root>/.recall/aside/            originals that are out of a proof's sight, where need be
@@ -60,6 +61,7 @@ _FOLDERS = (
     "entries",
     "environments",
     "skeletons",
+    "residuals",
     "staging",
     "partial",
     "trash",
@@ -176,6 +178,14 @@ class Store:
     def skeleton_path(self, digest: str) -> Path:
         """Return where a skeleton is."""
         return self._kept("skeletons", digest[:2], f"{digest}.rsk1")
+
+    def contents_path(self, sha256: str) -> Path:
+        """Return where the digests of a file's objects are."""
+        return self._kept("contents", sha256[:2], f"{sha256}.h5c1")
+
+    def residual_path(self, digest: str) -> Path:
+        """Return where a residual is."""
+        return self._kept("residuals", digest[:2], f"{digest}.rsd1")
 
     def log_path(self, derivation_id: str) -> Path:
         """Return where the log of a derivation's last run is."""

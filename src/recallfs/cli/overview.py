@@ -135,8 +135,10 @@ def _kept(store: Store) -> dict[str, Any]:
     parts = {
         "sidecars": store.control / "entries",
         "skeletons": store.control / "skeletons",
+        "residuals": store.control / "residuals",
         "vault_sidecars": vault_place(store, store.control / "entries"),
         "vault_skeletons": vault_place(store, store.control / "skeletons"),
+        "vault_residuals": vault_place(store, store.control / "residuals"),
     }
     measured = {name: _measure(folder) for name, folder in parts.items()}
     return {

@@ -72,8 +72,10 @@ _STORE = _object(
     kept=_object(
         sidecars_bytes=_COUNT,
         skeletons_bytes=_COUNT,
+        residuals_bytes=_COUNT,
         vault_sidecars_bytes=_COUNT,
         vault_skeletons_bytes=_COUNT,
+        vault_residuals_bytes=_COUNT,
         is_estimate=_FLAG,
     ),
     disk=_object(free_bytes=_COUNT, size_bytes=_COUNT),
@@ -134,7 +136,9 @@ _RECORD = _object(
     release=_or_null({"type": "object"}),
     skeleton=_or_null({"type": "object"}),
     dandi_etag=_TEXT,
+    residual=_or_null({"type": "object"}),
     recalls=_list({"type": "object"}),
+    objects=_or_null({"type": "object"}),
 )
 _PARAMETER = _object(required=_FLAG, default=_ANYTHING)
 
@@ -163,6 +167,38 @@ SCHEMAS: Mapping[str, Schema] = {
         seconds=_NUMBER,
         source=_TEXT,
         warnings=_list(_TEXT),
+    ),
+    "adopt": _object(outputs=_map(_URL), key=_TEXT, is_new=_FLAG),
+    "digest": _object(
+        files=_list(
+            _object(
+                **{
+                    "path": _TEXT,
+                    "size_bytes": _COUNT,
+                    "sha256": _or_null(_SHA256),
+                    "sha1": _or_null(_TEXT),
+                    "dandi-etag": _or_null(_TEXT),
+                    "h5c1": _or_null(_TEXT),
+                    "objects": _or_null(_list({"type": "object", "required": ["path", "digest"]})),
+                }
+            )
+        )
+    ),
+    "diff": _object(
+        one=_TEXT,
+        other=_TEXT,
+        verdict={
+            "enum": [
+                "identical bytes",
+                "same content, other layout",
+                "within tolerance",
+                "different",
+            ]
+        },
+        rules=_TEXT,
+        compared=_COUNT,
+        differing=_COUNT,
+        differences=_list({"type": "object", "required": ["path", "what", "attribute"]}),
     ),
     "get": _object(
         files=_list(
@@ -218,6 +254,8 @@ SCHEMAS: Mapping[str, Schema] = {
                 valid_until=_MOMENT,
                 size_bytes=_COUNT,
                 kept_bytes=_COUNT,
+                residual_bytes=_COUNT,
+                frees_bytes={"type": "integer"},
             )
         ),
         failed=_FAILED,
@@ -284,7 +322,17 @@ SCHEMAS: Mapping[str, Schema] = {
         mismatches=_list(
             _object(
                 url=_URL,
-                part={"enum": ["file", "sidecar", "trash", "skeleton", "environment", "vault"]},
+                part={
+                    "enum": [
+                        "file",
+                        "sidecar",
+                        "trash",
+                        "skeleton",
+                        "residual",
+                        "environment",
+                        "vault",
+                    ]
+                },
                 place=_TEXT,
                 expected=_TEXT,
                 actual=_TEXT,

@@ -305,6 +305,7 @@ class _Checker:
                     "copies": _positive(int),
                     "max_skeleton": _fraction,
                     "idle": _span,
+                    "max_residual": _fraction_or_none,
                 },
             )
         )
@@ -444,6 +445,12 @@ def _fraction(value: Any) -> float:
     if number > 1:
         raise ValueError("a fraction between 0 and 1 is needed")
     return number
+
+
+def _fraction_or_none(value: Any) -> float:
+    if not isinstance(value, bool) and value in (0, "0"):
+        return 0.0
+    return _fraction(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

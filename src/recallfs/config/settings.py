@@ -182,6 +182,9 @@ class ReleaseSettings:
         Largest kept part of a file, as a fraction of its size.
     idle : timedelta, optional
         How long a file that came back may be unused before ``recall release --idle`` takes it.
+    max_residual : float
+        Largest residual, as a fraction of what the pieces that it makes right take in the file;
+        0 for none at all.
     """
 
     hold: timedelta = timedelta(days=7)
@@ -190,6 +193,7 @@ class ReleaseSettings:
     copies: int = 2
     max_skeleton: float = 0.05
     idle: timedelta | None = None
+    max_residual: float = 0.2
 
 
 @dataclass(frozen=True)

@@ -302,17 +302,18 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "evidence-missing": Fault(
         "vault", _ERROR,
-        "A skeleton or environment is gone from the store; the vault's copy is whole.",
+        "A skeleton, residual or environment is gone from the store; the vault's copy is whole.",
         "Copied back from the vault.", True,
     ),
     "evidence-damaged": Fault(
         "vault", _ERROR,
-        "A skeleton or environment in the store fails its digest; the vault's copy is whole.",
+        "A skeleton, residual or environment in the store fails its digest; the vault's copy is "
+        "whole.",
         "Written again from the vault's.", True,
     ),
     "evidence-lost": Fault(
         "vault", _ERROR,
-        "A skeleton or environment is whole neither in the store nor in the vault.",
+        "A skeleton, residual or environment is whole neither in the store nor in the vault.",
         "Of a resident file: `recall prove` makes it again. Of a released one: restore it from a "
         "backup.",
     ),

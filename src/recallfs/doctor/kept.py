@@ -1,4 +1,4 @@
-"""Skeletons and environments: what a recall rests on besides the sidecar, in store and vault."""
+"""Skeletons, residuals, environments: what recalls rest on besides sidecars, here and in vaults."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from recallfs.doctor.faults import Finding
 from recallfs.environment.capture import environment_id
 from recallfs.errors import IntegrityError, SourceError
 from recallfs.skeleton.vault import vault_place
+
+_PARTS = (".rsk1", ".rsd1")
+"""Suffixes of what only `recall prove` can make again."""
 
 _IsWhole = Callable[[bytes], bool]
 
@@ -62,7 +65,7 @@ class KeptCheck:
         elif other == "unknown":
             problem = f"{of}; the vault could not be asked."
             yield Finding(f"evidence-{local}", str(path), problem, name)
-        elif is_released or local == "damaged" or path.suffix == ".rsk1":
+        elif is_released or local == "damaged" or path.suffix in _PARTS:
             problem = f"{of}; it is {local} in the store and {other} in the vault."
             yield Finding("evidence-lost", str(path), problem, name)
 
@@ -71,10 +74,10 @@ def kept_files(store: Store, record: Record) -> Iterator[tuple[Path, _IsWhole]]:
     """Iterate over the kept files that a record names, and what tells whether each is whole."""
     if record.skeleton is not None:
         digest = record.skeleton.digest
-        yield (
-            store.skeleton_path(digest),
-            lambda content: blake3(content).hexdigest() == digest,
-        )
+        yield store.skeleton_path(digest), functools.partial(_has_digest, digest)
+    if record.residual is not None:
+        digest = record.residual.digest
+        yield store.residual_path(digest), functools.partial(_has_digest, digest)
     environments = {
         *(item.environment_id for item in record.derivations),
         *(item.environment_id for item in record.proofs),
@@ -84,6 +87,10 @@ def kept_files(store: Store, record: Record) -> Iterator[tuple[Path, _IsWhole]]:
             store.environment_path(identifier),
             functools.partial(_is_environment, identifier),
         )
+
+
+def _has_digest(digest: str, content: bytes) -> bool:
+    return blake3(content).hexdigest() == digest
 
 
 def _is_environment(identifier: str, content: bytes) -> bool:

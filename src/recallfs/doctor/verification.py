@@ -21,6 +21,8 @@ from recallfs.values import Entry, State
 
 Progress = Callable[[int], None]
 
+_PARTS = {".rsk1": "skeleton", ".rsd1": "residual"}
+
 
 @dataclass(frozen=True)
 class Mismatch:
@@ -30,7 +32,7 @@ class Mismatch:
     ----------
     url : str
         Of the entry that it belongs to.
-    part : {"file", "sidecar", "trash", "skeleton", "environment", "vault"}
+    part : {"file", "sidecar", "trash", "skeleton", "residual", "environment", "vault"}
     place : str
         Path of the file that was read.
     expected, actual : str
@@ -71,8 +73,8 @@ def verify_all(
     Parameters
     ----------
     deep : bool
-        Hash every byte: files, trash, skeletons, environments, and the vault's copies. Else only
-        the files' identities, and the digests that records carry themselves.
+        Hash every byte: files, trash, skeletons, residuals, environments, and the vault's
+        copies. Else only the files' identities, and the digests that records carry themselves.
     jobs : int
         How many files are read at once; each takes 4 MiB of memory.
     progress : callable, optional
@@ -183,7 +185,7 @@ class _Check:
     def _kept(self, record: Record) -> None:
         is_released = record.release is not None
         for path, is_whole in kept_files(self.store, record):
-            part = "skeleton" if path.suffix == ".rsk1" else "environment"
+            part = _PARTS.get(path.suffix, "environment")
             for place in (path, vault_place(self.store, path)):
                 named = part if place == path else "vault"
                 try:

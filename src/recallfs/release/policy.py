@@ -62,6 +62,8 @@ class Candidate:
         Its inputs that are not resident.
     lost_inputs : sequence of str
         Its inputs that nothing can bring back.
+    residual_bytes : int
+        Stored size of its residual.
     """
 
     url: str
@@ -77,6 +79,7 @@ class Candidate:
     resting: Sequence[str]
     rests_on: Sequence[str]
     lost_inputs: Sequence[str]
+    residual_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def decide(candidate: Candidate, settings: ReleaseSettings, wanted: Wanted) -> D
     if refusal is not None:
         kind, reason = refusal
         return Decision(candidate.url, "refuse", kind, reason)
-    frees = candidate.size_bytes - candidate.kept_bytes
+    frees = candidate.size_bytes - candidate.kept_bytes - candidate.residual_bytes
     exact = _exact(candidate)
     if exact:
         proof = exact[0]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from blake3 import blake3
 
 from recallfs.catalog import audit, changes, records
 from recallfs.catalog.holder import user_name
-from recallfs.catalog.sidecar import Record, SkeletonRef
+from recallfs.catalog.sidecar import Record, ResidualRef, Revocation, SkeletonRef
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
@@ -22,18 +24,20 @@ from recallfs.ownership import metadata_of
 from recallfs.recipes.job import Outcome
 from recallfs.recipes.sandbox import can_hide
 from recallfs.release.aside import set_aside
+from recallfs.release.trial import Trial
 from recallfs.resolve.commit import keep_rejected
 from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import settle
 from recallfs.resolve.recall import Wish, with_inputs
 from recallfs.resolve.stores import Stores
 from recallfs.skeleton.build import build_skeleton
+from recallfs.skeleton.contents import keep_contents
 from recallfs.skeleton.format import Skeleton
-from recallfs.skeleton.vault import keep_skeleton
+from recallfs.skeleton.residual import Residual
+from recallfs.skeleton.vault import keep_residual, keep_skeleton
 from recallfs.sources.disks import local_path
 from recallfs.sources.recompute import (
     Matched,
-    match_output,
     output_name,
     recorded_python,
     run_derivation,
@@ -44,12 +48,37 @@ from recallfs.values import Derivation, Entry, Level, Proof, State, after, now_u
 
 @dataclass(frozen=True)
 class Proved:
-    """A proof that was just made."""
+    """A proof that was just made.
+
+    Parameters
+    ----------
+    size_bytes : int
+        Of the file.
+    kept_bytes : int
+        What is kept of it when it is released: skeleton and residual.
+    residual_bytes : int
+        The residual's part in that.
+    """
 
     url: str
     proof: Proof
     size_bytes: int
     kept_bytes: int
+    residual_bytes: int = 0
+
+    @property
+    def frees_bytes(self) -> int:
+        """Net bytes that a release frees."""
+        return self.size_bytes - self.kept_bytes
+
+
+class _Run(NamedTuple):
+    """What came of the recipe."""
+
+    matched: Matched
+    outcome: Outcome
+    matching_s: float
+    residual: Residual | None  # to be kept, if it is a new one
 
 
 HIDING = ("namespace", "aside", "auto")
@@ -63,6 +92,7 @@ def prove(
     wish: Wish | None = None,
     *,
     hiding: str = "namespace",
+    max_residual: float | None = None,
 ) -> Proved:
     """Prove that an entry can be recomputed exactly. The original is only read.
 
@@ -73,26 +103,35 @@ def prove(
         folders; nobody else notices. *aside*: the original is renamed away while the recipe runs;
         readers that go through recallfs wait, others miss it. *auto*: the first where the kernel
         allows it, else the second.
+    max_residual : float, optional
+        Largest residual, as a fraction of the data that it makes right; by default as configured.
+        0: none.
 
     Raises
     ------
     ConflictError
         The original is not resident, or dirty; or no recipe is on record (kind ``unproved``).
     IntegrityError
-        The recomputed file differs; the proof failed, and the audit trail says so.
+        The recomputed file differs; the proof failed, and the audit trail says so. Kind
+        ``residual-too-large`` or ``not-repeatable`` if a residual was tried.
     RecomputeError
         The recipe failed, or the original cannot be hidden (kind ``cannot-hide``).
     """
     try:
         if hiding == "auto":
             hiding = "namespace" if can_hide() else "aside"
-        return _prove(stores, store, entry, wish or Wish(), hiding == "aside")
+        limit = stores.config.release.max_residual if max_residual is None else max_residual
+        return _prove(
+            stores, store, entry, wish or Wish(), move_aside=hiding == "aside", limit=limit
+        )
     except RecallError as error:
         audit.note(store, "prove-failed", entry, user_name(), error.to_json())
         raise
 
 
-def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: bool) -> Proved:
+def _prove(
+    stores: Stores, store: Store, entry: Entry, wish: Wish, *, move_aside: bool, limit: float
+) -> Proved:
     derivation = records.load(store, entry.id).derivation(now_utc())
     if derivation is None:
         raise ConflictError(
@@ -103,9 +142,10 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: b
         )
     original = _checked_original(store, entry)
     record = _with_skeleton(store, entry, original)
+    keep_contents(store, entry, original)
     with store.staging() as scratch:
 
-        def run(inputs: Mapping[str, Path]) -> tuple[Matched, Outcome, float]:
+        def execute(inputs: Mapping[str, Path]) -> tuple[Path, Outcome]:
             _check_inputs(store, derivation, inputs)
             with set_aside(store, entry) if move_aside else contextlib.nullcontext():
                 outputs, outcome = run_derivation(
@@ -117,20 +157,34 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: b
                     python=recorded_python(store, record, derivation),
                     hide=() if move_aside else _hidden_folders(stores, store),
                 )
-            result = outputs[output_name(derivation, entry.id)]
+            return outputs[output_name(derivation, entry.id)], outcome
+
+        def run(inputs: Mapping[str, Path]) -> _Run:
+            trial = Trial(store, record, derivation, original, scratch, wish.progress)
+            result, outcome = execute(inputs)
             start = time.monotonic()
             try:
-                matched = match_output(store, record, result, scratch, wish.progress)
+                residual, matched = None, trial.match(result, limit)
             except IntegrityError as error:
-                error.details.pop("result", None)
-                error.details["kept"] = str(keep_rejected(store, entry.id, result))
-                raise
-            return matched, outcome, time.monotonic() - start
+                try:
+                    residual = trial.residual(error, limit)
+                except IntegrityError as refusal:
+                    _keep_result(store, entry, result, refusal)
+                    raise
+                shutil.rmtree(result.parent)  # its space is needed for what comes now
+                result, outcome = execute(inputs)
+                start = time.monotonic()
+                try:
+                    matched = trial.match_again(result, residual)
+                except IntegrityError as refusal:
+                    _keep_result(store, entry, result, refusal)
+                    raise
+            return _Run(matched, outcome, time.monotonic() - start, residual)
 
         # The lease before the slot: whoever holds a slot waits for nobody.
         lease = hold_lease(store.catalog, f"entry:{entry.id}", lambda: False)
         with lease if move_aside else contextlib.nullcontext():
-            matched, outcome, matching_s = with_inputs(
+            done = with_inputs(
                 stores,
                 store,
                 derivation.inputs,
@@ -139,6 +193,8 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: b
                 scratch=scratch,
                 wish=wish,
             )
+    reference = None if done.residual is None else _keep_residual(store, original, done.residual)
+    matched, outcome = done.matched, done.outcome
     environment = dict(outcome.environment)
     identifier = environment_id(environment)
     records.save_environment(store, identifier, environment)
@@ -154,14 +210,46 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: b
         made_by=user_name(),
         made_at=made_at,
         valid_until=after(made_at, stores.config.release.proof_validity),
-        seconds=outcome.seconds + matching_s,
+        seconds=outcome.seconds + done.matching_s,
         hidden_by="aside" if move_aside else "namespace",
     )
     with changes.edit(store, entry.id, "prove") as draft:
+        if reference is not None:
+            draft.record = replace(_without_residual(draft.record), residual=reference)
         draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
-        kept = draft.record.skeleton.stored_bytes if draft.record.skeleton else 0
     audit.note(store, "prove", entry, user_name(), {"proof": proof.id})
-    return Proved(store.url(entry.path), proof, entry.size_bytes, kept)
+    kept = draft.record
+    return Proved(
+        store.url(entry.path),
+        proof,
+        entry.size_bytes,
+        kept.kept_bytes,
+        kept.residual.stored_bytes if kept.residual else 0,
+    )
+
+
+def _keep_result(store: Store, entry: Entry, result: Path, error: IntegrityError) -> None:
+    """Keep a result that was refused, and say in the error where it is."""
+    error.details.pop("result", None)
+    error.details["kept"] = str(keep_rejected(store, entry.id, result))
+
+
+def _keep_residual(store: Store, original: Path, residual: Residual) -> ResidualRef:
+    content = residual.to_bytes()
+    digest = blake3(content).hexdigest()
+    keep_residual(store, digest, content, metadata_of(original))
+    return ResidualRef(digest, len(content))
+
+
+def _without_residual(record: Record) -> Record:
+    """Take a residual off a record; the proofs that rest on it no longer count."""
+    if record.residual is None:
+        return record
+    now = now_utc()
+    gone = [proof.id for proof in record.valid_proofs(now) if proof.method == "residual"]
+    reason = "the residual that it rests on was replaced"
+    revocations = tuple(Revocation(each, reason, user_name(), now) for each in gone)
+    return replace(record, residual=None, revocations=(*record.revocations, *revocations))
 
 
 def _check_inputs(store: Store, derivation: Derivation, inputs: Mapping[str, Path]) -> None:
@@ -206,6 +294,9 @@ def _with_skeleton(store: Store, entry: Entry, original: Path) -> Record:
     digest = blake3(content).hexdigest()
     keep_skeleton(store, digest, content, metadata_of(original))
     with changes.edit(store, entry.id, "skeleton") as draft:
+        if record.skeleton is None or record.skeleton.digest != digest:
+            # A residual is for one skeleton only.
+            draft.record = _without_residual(draft.record)
         draft.record = replace(draft.record, skeleton=SkeletonRef(digest, len(content)))
     return draft.record
 

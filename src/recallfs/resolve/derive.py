@@ -92,10 +92,10 @@ def derive(
     settings = stores.config.recipes
     recipe = find_recipe(recipe_name, settings.modules, settings.paths)
     checked = validate_parameters(recipe, parameters)
-    store, targets = _targets(stores, recipe, outputs)
+    store, targets = output_targets(stores, recipe, outputs)
     is_reusing = settings.reuse if reuse is None else reuse
     bound = _bind_inputs(stores, store, inputs, wish, are_needed=not is_reusing)
-    _refuse_cycle(store, bound, targets)
+    refuse_cycle(store, bound, targets)
     digests = {item.name: item.sha256 for item in bound}
     key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
     with hold_lease(store.catalog, f"derivation:{store.id}:{key}", lambda: False) as grant:
@@ -104,7 +104,7 @@ def derive(
             return earlier
         for path in targets.values():
             _make_room(store, path, key)
-        derivation = _new_derivation(recipe, key, checked, bound, settings.threads)
+        derivation = new_derivation(recipe, key, checked, bound, settings.threads)
         lost = grant.lost if grant else None
         wish = wish or Wish()
         warnings: list[str] = []
@@ -171,13 +171,14 @@ def _run(
     return Derived(urls, True, derivation.key, time.monotonic() - start)
 
 
-def _new_derivation(
+def new_derivation(
     recipe: Recipe,
     key: str,
     parameters: Mapping[str, Any],
     inputs: tuple[InputRef, ...],
     threads: int | None,
 ) -> Derivation:
+    """Make the record of a run that is about to begin, with a seed of its own."""
     return Derivation(
         id=uuid.uuid4().hex,
         key=key,
@@ -198,7 +199,7 @@ def _new_derivation(
     )
 
 
-def _targets(
+def output_targets(
     stores: Stores, recipe: Recipe, outputs: Mapping[str, str]
 ) -> tuple[Store, dict[str, str]]:
     """Resolve the outputs' addresses; a single unnamed output is the recipe's only one."""
@@ -245,7 +246,7 @@ def _bind_inputs(
     return tuple(bound)
 
 
-def _refuse_cycle(store: Store, inputs: tuple[InputRef, ...], targets: Mapping[str, str]) -> None:
+def refuse_cycle(store: Store, inputs: tuple[InputRef, ...], targets: Mapping[str, str]) -> None:
     """Refuse an output that one of the inputs is made from."""
     wanted = set(targets.values())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,33 @@ from blake3 import blake3
 from h5py import h5o
 
 from recallfs.errors import AccessError, ConflictError, IntegrityError
-from recallfs.skeleton.access import (
+from recallfs.hdf5.access import (
     HDF5_ERRORS,
     hdf5_errors,
     open_hdf5,
     read_elements,
     require_filters,
 )
-from recallfs.skeleton.encoders import ChunkEncoder, Encoder, hdf5_version, is_own
-from recallfs.skeleton.extents import MINIMUM_DATASET_BYTES, BulkDataset, list_bulk, stored_chunk
+from recallfs.hdf5.encoders import ChunkEncoder, Encoder, hdf5_version, is_own
+from recallfs.hdf5.extents import BulkDataset, list_bulk, stored_chunk
 from recallfs.skeleton.format import EXTENT, PIECE, Skeleton, SkeletonDataset
+from recallfs.skeleton.stale import Present, StaleChunk, ZlibStream, find_streams, gzipped_bytes
+from recallfs.skeleton.tails import (
+    LONGEST_BYTES,
+    MOST_CHECKSUMS,
+    EndingFinder,
+    Grown,
+    earlier_checksums,
+    is_searched,
+)
 from recallfs.values import Identity, format_size
+
+MINIMUM_DATASET_BYTES = 4096
+"""A dataset that stores less may stay in the skeleton."""
+
+_SMALL_SHARE = 0.01
+"""Which part of a file small datasets may be that are retained though they need not; and above
+which part of it space that is no longer used is looked at."""
 
 MAXIMUM_RETAINED_BYTES = 1024**3
 """What is retained is held in memory; above this a file has no skeleton."""
@@ -57,7 +75,9 @@ def build_skeleton(
         Refuse if more must be retained; checked from the chunk index before data is read, and
         again when all pieces were verified.
     minimum_bytes : int
-        Datasets that store less are retained.
+        Datasets that store less are retained, the smallest first, as long as all of these together
+        are at most 1% of the file: they cost little, and what is retained need not be computed
+        again.
     progress : callable, optional
         Called with increments, in bytes; they add up to `size_bytes`, or to a
         little more where pieces turn out to be unfit.
@@ -92,13 +112,18 @@ def build_skeleton(
             identity = Identity.from_stat(os.fstat(descriptor))
             _check_size(path, size_bytes, identity)
             with hdf5_errors(path):
-                candidates = list(list_bulk(file, minimum_bytes=minimum_bytes))
+                candidates = _worth_it(list(list_bulk(file)), size_bytes, minimum_bytes)
                 _check_filters(file, candidates)
             claimed = sum(one.stored_bytes for one in candidates)
             _check_retained(path, size_bytes - claimed, max_retained_bytes)
             original = _Original(path, descriptor, size_bytes, file)
             surveys = _without_overlaps(original.survey(one, report) for one in candidates)
             extents = _complement(surveys, size_bytes)
+            if int(extents["size"].sum()) > _SMALL_SHARE * size_bytes:
+                surveys = original.with_stale_chunks(surveys, extents)
+                extents = _complement(surveys, size_bytes)
+                surveys = original.with_stale_ends(surveys, extents)
+                extents = _complement(surveys, size_bytes)
             _check_retained(path, int(extents["size"].sum()), max_retained_bytes)
             retained = original.read_retained(extents, report)
             if identity != Identity.from_stat(path.stat()):
@@ -106,6 +131,19 @@ def build_skeleton(
         finally:
             os.close(descriptor)
     return _assemble(sha256, size_bytes, surveys, extents, retained)
+
+
+def _worth_it(
+    candidates: list[BulkDataset], size_bytes: int, minimum_bytes: int
+) -> list[BulkDataset]:
+    """Leave out the smallest datasets, as long as they are little of the file in all."""
+    room = _SMALL_SHARE * size_bytes
+    chosen = set()
+    for number, one in sorted(enumerate(candidates), key=lambda item: item[1].stored_bytes):
+        room -= one.stored_bytes
+        if one.stored_bytes >= minimum_bytes or room < 0:
+            chosen.add(number)
+    return [one for number, one in enumerate(candidates) if number in chosen]
 
 
 @dataclass(frozen=True)
@@ -116,6 +154,32 @@ class _Survey:
     kept: npt.NDArray[np.int64]  # numbers of the pieces in bulk, shape (n_kept,)
     pieces: npt.NDArray[Any]  # of PIECE, shape (n_kept,)
     encoder: Encoder | None
+    firsts: dict[bytes, list[int]]  # numbers of pieces by their first element
+    stale: tuple[StaleChunk, ...] = ()
+
+    @property
+    def plain_bytes(self) -> int | None:
+        """What a chunk is to gzip; None if its chunks end in no zlib stream."""
+        shape = self.bulk.chunk_shape
+        if shape is None or self.encoder is None:
+            return None
+        return gzipped_bytes(self.encoder.steps, math.prod(shape) * self.bulk.item_bytes)
+
+    def table(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return pieces, starts and counts, with stale chunks, in C order of the starts."""
+        starts, counts = self.bulk.starts[self.kept], self.bulk.counts[self.kept]
+        if not self.stale:
+            return self.pieces, starts, counts
+        stale = np.zeros(len(self.stale), dtype=PIECE)
+        for row, chunk in zip(stale, self.stale, strict=True):
+            row["offset"], row["size"] = chunk.offset, len(chunk.stored)
+            row["skip"] = chunk.skip
+            row["raw"], row["decoded"] = _digest(chunk.stored), _digest(chunk.values)
+        pieces = np.concatenate((self.pieces, stale))
+        starts = np.concatenate((starts, [chunk.start for chunk in self.stale]))
+        counts = np.concatenate((counts, [chunk.count for chunk in self.stale]))
+        order = np.lexsort(starts.T[::-1])
+        return pieces[order], starts[order], counts[order]
 
 
 @dataclass(frozen=True)
@@ -126,6 +190,7 @@ class _Original:
     descriptor: int
     size_bytes: int
     file: h5py.File
+    fingerprints: dict[tuple[Any, bytes], str | None] = field(default_factory=dict)
 
     def survey(self, bulk: BulkDataset, report: Progress) -> _Survey:
         """Digest the pieces of a dataset; those that cannot be relied on are not in the result."""
@@ -138,10 +203,13 @@ class _Original:
         # Some HDF5 versions leave the user block out of the offsets, so both are tried.
         shifts = {0, user_block}
         kept = []
+        firsts: dict[bytes, list[int]] = {}
         encoder = ChunkEncoder(dataset) if bulk.chunk_shape is not None else None
         try:
             for number in range(len(pieces)):
-                stored = self._digest_piece(dataset, bulk, encoder, pieces[number], number)
+                stored = self._digest_piece(
+                    dataset, bulk, encoder, pieces[number], number, firsts=firsts
+                )
                 if stored is not None:
                     kept.append(number)
                     offset = int(bulk.offsets[number])
@@ -149,13 +217,13 @@ class _Original:
                 if not shifts:
                     break
                 report(int(bulk.sizes[number]) if stored is not None else 0)
-            fingerprint = _encoder_of(encoder, bulk.item_bytes)
+            fingerprint = self._encoder_of(encoder, bulk.item_bytes)
         finally:
             if encoder is not None:
                 encoder.close()
         chosen = np.array(kept if shifts else [], dtype=np.int64)
         pieces["offset"] = bulk.offsets + (min(shifts) if shifts else 0)
-        return _Survey(bulk, chosen, pieces[chosen], fingerprint)
+        return _Survey(bulk, chosen, pieces[chosen], fingerprint, firsts)
 
     def _digest_piece(
         self,
@@ -164,6 +232,8 @@ class _Original:
         encoder: ChunkEncoder | None,
         piece: Any,
         number: int,
+        *,
+        firsts: dict[bytes, list[int]],
     ) -> Any:
         """Fill in the digests of a piece; return its stored bytes, or None to retain it."""
         start, count = tuple(bulk.starts[number].tolist()), tuple(bulk.counts[number].tolist())
@@ -171,6 +241,7 @@ class _Original:
             values = read_elements(dataset, dataset.get_type(), start, count)
         except HDF5_ERRORS:
             return None  # a damaged chunk: its bytes stay as they are
+        firsts.setdefault(values[: bulk.item_bytes].tobytes(), []).append(number)
         stored: Any = values
         if encoder is not None:
             found = stored_chunk(dataset, start)
@@ -182,6 +253,99 @@ class _Original:
         piece["raw"] = _digest(stored)
         piece["decoded"] = piece["raw"] if stored is values else _digest(values)
         return stored
+
+    def with_stale_chunks(self, surveys: list[_Survey], extents: npt.NDArray[Any]) -> list[_Survey]:
+        """Add the chunks that the file no longer uses, where they can be made again."""
+        lengths = [one.plain_bytes for one in surveys]
+        known = frozenset(length for length in lengths if length is not None)
+        streams: dict[int, list[ZlibStream]] = {}
+        for stream in find_streams(self._contents(extents), known):
+            streams.setdefault(stream.plain_bytes, []).append(stream)
+        with hdf5_errors(self.path):
+            return [
+                replace(one, stale=tuple(self._recognised(one, streams[length])))
+                if length in streams
+                else one
+                for one, length in zip(surveys, lengths, strict=True)
+            ]
+
+    def _recognised(self, survey: _Survey, streams: list[ZlibStream]) -> Iterator[StaleChunk]:
+        """Take those streams out of the list that were chunks of a dataset once."""
+        with self._present(survey) as present:
+            for stream in tuple(streams):
+                # A checksum may follow the stream.
+                size = min(stream.size + 4, stream.room_bytes)
+                content = _read_exactly(self.descriptor, stream.offset, size)
+                chunk = content and present.recognise(stream, content)
+                if chunk:
+                    streams.remove(stream)
+                    yield chunk
+
+    def with_stale_ends(self, surveys: list[_Survey], extents: npt.NDArray[Any]) -> list[_Survey]:
+        """Add what is left of chunks whose beginnings something else took over."""
+        searched = [
+            (owner, one)
+            for owner, one in enumerate(surveys)
+            if one.encoder is not None and is_searched(one.encoder.steps)
+        ]
+        if sum(int(one.bulk.counts[:, 0].sum()) for _, one in searched) > MOST_CHECKSUMS:
+            return surveys
+        finder = EndingFinder(
+            [chunk for owner, one in searched for chunk in self._grown(owner, one)]
+        )
+        found: list[list[StaleChunk]] = [[] for _ in surveys]
+        for offset, content in self._contents(extents):
+            taken = offset  # endings come in ascending order
+            for ending in finder.search(offset, content):
+                begin = max(taken, ending.offset - LONGEST_BYTES)
+                before = content[begin - offset : ending.offset - offset]
+                for owner, number, rows in ending.candidates:
+                    with self._present(surveys[owner]) as present, hdf5_errors(self.path):
+                        chunk = present.recognise_end(number, rows, ending.offset, before)
+                    if chunk is not None:
+                        found[owner].append(chunk)
+                        taken = ending.offset
+                        break
+        return [
+            replace(one, stale=(*one.stale, *chunks))
+            for one, chunks in zip(surveys, found, strict=True)
+        ]
+
+    def _grown(self, owner: int, survey: _Survey) -> Iterator[Grown]:
+        """Work out the checksums that the chunks of a dataset had when they were shorter."""
+        bulk = survey.bulk
+        with self._present(survey) as present, hdf5_errors(self.path):
+            fill = present.encoder.fill_value()
+            if fill is None or bulk.chunk_shape is None:
+                return
+            is_shuffled = len(present.encoder.steps) > 1
+            for number in survey.kept.tolist():
+                start, count = bulk.starts[number].tolist(), tuple(bulk.counts[number].tolist())
+                values = read_elements(present.dataset, present.dataset.get_type(), start, count)
+                checksums = earlier_checksums(
+                    values, fill, count, bulk.chunk_shape, is_shuffled=is_shuffled
+                )
+                yield Grown(owner, number, checksums)
+
+    @contextmanager
+    def _present(self, survey: _Survey) -> Iterator[Present]:
+        bulk = survey.bulk
+        dataset = h5o.open(self.file.id, bulk.path.encode())
+        with ChunkEncoder(dataset) as encoder:
+            yield Present(dataset, encoder, bulk.starts, bulk.counts, survey.firsts)
+
+    def _contents(self, extents: npt.NDArray[Any]) -> Iterator[tuple[int, bytes]]:
+        for offset, size in extents.tolist():
+            yield offset, _read_exactly(self.descriptor, offset, size) or b""
+
+    def _encoder_of(self, encoder: ChunkEncoder | None, item_bytes: int) -> Encoder | None:
+        """Describe an encoder; equal ones of equal types are tried out once."""
+        if encoder is None or not encoder.steps:
+            return None
+        known = (encoder.steps, encoder.datatype.encode())
+        if known not in self.fingerprints:
+            self.fingerprints[known] = encoder.fingerprint()
+        return Encoder(encoder.steps, item_bytes, self.fingerprints[known])
 
     def _is_at(self, offset: int, stored: Any) -> bool:
         """Tell whether the file holds these bytes at that offset."""
@@ -273,12 +437,6 @@ def _check_retained(path: Path, retained_bytes: int, limit_bytes: int) -> None:
         )
 
 
-def _encoder_of(encoder: ChunkEncoder | None, item_bytes: int) -> Encoder | None:
-    if encoder is None or not encoder.steps:
-        return None
-    return Encoder(encoder.steps, item_bytes, encoder.fingerprint())
-
-
 def _without_overlaps(surveys: Iterable[_Survey]) -> list[_Survey]:
     """Leave out datasets of which a piece shares bytes with another: one of the two is wrong."""
     found = [one for one in surveys if len(one.kept)]
@@ -297,7 +455,7 @@ def _without_overlaps(surveys: Iterable[_Survey]) -> list[_Survey]:
 
 def _complement(surveys: list[_Survey], size_bytes: int) -> npt.NDArray[Any]:
     """Return the extents of the file that no piece covers."""
-    pieces = np.concatenate([np.zeros(0, dtype=PIECE), *(one.pieces for one in surveys)])
+    pieces = np.concatenate([np.zeros(0, dtype=PIECE), *(one.table()[0] for one in surveys)])
     order = np.argsort(pieces["offset"], kind="stable")
     starts = pieces["offset"][order]
     ends = starts + pieces["size"][order]
@@ -319,8 +477,11 @@ def _assemble(
 ) -> Skeleton:
     encoders: dict[Encoder, int] = {}
     datasets, coordinates = [], [np.zeros(0, dtype=np.uint64)]
+    tables = []
     for number, one in enumerate(surveys):
-        one.pieces["dataset"] = number
+        pieces, starts, counts = one.table()
+        pieces["dataset"] = number
+        tables.append(pieces)
         encoder = None
         if one.encoder is not None:
             encoder = encoders.setdefault(one.encoder, len(encoders))
@@ -330,19 +491,18 @@ def _assemble(
                 shape=one.bulk.shape,
                 chunk_shape=one.bulk.chunk_shape,
                 item_bytes=one.bulk.item_bytes,
-                n_pieces=len(one.kept),
+                n_pieces=len(pieces),
                 encoder=encoder,
             )
         )
-        for table in (one.bulk.starts, one.bulk.counts):
-            coordinates.append(table[one.kept].astype(np.uint64).ravel())
+        coordinates += [table.astype(np.uint64).ravel() for table in (starts, counts)]
     skeleton = Skeleton(
         size_bytes=size_bytes,
         sha256=sha256,
         extents=extents,
         retained=retained,
         datasets=tuple(datasets),
-        pieces=np.concatenate([np.zeros(0, dtype=PIECE), *(one.pieces for one in surveys)]),
+        pieces=np.concatenate([np.zeros(0, dtype=PIECE), *tables]),
         coordinates=np.concatenate(coordinates),
         encoders=tuple(encoders),
         written_with={"hdf5": hdf5_version(), "h5py": str(h5py.version.version)},

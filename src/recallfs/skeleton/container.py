@@ -55,8 +55,11 @@ def pack(
         for (name, plain), frame in zip(sections.items(), frames, strict=True)
     ]
     encoded = canonical_json({**header, "sections": table})
-    record = b"".join((_PREFIX.pack(magic, version, len(encoded)), encoded, *frames))
-    return record + blake3(record).digest()
+    parts = [_PREFIX.pack(magic, version, len(encoded)), encoded, *frames]
+    digest = blake3()
+    for part in parts:
+        digest.update(part)
+    return b"".join((*parts, digest.digest()))
 
 
 def unpack(
@@ -89,7 +92,8 @@ def unpack(
     """
     if len(record) < _PREFIX.size + DIGEST_BYTES:
         raise damaged("it is too short")
-    body, digest = record[:-DIGEST_BYTES], record[-DIGEST_BYTES:]
+    # A view, since a record may be hundreds of megabytes.
+    body, digest = memoryview(record)[:-DIGEST_BYTES], record[-DIGEST_BYTES:]
     if blake3(body).digest() != digest:
         raise damaged("it fails its own digest")
     found, found_version, header_bytes = _PREFIX.unpack_from(body)
@@ -102,9 +106,9 @@ def unpack(
         )
     start = _PREFIX.size + header_bytes
     try:
-        header = json.loads(body[_PREFIX.size : start])
+        header = json.loads(bytes(body[_PREFIX.size : start]))
         unknown = set(header["requires"]) - known
-        sections = {} if unknown else _sections(memoryview(body)[start:], header["sections"])
+        sections = {} if unknown else _sections(body[start:], header["sections"])
     except (ValueError, KeyError, TypeError, AttributeError, zstandard.ZstdError) as error:
         raise damaged(f"its header or a section cannot be read ({error})") from error
     if unknown:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recallfs.errors import IntegrityError
+from recallfs.hdf5.encoders import Encoder, FilterStep
 from recallfs.skeleton import container
 from recallfs.skeleton.container import damaged
-from recallfs.skeleton.encoders import Encoder, FilterStep
 from recallfs.values import canonical_json
 
 MAGIC = b"\x89RSK\r\n\x1a\n"
@@ -33,12 +33,18 @@ PIECE = np.dtype(
         ("filter_mask", "<u4"),
         ("offset", "<u8"),
         ("size", "<u8"),
+        ("skip", "<u8"),
         ("raw", "u1", (32,)),
         ("decoded", "u1", (32,)),
     ]
 )
 """A chunk, or a piece of contiguous data: which dataset (its number), the filters that were
-skipped, where the stored bytes lie, and the BLAKE3 of the stored bytes and of the elements."""
+skipped, where the stored bytes lie, how many bytes that its elements encode to come before these
+(0 but for what is left of a chunk no longer used), and the BLAKE3 of the stored bytes and of the
+elements."""
+
+_CUT = "cut-chunks"
+"""The feature of which readers of version 1 had not heard yet."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -125,8 +131,12 @@ class Skeleton:
 
     def pieces_of(self, number: int) -> npt.NDArray[Any]:
         """Return the rows of `pieces` that belong to the dataset of that number."""
-        first = int(self._first_pieces[number])
+        first = self.first_piece_of(number)
         return self.pieces[first : first + self.datasets[number].n_pieces]
+
+    def first_piece_of(self, number: int) -> int:
+        """Return the row in `pieces` at which those of the dataset of that number begin."""
+        return int(self._first_pieces[number])
 
     def places_of(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return starts and counts of a dataset's pieces, in elements.
@@ -155,9 +165,10 @@ class Skeleton:
     def _record(self) -> bytes:
         pieces = self.pieces
         digests = np.concatenate((pieces["raw"], pieces["decoded"]), axis=1)
+        is_cut = bool(pieces["skip"].any())
         header = {
             "format": "rsk1",
-            "requires": [],
+            "requires": [_CUT] if is_cut else [],
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
             "written_with": dict(self.written_with),
@@ -172,6 +183,7 @@ class Skeleton:
             "piece-sizes": pieces["size"].tobytes(),
             "piece-coordinates": self.coordinates.astype("<u8").tobytes(),
             "piece-digests": digests.tobytes(),
+            **({"piece-skips": pieces["skip"].tobytes()} if is_cut else {}),
         }
         return container.pack(MAGIC, VERSION, header, sections)
 
@@ -186,7 +198,7 @@ class Skeleton:
         SchemaVersionError
             If a newer recallfs wrote it.
         """
-        header, sections = container.unpack(MAGIC, VERSION, record)
+        header, sections = container.unpack(MAGIC, VERSION, record, known=frozenset({_CUT}))
         try:
             skeleton = _decode(header, sections)
             skeleton.check()
@@ -318,6 +330,8 @@ def _decode(header: Mapping[str, Any], sections: Mapping[str, bytes]) -> Skeleto
     pieces["filter_mask"] = np.frombuffer(sections["piece-filter-masks"], dtype="<u4")
     pieces["offset"] = offsets
     pieces["size"] = np.frombuffer(sections["piece-sizes"], dtype="<u8")
+    if "piece-skips" in sections:
+        pieces["skip"] = np.frombuffer(sections["piece-skips"], dtype="<u8")
     pieces["raw"] = digests[:, :32]
     pieces["decoded"] = digests[:, 32:]
     return Skeleton(

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,9 @@ import h5py
 from blake3 import blake3
 from h5py import h5d, h5o, h5p
 
+from recallfs.digest.difference import ValueDifference
 from recallfs.errors import IntegrityError, InvalidInputError
-from recallfs.skeleton.access import (
+from recallfs.hdf5.access import (
     HDF5_ERRORS,
     Bytes,
     hdf5_errors,
@@ -23,12 +24,14 @@ from recallfs.skeleton.access import (
     read_elements,
     require_filters,
 )
+from recallfs.hdf5.datatypes import is_fixed_size, same_values
+from recallfs.hdf5.encoders import ChunkEncoder, is_lossless
+from recallfs.hdf5.extents import stored_chunk
 from recallfs.skeleton.container import damaged
-from recallfs.skeleton.datatypes import is_fixed_size, same_values
-from recallfs.skeleton.encoders import ChunkEncoder, is_lossless
-from recallfs.skeleton.extents import stored_chunk
 from recallfs.skeleton.format import Skeleton, SkeletonDataset
 from recallfs.skeleton.frame import lay_retained, new_file, write_at
+from recallfs.skeleton.residual import Residual
+from recallfs.skeleton.witness import Witness
 from recallfs.values import display_name
 
 Progress = Callable[[int], None]
@@ -52,6 +55,8 @@ class GraftReport:
         Chunks that had equal values and were encoded again.
     pieces_laid : int
         Pieces of contiguous data.
+    pieces_mended : int
+        Pieces, counted above too, whose values were made right by a residual.
     bulk_bytes, retained_bytes : int
         Bytes of the file that came from the recomputed file, and from the skeleton.
     """
@@ -61,6 +66,7 @@ class GraftReport:
     pieces_laid: int
     bulk_bytes: int
     retained_bytes: int
+    pieces_mended: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ class ObjectDifference:
         First element of the first such piece.
     note : str
         For people; may be empty.
+    values : ValueDifference, optional
+        Element by element, where the original was at hand to compare with.
     """
 
     path: str
@@ -88,11 +96,14 @@ class ObjectDifference:
     of: int
     first: tuple[int, ...] | None = None
     note: str = ""
+    values: ValueDifference | None = None
 
     def __str__(self) -> str:
         name = display_name(self.path)
         if self.first is None:
             return f"{name} ({self.note or self.reason})"
+        if self.values is not None:
+            return f"{name} ({_told(self.values)})"
         what = "chunks cannot be re-encoded here" if self.reason == "encoding" else "chunks"
         return f"{name} ({self.pieces} of {self.of} {what}, first at {self.first}{self.note})"
 
@@ -105,11 +116,38 @@ class ObjectDifference:
             "of": self.of,
             "first": None if self.first is None else list(self.first),
             "note": self.note,
+            **({} if self.values is None else {"values": _measured(self.values)}),
         }
 
 
+def _measured(values: ValueDifference) -> dict[str, Any]:
+    """Return the figures as JSON has them, which knows no infinity."""
+    figures = asdict(values)
+    for name in ("largest_absolute", "largest_relative"):
+        if figures[name] is not None and not math.isfinite(figures[name]):
+            figures[name] = None
+    return figures
+
+
+def _told(values: ValueDifference) -> str:
+    """Say in few words how values differ."""
+    verb = "differs" if values.count == 1 else "differ"
+    text = f"{values.count:,} of {values.total:,} values {verb}, first at {values.first}"
+    for _, original, recomputed in values.examples[:1]:
+        text += f": {original} became {recomputed}"
+    if values.largest_absolute is not None:
+        text += f"; by at most {values.largest_absolute:.3g}"
+    return text
+
+
 def graft(
-    skeleton: Skeleton, recomputed: Path, target: Path, *, progress: Progress | None = None
+    skeleton: Skeleton,
+    recomputed: Path,
+    target: Path,
+    *,
+    residual: Residual | None = None,
+    witness: Witness | None = None,
+    progress: Progress | None = None,
 ) -> GraftReport:
     """Rebuild the original file from its skeleton and a file with the same values.
 
@@ -121,6 +159,10 @@ def graft(
         An HDF5 file that holds the skeleton's datasets under their paths, in any layout.
     target : Path
         Must not exist; made with mode 0600, and removed again if this fails.
+    residual : Residual, optional
+        What makes values right that differ in a few bits. It must be for this skeleton.
+    witness : Witness, optional
+        Is shown each piece whose values differ.
     progress : callable, optional
         Called with increments, in bytes; they add up to the size of the file.
 
@@ -155,7 +197,13 @@ def graft(
         report(skeleton.retained_bytes)
         with open_hdf5(recomputed) as donor, _open_skeleton(target) as mould:
             work = _Work(
-                skeleton, mould, _Donor(donor, recomputed), _Sink(descriptor, target, report), done
+                skeleton=skeleton,
+                residual=residual,
+                witness=witness,
+                mould=mould,
+                donor=_Donor(donor, recomputed),
+                sink=_Sink(descriptor, target, report),
+                done=done,
             )
             differences = [
                 difference
@@ -170,6 +218,7 @@ def graft(
         pieces_laid=done["laid"],
         bulk_bytes=skeleton.bulk_bytes,
         retained_bytes=skeleton.retained_bytes,
+        pieces_mended=done["mended"],
     )
 
 
@@ -200,43 +249,72 @@ class _Sink:
         write_at(self.descriptor, offset, data, self.path)
 
 
+class _Regrown(NamedTuple):
+    """What came of one piece.
+
+    Parameters
+    ----------
+    data : bytes-like or None
+        Its stored bytes, with the piece's own digest; None if they cannot be made.
+    how : str
+        ``copied``, ``encoded`` or ``laid``; else the reason.
+    values : Bytes, optional
+        The recomputed elements; always there if they are the reason.
+    is_mended : bool
+        Whether the residual was needed.
+    """
+
+    data: Any
+    how: str
+    values: Any = None
+    is_mended: bool = False
+
+
 @dataclass(frozen=True)
 class _Pair:
     """A dataset of the original (without its data) and its recomputed counterpart."""
 
     original: Any
+    item_bytes: int
     donor: Any
     donor_path: Path
     encoder: ChunkEncoder | None  # None: contiguous
     same_grid: bool
+    residual: Residual | None
 
-    def regrow(self, start: tuple[int, ...], count: tuple[int, ...], piece: Any) -> tuple[Any, str]:
-        """Make the stored bytes of one piece.
-
-        Returns
-        -------
-        data : bytes-like or None
-            With the piece's own digest; None if it cannot be made.
-        how : str
-            ``copied``, ``encoded`` or ``laid``; else the reason.
-        """
+    def regrow(
+        self, number: int, start: tuple[int, ...], count: tuple[int, ...], piece: Any
+    ) -> _Regrown:
+        """Make the stored bytes of the piece in that row of the skeleton's table."""
         raw, decoded = piece["raw"].tobytes(), piece["decoded"].tobytes()
         mask = int(piece["filter_mask"])
         if self.same_grid:
             found = stored_chunk(self.donor, start)
             if found is not None and found[0] == mask and blake3(found[1]).digest() == raw:
-                return found[1], "copied"
+                return _Regrown(found[1], "copied")
         values = self._read(start, count)
+        right = values
         equal = blake3(values.data).digest() == decoded
+        is_mended = False
+        if not equal and self.residual is not None:
+            mended = self.residual.mend(number, values, self.item_bytes)
+            is_mended = mended is not None and blake3(mended.data).digest() == decoded
+            if mended is not None and is_mended:
+                right, equal = mended, True
         if self.encoder is None:
-            return (values, "laid") if equal and decoded == raw else (None, "values")
+            if equal and decoded == raw:
+                return _Regrown(right, "laid", values, is_mended)
+            return _Regrown(None, "values", values)
         if not equal and is_lossless(self.encoder.steps):
-            return None, "values"
+            return _Regrown(None, "values", values)
         # Through a lossy filter other values may well become the original's bytes.
-        encoded = self.encoder.encode(values, count, mask)
+        encoded = self.encoder.encode(right, count, mask)
+        if encoded is not None and piece["skip"]:
+            skip = int(piece["skip"])
+            encoded = encoded[skip : skip + int(piece["size"])]
         if encoded is not None and blake3(encoded).digest() == raw:
-            return encoded, "encoded"
-        return None, "encoding" if equal else "values"
+            return _Regrown(encoded, "encoded", values, is_mended)
+        return _Regrown(None, "encoding" if equal else "values", values)
 
     def _read(self, start: tuple[int, ...], count: tuple[int, ...]) -> Bytes:
         with hdf5_errors(self.donor_path):
@@ -248,6 +326,8 @@ class _Work:
     """One graft: where pieces come from and go to, and how many came which way."""
 
     skeleton: Skeleton
+    residual: Residual | None
+    witness: Witness | None
     mould: h5py.File
     donor: _Donor
     sink: _Sink
@@ -271,35 +351,54 @@ class _Work:
                 _, counts = self.skeleton.places_of(number)
                 pair = _Pair(
                     original=original,
+                    item_bytes=dataset.item_bytes,
                     donor=_with_cache(self.donor.file, found, dataset, counts),
                     donor_path=self.donor.path,
                     encoder=encoder,
                     same_grid=_has_grid(found, dataset),
+                    residual=self.residual,
                 )
             failed = self._graft_pieces(number, pair)
             note = _encoder_note(self.skeleton, dataset, encoder) if "encoding" in failed else ""
         for reason, places in failed.items():
+            values = None
+            if reason == "values" and self.witness is not None:
+                values = self.witness.difference(dataset.path)
             yield ObjectDifference(
                 dataset.path,
                 reason,
                 pieces=len(places),
                 of=dataset.n_pieces,
-                first=places[0],
+                first=places[0] if values is None else values.first,
                 note=note if reason == "encoding" else "",
+                values=values,
             )
 
     def _graft_pieces(self, number: int, pair: _Pair) -> dict[str, list[tuple[int, ...]]]:
         """Write the pieces of one dataset; return the starts of those that failed, by reason."""
+        dataset = self.skeleton.datasets[number]
         starts, counts = self.skeleton.places_of(number)
         pieces = self.skeleton.pieces_of(number)
+        first = self.skeleton.first_piece_of(number)
         failed: dict[str, list[tuple[int, ...]]] = {}
-        for start, count, piece in zip(starts.tolist(), counts.tolist(), pieces, strict=True):
-            data, how = pair.regrow(tuple(start), tuple(count), piece)
-            if data is None:
-                failed.setdefault(how, []).append(tuple(start))
+        rows = zip(starts.tolist(), counts.tolist(), pieces, strict=True)
+        for row, (start, count, piece) in enumerate(rows, first):
+            regrown = pair.regrow(row, tuple(start), tuple(count), piece)
+            if regrown.data is None:
+                failed.setdefault(regrown.how, []).append(tuple(start))
+                if self.witness is not None and regrown.how == "values":
+                    self.witness.compare(
+                        dataset,
+                        regrown.values,
+                        number=row,
+                        stored_bytes=int(piece["size"]),
+                        start=start,
+                        count=count,
+                    )
             else:
-                self.sink.write(int(piece["offset"]), data)
-                self.done[how] += 1
+                self.sink.write(int(piece["offset"]), regrown.data)
+                self.done[regrown.how] += 1
+                self.done["mended"] += regrown.is_mended
             self.sink.report(int(piece["size"]))
         return failed
 
@@ -368,8 +467,12 @@ def _encoder_note(
         return ""
     names = "+".join(step.name for step in encoder.steps)
     if skeleton.encoders[dataset.encoder].fingerprint == encoder.fingerprint():
-        return f"; {names} is the one on record, other options were used"
-    return f"; {names} is not the one on record"
+        return f"; {names} here is the one on record, so other options or another build made them"
+    versions = ", ".join(f"{name} {number}" for name, number in skeleton.written_with.items())
+    return (
+        f"; {names} here is another build than the one on record ({versions or 'unknown'}): "
+        "recall it with the Python that proved it, or prove it again with this one"
+    )
 
 
 @contextmanager

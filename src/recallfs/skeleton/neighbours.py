@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 
 from recallfs.errors import ConflictError, InvalidInputError
-from recallfs.skeleton.access import HDF5_ERRORS, open_hdf5
+from recallfs.hdf5.access import HDF5_ERRORS, open_hdf5
 
 
 def needed_neighbour(path: Path) -> str | None:

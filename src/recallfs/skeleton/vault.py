@@ -5,13 +5,15 @@
     <vault>/<store id>/entries/aa/<entry id>.rsc1
     <vault>/<store id>/environments/<id>.json
     <vault>/<store id>/skeletons/aa/<digest>.rsk1
+    <vault>/<store id>/residuals/aa/<digest>.rsd1
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from blake3 import blake3
 
@@ -27,8 +29,12 @@ from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import STORE_FILE, Store
 from recallfs.errors import AccessError, IntegrityError, RecallError, SourceError
 from recallfs.ownership import metadata_of
+from recallfs.skeleton.container import damaged
 from recallfs.skeleton.format import Skeleton
+from recallfs.skeleton.residual import Residual
 from recallfs.values import Metadata
+
+_Kept = TypeVar("_Kept")
 
 
 def keep_skeleton(store: Store, digest: str, content: bytes, metadata: Metadata) -> None:
@@ -40,6 +46,11 @@ def keep_skeleton(store: Store, digest: str, content: bytes, metadata: Metadata)
         Of the file: who cannot read that cannot read its skeleton.
     """
     _write_and_read_back(store.skeleton_path(digest), content, metadata)
+
+
+def keep_residual(store: Store, digest: str, content: bytes, metadata: Metadata) -> None:
+    """Write a residual into the store, durably, and read it back; see `keep_skeleton`."""
+    _write_and_read_back(store.residual_path(digest), content, metadata)
 
 
 def load_skeleton(store: Store, record: Record) -> Skeleton | None:
@@ -55,13 +66,61 @@ def load_skeleton(store: Store, record: Record) -> Skeleton | None:
     if record.skeleton is None:
         return None
     local = store.skeleton_path(record.skeleton.digest)
+    return _load(store, record, "skeleton", local, Skeleton.from_bytes)
+
+
+def load_residual(store: Store, record: Record, derivation_id: str) -> Residual | None:
+    """Read the residual that a derivation's result needs, from the store or else from the vault.
+
+    Parameters
+    ----------
+    derivation_id : str
+        Of the derivation that is run.
+
+    Returns
+    -------
+    Residual or None
+        None if the entry has none, or has one for another derivation.
+
+    Raises
+    ------
+    IntegrityError
+        Kind ``damaged-record`` if neither copy is whole, or it belongs to another file.
+    AccessError
+        The caller may not read it.
+    """
+    reference = record.residual
+    if reference is None or record.skeleton is None:
+        return None
+
+    def decode(content: bytes) -> Residual:
+        if blake3(content).hexdigest() != reference.digest:
+            raise damaged("it is not the residual on record")
+        return Residual.from_bytes(content)
+
+    residual = _load(store, record, "residual", store.residual_path(reference.digest), decode)
+    if (residual.sha256, residual.skeleton) != (record.entry.sha256, record.skeleton.digest):
+        raise IntegrityError(
+            f"the residual on record for {store.url(record.entry.path)} was made for another file "
+            f"(sha256 {residual.sha256[:16]}…) or another skeleton; `recall prove` makes a new "
+            "one while the original is here.",
+            kind="damaged-record",
+            details={"path": record.entry.path},
+        )
+    return residual if residual.derivation_id == derivation_id else None
+
+
+def _load(
+    store: Store, record: Record, what: str, local: Path, decode: Callable[[bytes], _Kept]
+) -> _Kept:
+    """Read a kept part of an entry, from the store or else from the vault."""
     problem: Exception | None = None
     for path in (local, vault_place(store, local)):
         try:
-            return Skeleton.from_bytes(read_record(path))
+            return decode(read_record(path))
         except PermissionError as error:
             problem = AccessError(
-                f"you may not read {path}, the skeleton of {store.url(record.entry.path)}."
+                f"you may not read {path}, the {what} of {store.url(record.entry.path)}."
             )
             problem.__cause__ = error
         except (OSError, IntegrityError) as error:
@@ -69,7 +128,7 @@ def load_skeleton(store: Store, record: Record) -> Skeleton | None:
     if isinstance(problem, AccessError):
         raise problem
     raise IntegrityError(
-        f"the skeleton of {store.url(record.entry.path)} is whole neither in the store nor in "
+        f"the {what} of {store.url(record.entry.path)} is whole neither in the store nor in "
         f"the vault: {problem}",
         kind="damaged-record",
         details={"path": record.entry.path},
@@ -100,9 +159,17 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
     # Which store it was, for the day on which its disk is lost.
     paths = [store.control / STORE_FILE, *map(store.environment_path, sorted(environments))]
     if record.skeleton is not None:
-        _secure_skeleton(store, record.skeleton.digest, record.entry.metadata)
+        digest = record.skeleton.digest
+        _secure_kept(store, store.skeleton_path(digest), digest, record.entry.metadata)
+    if record.residual is not None:
+        digest = record.residual.digest
+        _secure_kept(store, store.residual_path(digest), digest, record.entry.metadata)
     for path in paths:
         _write_and_read_back(vault_place(store, path), read_record(path))
+    contents = store.contents_path(record.entry.sha256)
+    if contents.exists():  # no recall rests on it, so it may be missing
+        copy = vault_place(store, contents)
+        _write_and_read_back(copy, read_record(contents), record.entry.metadata)
 
 
 def _check_vault(store: Store) -> None:
@@ -119,9 +186,8 @@ def _check_vault(store: Store) -> None:
         )
 
 
-def _secure_skeleton(store: Store, digest: str, metadata: Metadata) -> None:
-    """Make sure that store and vault both hold a skeleton whole; one whole copy mends the other."""
-    local = store.skeleton_path(digest)
+def _secure_kept(store: Store, local: Path, digest: str, metadata: Metadata) -> None:
+    """Make sure that store and vault both hold a part whole; one whole copy mends the other."""
     places = (local, vault_place(store, local))
     for path in places:
         try:
@@ -133,8 +199,7 @@ def _secure_skeleton(store: Store, digest: str, metadata: Metadata) -> None:
                 _write_and_read_back(place, content, metadata)
             return
     raise IntegrityError(
-        f"the skeleton {local} is whole neither in the store nor in the vault; "
-        "`recall prove` makes it again.",
+        f"{local} is whole neither in the store nor in the vault; `recall prove` makes it again.",
         kind="damaged-record",
         details={"name": str(local)},
     )

@@ -11,10 +11,10 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recallfs import log
 from recallfs.atomic import no_space, write_record
@@ -35,6 +35,10 @@ from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
 from recallfs.values import Derivation, Digests, Entry, Identity, InputRef, Metadata, now_utc
+
+if TYPE_CHECKING:  # they load h5py, which who only looks something up need not wait for
+    from recallfs.skeleton.residual import Residual
+    from recallfs.skeleton.witness import Witness
 
 _FULL_BYTES = 256 * 1024
 """A disk with less than this is taken to be why a recipe failed."""
@@ -104,7 +108,14 @@ class RecomputeSource(Source):
         )
         output = outputs[output_name(derivation, record.entry.id)]
         try:
-            matched = match_output(store, record, output, request.scratch, request.progress)
+            matched = match_output(
+                store,
+                record,
+                output,
+                request.scratch,
+                request.progress,
+                residual=lambda: _residual(store, record, derivation),
+            )
         except IntegrityError as error:
             if outcome.source_digest == derivation.source_digest:
                 raise
@@ -204,13 +215,23 @@ def match_output(
     output: Path,
     scratch: Path,
     progress: Progress | None = None,
+    *,
+    residual: Callable[[], Residual | None],
+    witness: Witness | None = None,
 ) -> Matched:
     """Make a recomputed file the original: as it is, or its bulk data grafted into the skeleton.
+
+    Parameters
+    ----------
+    residual : callable
+        Gives what makes its values right, if anything does; called only if it is needed.
+    witness : Witness, optional
+        Is shown what differs.
 
     Returns
     -------
     Matched
-        With method ``direct`` or ``graft``.
+        With method ``direct``, ``graft`` or ``residual``.
 
     Raises
     ------
@@ -237,8 +258,11 @@ def match_output(
             details={"expected": expected, **details},
         )
     grafted = scratch / f"grafted-{output.parent.name}"
+    mending = residual()
     try:
-        graft(skeleton, output, grafted, progress=progress)
+        report = graft(
+            skeleton, output, grafted, residual=mending, witness=witness, progress=progress
+        )
     except (IntegrityError, InvalidInputError) as error:
         raise IntegrityError(
             f"{store.url(record.entry.path)} was recomputed, but differs from the original: "
@@ -252,7 +276,7 @@ def match_output(
             f"{digests.sha256[:16]}…; on record is {expected[:16]}….",
             details={"expected": expected, **details, "actual": digests.sha256},
         )
-    return Matched(grafted, digests, "graft")
+    return Matched(grafted, digests, "residual" if report.pieces_mended else "graft")
 
 
 def _check_inputs(
@@ -348,3 +372,9 @@ def _environment(store: Store, identifier: str) -> dict[str, Any]:
 def _least(*limits: Any) -> Any:
     given = [limit for limit in limits if limit is not None]
     return min(given) if given else None
+
+
+def _residual(store: Store, record: Record, derivation: Derivation) -> Residual | None:
+    from recallfs.skeleton.vault import load_residual  # loads h5py
+
+    return load_residual(store, record, derivation.id)

@@ -7,6 +7,7 @@ import click
 from recallfs.cli.batch import for_each, print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, print_json, print_table
+from recallfs.errors import InvalidInputError
 from recallfs.release.proof import HIDING, prove
 from recallfs.resolve.recall import Wish
 from recallfs.resolve.selection import select
@@ -24,22 +25,40 @@ from recallfs.values import format_size
     show_default=True,
     help="How the original is put out of the recipe's sight.",
 )
+@click.option(
+    "--max-residual",
+    type=float,
+    help="Largest residual, as a part of the data that it makes right (0.2 is 20%); 0 for none.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(selection: tuple[str, ...], hiding: str, as_json: bool) -> int:
+def command(
+    selection: tuple[str, ...], hiding: str, max_residual: float | None, as_json: bool
+) -> int:
     """Run recipes again with the originals out of their sight, and compare byte for byte.
 
     By default store, vault and local mirrors are covered by empty folders that only the recipe's
     process sees. Where the kernel forbids that, `--hide aside` renames the original away while the
     recipe runs: reading through recallfs waits that long, other programs miss the file.
 
+    Where values come out with a few other bits, the recipe is run a second time. If both runs
+    agree, the difference to the original is kept as a residual, and the file is exact again.
+
     Example: recall prove 'recall://analysis/sub-1/*_lfp.nwb'
     """
+    # Not click's own range, which takes 'nan' for a number within it.
+    if max_residual is not None and not 0 <= max_residual <= 1:
+        raise InvalidInputError(
+            f"--max-residual cannot be {max_residual}; write a fraction from 0 to 1, such as 0.2."
+        )
     stores = stores_in_reach()
     found = select(stores, selection)
     with byte_bar("proving", sum(e.size_bytes for _, e in found), quiet=as_json) as progress:
         wish = Wish(progress=progress)
         proved, failed = for_each(
-            found, lambda store, entry: prove(stores, store, entry, wish, hiding=hiding)
+            found,
+            lambda store, entry: prove(
+                stores, store, entry, wish, hiding=hiding, max_residual=max_residual
+            ),
         )
     if as_json:
         rows = [
@@ -52,13 +71,25 @@ def command(selection: tuple[str, ...], hiding: str, as_json: bool) -> int:
                 "valid_until": item.proof.valid_until,
                 "size_bytes": item.size_bytes,
                 "kept_bytes": item.kept_bytes,
+                "residual_bytes": item.residual_bytes,
+                "frees_bytes": item.frees_bytes,
             }
             for item in proved
         ]
         print_json({"proved": rows, "failed": [error.to_json() for error in failed]})
         return 1 if failed else 0
     print_table(
-        ["file", "size>", "level", "how", "seconds>", "kept>", "valid until"],
+        [
+            "file",
+            "size>",
+            "level",
+            "how",
+            "seconds>",
+            "kept>",
+            "residual>",
+            "frees>",
+            "valid until",
+        ],
         [
             [
                 item.url,
@@ -67,6 +98,8 @@ def command(selection: tuple[str, ...], hiding: str, as_json: bool) -> int:
                 item.proof.method,
                 f"{item.proof.seconds:.1f}",
                 format_size(item.kept_bytes),
+                format_size(item.residual_bytes) if item.residual_bytes else "-",
+                format_size(item.frees_bytes),
                 item.proof.valid_until[:10],
             ]
             for item in proved

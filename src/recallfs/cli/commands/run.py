@@ -51,8 +51,8 @@ def command(
         result = derive(
             stores,
             name,
-            outputs=_named(outputs, "output", recipe.outputs),
-            inputs=_named(inputs, "input"),
+            outputs=named(outputs, "output", recipe.outputs),
+            inputs=named(inputs, "input"),
             parameters=parse_parameters(recipe, list(parameters)),
             wish=Wish(progress=progress),
             reuse=reuse,
@@ -80,7 +80,7 @@ def command(
             say(f"{output}: the same derivation made it before; nothing was run or written.")
 
 
-def _named(pairs: Sequence[str], what: str, names: Sequence[str] | None = None) -> dict[str, str]:
+def named(pairs: Sequence[str], what: str, names: Sequence[str] | None = None) -> dict[str, str]:
     """Read ``NAME=URL`` pairs; a single output needs no name."""
     found: dict[str, str] = {}
     for pair in pairs:

@@ -13,16 +13,19 @@ from recallfs.catalog.sidecar import Record, encode
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
+from recallfs.digest.hdf5 import ContentDigest
 from recallfs.release.copies import Known, known_copies
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
+from recallfs.skeleton.contents import load_contents
 from recallfs.values import format_size, now_utc
 
 
 @click.command(name="show")
 @click.argument("address", metavar="URL", shell_complete=complete_address)
+@click.option("--objects", is_flag=True, help="Show the digests of its HDF5 objects, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(address: str, as_json: bool) -> None:
+def command(address: str, objects: bool, as_json: bool) -> None:
     """Show all that is known of a file: digests, derivation, proofs, copies, recalls.
 
     Example: recall show recall://analysis/sub-1/lfp.nwb
@@ -33,11 +36,17 @@ def command(address: str, as_json: bool) -> None:
     state = settle(store, entry)
     record = records.load(store, entry.id)
     recalls = store.catalog.recalls(entry.id)
+    contents = load_contents(store, entry) if objects else None
     if as_json:
         body = json.loads(encode(record))["body"]
         body.pop("blocks")
+        body.setdefault("residual", None)
         body["dandi_etag"] = record.dandi_etag
         body["copies"] = [item.to_json() for item in known_copies(stores, store, record)]
+        body["objects"] = contents and {
+            path: {**found.to_json(), "digest": found.digest}
+            for path, found in contents.objects.items()
+        }
         print_json({**body, "url": store.url(path), "state": state.value, "recalls": recalls})
         return
     say(f"{store.url(entry.path)}")
@@ -53,6 +62,28 @@ def command(address: str, as_json: bool) -> None:
             ],
             title="\nrecalls",
         )
+    if objects:
+        _print_objects(contents)
+
+
+def _print_objects(contents: ContentDigest | None) -> None:
+    if contents is None:
+        say("No digests of its objects are kept; they are when an HDF5 file is proved.")
+        return
+    print_table(
+        ["object", "kind", "type", "shape", "digest"],
+        [
+            [
+                path,
+                found.kind,
+                found.type or found.target.replace("\0", ":"),
+                "" if found.shape is None else str(found.shape),
+                found.digest[:16],
+            ]
+            for path, found in contents.objects.items()
+        ],
+        title=f"\nobjects ({contents})",
+    )
 
 
 def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
@@ -87,6 +118,11 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
         share = record.skeleton.stored_bytes / max(1, entry.size_bytes)
         facts.append(
             ("skeleton", f"{format_size(record.skeleton.stored_bytes)} kept ({share:.2%})")
+        )
+    if record.residual is not None:
+        share = record.residual.stored_bytes / max(1, entry.size_bytes)
+        facts.append(
+            ("residual", f"{format_size(record.residual.stored_bytes)} kept ({share:.2%})")
         )
     if record.release is not None:
         release = record.release

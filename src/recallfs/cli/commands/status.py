@@ -117,7 +117,8 @@ def _print_space(page: Mapping[str, Any]) -> None:
     elif trash["next_purge"]:
         waiting += f"; the next is due on {trash['next_purge'][:10]}"
     about = "about " if kept["is_estimate"] else ""
-    vault = kept["vault_sidecars_bytes"] + kept["vault_skeletons_bytes"]
+    parts = ("sidecars", "skeletons", "residuals")
+    vault = sum(kept[f"vault_{part}_bytes"] for part in parts)
     rows = [
         ["can be released now", f"{_shown(page['releasable'])} (proved, not pinned)"],
         ["after proving", f"{_shown(page['derived_and_unproved'])} (made by recipes)"],
@@ -125,6 +126,7 @@ def _print_space(page: Mapping[str, Any]) -> None:
         [
             "kept for recalls",
             f"{about}{format_size(kept['skeletons_bytes'])} of skeletons, "
+            f"{format_size(kept['residuals_bytes'])} of residuals, "
             f"{format_size(kept['sidecars_bytes'])} of sidecars; {format_size(vault)} in the vault",
         ],
         [

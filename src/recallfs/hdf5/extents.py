@@ -13,15 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5d, h5o, h5s
 
-from recallfs.skeleton.access import HDF5_ERRORS
-from recallfs.skeleton.datatypes import is_fixed_size
-from recallfs.skeleton.encoders import is_repeatable, read_steps
+from recallfs.hdf5.access import HDF5_ERRORS
+from recallfs.hdf5.datatypes import is_fixed_size
+from recallfs.hdf5.encoders import is_repeatable, read_steps
 
 CONTIGUOUS_PIECE_BYTES = 4 * 1024 * 1024
 """Contiguous data is cut into pieces of at most this many bytes."""
-
-MINIMUM_DATASET_BYTES = 4096
-"""A dataset that stores less stays in the skeleton."""
 
 MINIMUM_PIECE_BYTES = 256
 """A dataset whose pieces are smaller on average stays in the skeleton: a piece's digests and
@@ -68,17 +65,13 @@ class BulkDataset:
         return int(self.sizes.sum())
 
 
-def list_bulk(
-    file: h5py.File, *, minimum_bytes: int = MINIMUM_DATASET_BYTES
-) -> Iterator[BulkDataset]:
+def list_bulk(file: h5py.File) -> Iterator[BulkDataset]:
     """Find the datasets of a file that hold bulk data.
 
     Parameters
     ----------
     file : h5py.File
         Open for reading.
-    minimum_bytes : int
-        Datasets that store less are left out.
 
     Yields
     ------
@@ -106,9 +99,7 @@ def list_bulk(
         if dataset.get_space().get_simple_extent_type() != h5s.SIMPLE:
             continue
         bulk = _locate(dataset, properties, "/" + name.decode("utf-8"), datatype.get_size())
-        if bulk is None or bulk.stored_bytes < minimum_bytes:
-            continue
-        if bulk.stored_bytes >= MINIMUM_PIECE_BYTES * len(bulk.sizes):
+        if bulk is not None and bulk.stored_bytes >= MINIMUM_PIECE_BYTES * len(bulk.sizes):
             yield bulk
 
 
@@ -145,7 +136,7 @@ def _locate(dataset: Any, properties: Any, path: str, item_bytes: int) -> BulkDa
 def _chunked(
     dataset: Any, chunk_shape: tuple[int, ...], path: str, item_bytes: int
 ) -> BulkDataset | None:
-    infos = [info for info in _chunk_infos(dataset, chunk_shape) if info[2] is not None and info[3]]
+    infos = [info for info in chunk_infos(dataset, chunk_shape) if info[2] is not None and info[3]]
     if not infos:
         return None
     shape = tuple(dataset.shape)
@@ -167,7 +158,7 @@ def _chunked(
     )
 
 
-def _chunk_infos(
+def chunk_infos(
     dataset: Any, chunk_shape: tuple[int, ...]
 ) -> list[tuple[tuple[int, ...], int, int | None, int]]:
     """List (start, filter mask, offset, size) of the chunks that are stored."""

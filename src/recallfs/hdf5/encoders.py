@@ -19,7 +19,7 @@ import numpy as np
 from blake3 import blake3
 from h5py import h5d, h5f, h5p, h5s, h5z
 
-from recallfs.skeleton.access import HDF5_ERRORS, Bytes, read_elements
+from recallfs.hdf5.access import HDF5_ERRORS, Bytes, read_elements
 
 _BLOSC_FILTERS = frozenset({32001, 32026})
 
@@ -148,8 +148,8 @@ class ChunkEncoder:
 
     def __init__(self, dataset: Any) -> None:
         self._properties = dataset.get_create_plist()
-        self._datatype = dataset.get_type()
-        self._chunk_shape = tuple(self._properties.get_chunk())
+        self.datatype = dataset.get_type()
+        self.chunk_shape = tuple(self._properties.get_chunk())
         self.steps = read_steps(self._properties)
         self._file = _memory_file()
 
@@ -180,18 +180,53 @@ class ChunkEncoder:
         bytes or None
             What HDF5 stores; None if it could not be encoded.
         """
-        if not self.steps and count == self._chunk_shape:
+        if not self.steps and count == self.chunk_shape:
             return values.tobytes()
         try:
             properties = rebuild_pipeline(self._properties, filter_mask)
             with self._dataset(count, properties) as dataset:
-                dataset.write(h5s.ALL, h5s.ALL, values, mtype=self._datatype)
+                dataset.write(h5s.ALL, h5s.ALL, values, mtype=self.datatype)
                 dataset.flush()
                 skipped, stored = dataset.read_direct_chunk((0,) * len(count))
         except HDF5_ERRORS:
             return None
         # Filters were taken out already, so one that is skipped now is one that failed.
         return None if skipped else bytes(stored)
+
+    def decode(self, stored: bytes, filter_mask: int = 0) -> Bytes | None:
+        """Decode a whole chunk, with what lies beyond the dataset's edge.
+
+        Parameters
+        ----------
+        stored : bytes
+            As in the file.
+        filter_mask : int
+            Filters that were skipped, one bit each.
+
+        Returns
+        -------
+        Bytes or None
+            In C order, of the chunk's shape; None if it cannot be decoded.
+        """
+        origin = (0,) * len(self.chunk_shape)
+        try:
+            # Skipped filters are taken out instead of named in the call: HDF5 2.0 forgets the mask
+            # of a chunk that it has just written.
+            properties = rebuild_pipeline(self._properties, filter_mask)
+            with self._dataset(self.chunk_shape, properties) as dataset:
+                dataset.write_direct_chunk(origin, stored)
+                return read_elements(dataset, self.datatype, origin, self.chunk_shape)
+        except HDF5_ERRORS:
+            return None
+
+    def fill_value(self) -> Bytes | None:
+        """Return the element that stands where nothing was written; None if it cannot be told."""
+        rank = len(self.chunk_shape)
+        try:
+            with self._dataset(self.chunk_shape, self._properties) as dataset:
+                return read_elements(dataset, self.datatype, (0,) * rank, (1,) * rank)
+        except HDF5_ERRORS:
+            return None
 
     def has_usual_padding(self, stored: bytes, count: tuple[int, ...], filter_mask: int) -> bool:
         """Tell whether a stored edge chunk holds the fill value beyond the dataset's end.
@@ -208,19 +243,11 @@ class ChunkEncoder:
         bool
             False too if the chunk cannot be decoded as a whole.
         """
-        try:
-            # Skipped filters are taken out instead of named in the call: HDF5 2.0 forgets the mask
-            # of a chunk that it has just written.
-            properties = rebuild_pipeline(self._properties, filter_mask)
-            with self._dataset(self._chunk_shape, properties) as dataset:
-                dataset.write_direct_chunk((0,) * len(count), stored)
-                whole = read_elements(dataset, self._datatype, (0,) * len(count), self._chunk_shape)
-            with self._dataset(self._chunk_shape, properties) as dataset:
-                fill = read_elements(dataset, self._datatype, (0,) * len(count), (1,) * len(count))
-        except HDF5_ERRORS:
+        whole, fill = self.decode(stored, filter_mask), self.fill_value()
+        if whole is None or fill is None:
             return False
-        elements = whole.reshape(*self._chunk_shape, len(fill))
-        outside = np.ones(self._chunk_shape, dtype=bool)
+        elements = whole.reshape(*self.chunk_shape, len(fill))
+        outside = np.ones(self.chunk_shape, dtype=bool)
         outside[tuple(slice(n) for n in count)] = False
         return bool((elements[outside] == fill).all())
 
@@ -232,14 +259,14 @@ class ChunkEncoder:
         str or None
             BLAKE3, hexadecimal; None if this pipeline cannot encode here.
         """
-        item_bytes = self._datatype.get_size()
+        item_bytes = self.datatype.get_size()
         n_items = max(1, _TEST_BYTES // item_bytes)
         properties = rebuild_pipeline(self._properties).copy()
         properties.set_chunk((n_items,))
         try:
             with self._dataset((n_items,), properties) as dataset:
                 values = _test_buffer(n_items * item_bytes)
-                dataset.write(h5s.ALL, h5s.ALL, values, mtype=self._datatype)
+                dataset.write(h5s.ALL, h5s.ALL, values, mtype=self.datatype)
                 dataset.flush()
                 mask, stored = dataset.read_direct_chunk((0,))
         except HDF5_ERRORS:
@@ -252,7 +279,7 @@ class ChunkEncoder:
         # Unlimited, since chunks may not exceed a dataset that cannot grow.
         space = h5s.create_simple(shape, (h5s.UNLIMITED,) * len(shape))
         with _single_threaded_blosc(self.steps):
-            dataset = h5d.create(self._file, None, self._datatype, space, properties)
+            dataset = h5d.create(self._file, None, self.datatype, space, properties)
             try:
                 yield dataset
             finally:

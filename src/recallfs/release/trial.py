@@ -1,0 +1,126 @@
+"""Matching what a proof recomputed with the original, which is at hand to say what differs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recallfs.catalog.sidecar import Record
+from recallfs.catalog.store import Store
+from recallfs.errors import IntegrityError
+from recallfs.skeleton.residual import Residual, ResidualWriter
+from recallfs.skeleton.vault import load_residual
+from recallfs.skeleton.witness import Witness
+from recallfs.sources.base import Progress
+from recallfs.sources.recompute import Matched, match_output
+from recallfs.values import Derivation, format_size
+
+
+@dataclass
+class Trial:
+    """One proof's comparisons.
+
+    Parameters
+    ----------
+    original : Path
+        Only read, and only after the recipe has ended.
+    scratch : Path
+        Private folder.
+    """
+
+    store: Store
+    record: Record
+    derivation: Derivation
+    original: Path
+    scratch: Path
+    progress: Progress | None = None
+    _writer: ResidualWriter | None = field(default=None, init=False)
+
+    def match(self, result: Path, limit: float) -> Matched:
+        """Match a recomputed file, as a recall would.
+
+        Parameters
+        ----------
+        limit : float
+            Of a residual, as `ResidualWriter` takes it.
+
+        Raises
+        ------
+        IntegrityError
+            As `match_output`; `residual` takes it.
+        """
+        with Witness(self.original, limit) as witness:
+            self._writer = witness.residual
+            return match_output(
+                self.store,
+                self.record,
+                result,
+                self.scratch,
+                self.progress,
+                residual=self._known,
+                witness=witness,
+            )
+
+    def residual(self, error: IntegrityError, limit: float) -> Residual:
+        """Return what makes the values right that `match` found to differ.
+
+        Raises
+        ------
+        IntegrityError
+            `error` itself if more than values differ, or no residual is wanted; kind
+            ``residual-too-large``.
+        """
+        reasons = {one["reason"] for one in error.details.get("objects", [])}
+        writer, skeleton = self._writer, self.record.skeleton
+        if reasons != {"values"} or not limit or writer is None or skeleton is None:
+            raise error
+        if writer.is_too_large:
+            share = writer.size_bytes / max(1, writer.concerned_bytes)
+            raise IntegrityError(
+                f"{error.message}. A residual would take {format_size(writer.size_bytes)}, "
+                f"{share:.0%} of the data concerned, above {limit:.0%}; --max-residual raises the "
+                "limit.",
+                kind="residual-too-large",
+                details=error.details,
+            ) from error
+        return writer.finish(
+            sha256=self.record.entry.sha256,
+            skeleton=skeleton.digest,
+            derivation_id=self.derivation.id,
+        )
+
+    def match_again(self, result: Path, residual: Residual) -> Matched:
+        """Match the file of a second run with the help of the residual of the first.
+
+        Raises
+        ------
+        IntegrityError
+            Kind ``not-repeatable`` if the second run gave other values than the first.
+        """
+        # What is compared with the original now says how far the second run is off it.
+        with Witness(self.original, 0.0) as witness:
+            try:
+                return match_output(
+                    self.store,
+                    self.record,
+                    result,
+                    self.scratch,
+                    self.progress,
+                    residual=lambda: residual,
+                    witness=witness,
+                )
+            except IntegrityError as error:
+                raise IntegrityError(
+                    f"the recipe {self.derivation.recipe!r} gave other values in two runs in one "
+                    "environment, so no residual can make them right; make it repeatable (seeds, "
+                    f"threads, order). {error.message}",
+                    kind="not-repeatable",
+                    details=error.details,
+                ) from error
+
+    def _known(self) -> Residual | None:
+        """Load the residual on record; one that cannot be used is about to be made anew."""
+        try:
+            return load_residual(self.store, self.record, self.derivation.id)
+        except IntegrityError:
+            return None

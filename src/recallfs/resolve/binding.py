@@ -1,0 +1,141 @@
+"""Binding files that were made elsewhere to the derivation that made them; nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recallfs.catalog import audit, changes, records
+from recallfs.catalog.holder import user_name
+from recallfs.catalog.store import Store
+from recallfs.environment.capture import capture_environment, environment_id
+from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.recipes.model import derivation_key, validate_parameters
+from recallfs.recipes.registry import find_recipe
+from recallfs.resolve.commit import add_existing
+from recallfs.resolve.derive import new_derivation, output_targets, refuse_cycle
+from recallfs.resolve.presence import settle
+from recallfs.resolve.stores import Stores
+from recallfs.values import Derivation, Entry, InputRef, OutputRef, State
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What was bound.
+
+    Parameters
+    ----------
+    outputs : Mapping of str to str
+        Address of each output.
+    key : str
+        Of the derivation.
+    is_new : bool
+        False if they were bound to this very derivation already.
+    """
+
+    outputs: Mapping[str, str]
+    key: str
+    is_new: bool
+
+
+def adopt(
+    stores: Stores,
+    recipe_name: str,
+    *,
+    outputs: Mapping[str, str],
+    inputs: Mapping[str, str],
+    parameters: Mapping[str, Any],
+) -> Adopted:
+    """Put on record that files were made by a recipe from inputs and parameters.
+
+    Nothing is run and no byte is changed: whether the recipe gives the files back is shown by a
+    proof, before which they cannot be released. Files that are not catalogued yet are.
+
+    Parameters
+    ----------
+    outputs : Mapping of str to str
+        Address of each of the recipe's outputs; all in one store.
+    inputs : Mapping of str to str
+        Address of each input, in the same store; they need not be here, but on record.
+    parameters : Mapping
+        JSON values for the recipe's parameters.
+
+    Raises
+    ------
+    ConflictError
+        An output is not here, or not as it was recorded.
+    InvalidInputError
+        Unknown recipe, input or parameters.
+    RecomputeError
+        Kind ``cycle``: an output would be made from itself.
+    """
+    settings = stores.config.recipes
+    recipe = find_recipe(recipe_name, settings.modules, settings.paths)
+    checked = validate_parameters(recipe, parameters)
+    store, targets = output_targets(stores, recipe, outputs)
+    bound = _bound(stores, store, inputs)
+    refuse_cycle(store, bound, targets)
+    entries = {name: _present(store, path) for name, path in targets.items()}
+    digests = {item.name: item.sha256 for item in bound}
+    key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
+    urls = {name: store.url(entry.path) for name, entry in entries.items()}
+    known = [records.load(store, entry.id).derivations for entry in entries.values()]
+    if all(any(derivation.key == key for derivation in each) for each in known):
+        return Adopted(urls, key, is_new=False)
+    environment = capture_environment()
+    identifier = environment_id(environment)
+    records.save_environment(store, identifier, environment)
+    derivation = replace(
+        new_derivation(recipe, key, checked, bound, settings.threads),
+        # What it was made with is not known; it is tried with what is here.
+        environment_id=identifier,
+        seed=None,
+        outputs=tuple(OutputRef(name, entry.id) for name, entry in entries.items()),
+    )
+    for entry in entries.values():
+        _bind(store, entry, derivation)
+    return Adopted(urls, key, is_new=True)
+
+
+def _bind(store: Store, entry: Entry, derivation: Derivation) -> None:
+    with changes.edit(store, entry.id, "adopt") as draft:
+        draft.record = replace(draft.record, derivations=(*draft.record.derivations, derivation))
+    said = {"recipe": derivation.recipe, "version": derivation.version, "key": derivation.key}
+    audit.note(store, "adopt", entry, user_name(), said)
+
+
+def _bound(stores: Stores, store: Store, inputs: Mapping[str, str]) -> tuple[InputRef, ...]:
+    bound = []
+    for name, address in sorted(inputs.items()):
+        owner, path = stores.resolve(address)
+        if owner.id != store.id:
+            raise InvalidInputError(
+                f"the input {name}={address} is in the store {owner.name!r}, the output in "
+                f"{store.name!r}; a derivation stays within one store."
+            )
+        entry = records.known_entry(owner, path)
+        bound.append(InputRef(name, entry.id, entry.path, entry.sha256))
+    return tuple(bound)
+
+
+def _present(store: Store, path: str) -> Entry:
+    """Return the entry of a file that is here as it was recorded, catalogued now if need be."""
+    if store.catalog.entry_at(path) is None:
+        if not store.locate(path).is_file():
+            raise InvalidInputError(
+                f"{store.url(path)} is not there; only files that exist can be adopted.",
+                kind="unknown-entry",
+                details={"path": path},
+            )
+        add_existing(store, [path])
+    entry = records.known_entry(store, path)
+    state = settle(store, entry)
+    if state is not State.RESIDENT:
+        raise ConflictError(
+            f"{store.url(path)} is {state.value}; what is adopted must be here as it was recorded "
+            "(`recall add` accepts it as it is now).",
+            kind="dirty" if state is State.DIRTY else "conflict",
+            details={"path": path, "state": state.value},
+        )
+    return entry
