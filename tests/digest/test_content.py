@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hdf5_files import Layout, everything, layouts, mutations
 from hypothesis import HealthCheck, given, settings
 
+from hdf5_files import Layout, everything, layouts, mutations
 from recallfs.digest.hdf5 import content_digest
 
 CONTENT = everything()
