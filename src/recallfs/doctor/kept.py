@@ -12,6 +12,7 @@ from blake3 import blake3
 from recallfs.atomic import write_record
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
+from recallfs.digest.hdf5 import ContentDigest
 from recallfs.doctor.faults import Finding
 from recallfs.environment.capture import environment_id
 from recallfs.errors import IntegrityError, SourceError
@@ -78,6 +79,9 @@ def kept_files(store: Store, record: Record) -> Iterator[tuple[Path, _IsWhole]]:
     if record.residual is not None:
         digest = record.residual.digest
         yield store.residual_path(digest), functools.partial(_has_digest, digest)
+    contents = store.contents_path(record.entry.sha256)
+    if contents.exists():
+        yield contents, _is_contents
     environments = {
         *(item.environment_id for item in record.derivations),
         *(item.environment_id for item in record.proofs),
@@ -91,6 +95,14 @@ def kept_files(store: Store, record: Record) -> Iterator[tuple[Path, _IsWhole]]:
 
 def _has_digest(digest: str, content: bytes) -> bool:
     return blake3(content).hexdigest() == digest
+
+
+def _is_contents(content: bytes) -> bool:
+    try:
+        ContentDigest.from_bytes(content)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _is_environment(identifier: str, content: bytes) -> bool:
