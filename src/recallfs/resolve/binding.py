@@ -14,10 +14,10 @@ from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.recipes.model import derivation_key, validate_parameters
 from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.commit import add_existing
-from recallfs.resolve.derive import new_derivation, output_targets, refuse_cycle
+from recallfs.resolve.derive import bind_inputs, new_derivation, output_targets, refuse_cycle
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
-from recallfs.values import Derivation, Entry, InputRef, OutputRef, State
+from recallfs.values import Derivation, Entry, OutputRef, State
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def adopt(
     recipe = find_recipe(recipe_name, settings.modules, settings.paths)
     checked = validate_parameters(recipe, parameters)
     store, targets = output_targets(stores, recipe, outputs)
-    bound = _bound(stores, store, inputs)
+    bound = bind_inputs(stores, store, inputs)
     refuse_cycle(store, bound, targets)
     entries = {name: _present(store, path) for name, path in targets.items()}
     digests = {item.name: item.sha256 for item in bound}
@@ -103,20 +103,6 @@ def _bind(store: Store, entry: Entry, derivation: Derivation) -> None:
         draft.record = replace(draft.record, derivations=(*draft.record.derivations, derivation))
     said = {"recipe": derivation.recipe, "version": derivation.version, "key": derivation.key}
     audit.note(store, "adopt", entry, user_name(), said)
-
-
-def _bound(stores: Stores, store: Store, inputs: Mapping[str, str]) -> tuple[InputRef, ...]:
-    bound = []
-    for name, address in sorted(inputs.items()):
-        owner, path = stores.resolve(address)
-        if owner.id != store.id:
-            raise InvalidInputError(
-                f"the input {name}={address} is in the store {owner.name!r}, the output in "
-                f"{store.name!r}; a derivation stays within one store."
-            )
-        entry = records.known_entry(owner, path)
-        bound.append(InputRef(name, entry.id, entry.path, entry.sha256))
-    return tuple(bound)
 
 
 def _present(store: Store, path: str) -> Entry:

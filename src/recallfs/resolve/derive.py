@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,13 @@ def derive(
     checked = validate_parameters(recipe, parameters)
     store, targets = output_targets(stores, recipe, outputs)
     is_reusing = settings.reuse if reuse is None else reuse
-    bound = _bind_inputs(stores, store, inputs, wish, are_needed=not is_reusing)
+
+    def bring(entry: Entry) -> None:
+        # Who reuses a result may need no input; what is here is looked at all the same.
+        if not is_reusing or settle(store, entry) not in (State.RELEASED, State.MISSING):
+            recall(stores, store, entry.path, wish)
+
+    bound = bind_inputs(stores, store, inputs, bring)
     refuse_cycle(store, bound, targets)
     digests = {item.name: item.sha256 for item in bound}
     key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
@@ -221,15 +227,19 @@ def output_targets(
     return store, paths
 
 
-def _bind_inputs(
+def bind_inputs(
     stores: Stores,
     store: Store,
     inputs: Mapping[str, str],
-    wish: Wish | None,
-    *,
-    are_needed: bool,
+    bring: Callable[[Entry], object] = lambda _: None,
 ) -> tuple[InputRef, ...]:
-    """Return the inputs by their digests; where they are needed for sure, they are here then."""
+    """Return the inputs by their digests.
+
+    Parameters
+    ----------
+    bring : callable
+        Called with each entry before its digest is taken, which may be known only then.
+    """
     bound = []
     for name, address in sorted(inputs.items()):
         owner, path = stores.resolve(address)
@@ -238,10 +248,8 @@ def _bind_inputs(
                 f"the input {name}={address} is in the store {owner.name!r}, the output in "
                 f"{store.name!r}; a derivation stays within one store."
             )
-        entry = records.known_entry(owner, path)
-        if are_needed or settle(owner, entry) not in (State.RELEASED, State.MISSING):
-            recall(stores, owner, path, wish)
-            entry = records.known_entry(owner, path)
+        bring(records.known_entry(store, path))
+        entry = records.known_entry(store, path)
         bound.append(InputRef(name, entry.id, entry.path, entry.sha256))
     return tuple(bound)
 
