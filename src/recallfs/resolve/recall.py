@@ -6,14 +6,12 @@ import contextlib
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from recallfs import log
 from recallfs.atomic import fault_point
 from recallfs.catalog import audit, records
 from recallfs.catalog.changes import PATIENCE_S
@@ -24,7 +22,6 @@ from recallfs.errors import (
     AccessError,
     ConflictError,
     IntegrityError,
-    IntegrityWarning,
     InvalidInputError,
     NotRecallableError,
     RecallError,
@@ -39,13 +36,12 @@ from recallfs.resolve.chain import EVERY_SOURCE, Limits, chain_for, inquire
 from recallfs.resolve.commit import commit_recalled, keep_rejected
 from recallfs.resolve.inquiry import answer_key
 from recallfs.resolve.lease import Grant, hold_lease
-from recallfs.resolve.plan import Plan
 from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.telling import announcement, tell_fetch, tell_recall, warn_of_liars
 from recallfs.resolve.turns import first_in_process
 from recallfs.sources.base import (
     Fetched,
-    Found,
     Need,
     Offer,
     Progress,
@@ -53,7 +49,6 @@ from recallfs.sources.base import (
     Request,
     Source,
 )
-from recallfs.sources.recompute import RecomputeSource
 from recallfs.transfer.download import sweep
 from recallfs.values import Digests, Entry, InputRef, Level, State
 
@@ -218,7 +213,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
         seconds=seconds,
         level=Level.EXACT.value,
     )
-    _tell_recall(store, entry, step.source, seconds)
+    tell_recall(store, entry, step.source, seconds)
     return _result(store, committed, step.source, fetched.method, seconds)
 
 
@@ -246,7 +241,7 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
     sweep(cache.folder / "partial")
     seconds = time.monotonic() - start
     # The catalog cannot be told: it is not the caller's to write.
-    _tell_recall(store, entry, step.source, seconds, kept=str(kept))
+    tell_recall(store, entry, step.source, seconds, kept=str(kept))
     result = _result(store, entry, step.source, fetched.method, seconds)
     known = entry.sha256 or (fetched.digests.sha256 if fetched.digests else "")
     return replace(result, path=kept, sha256=known, is_cached=True)
@@ -278,11 +273,11 @@ def _ask_sources(
             found = inquiry.answer(source)
         except _ANSWERS as error:
             answers[step.source] = error
-            _tell_fetch(store, entry, step.source, error)
+            tell_fetch(store, entry, step.source, error)
             continue
         if wish.announce is not None:
             expected_s = inquiry.expected_s(source, found) if found else None
-            wish.announce(_announcement(chain.plan, step, found, expected_s))
+            wish.announce(announcement(chain.plan, step, found, expected_s))
         with staging() as scratch:
             fault_point("stage.created")
             request = Request(
@@ -305,7 +300,7 @@ def _ask_sources(
                 fetched = _fetched(stores, source, replace(request, inputs=inputs))
                 digests = _verified(source, request, fetched)
                 try:
-                    _tell_fetch(store, entry, source.name)
+                    tell_fetch(store, entry, source.name)
                     # In the slot too: a thousand that are fetched would crowd at the catalog.
                     return fetched, commit(fetched.path, digests)
                 except RecallError as error:
@@ -320,9 +315,9 @@ def _ask_sources(
                 if isinstance(error, IntegrityError):
                     _keep_aside(store, entry, error)
                 answers[step.source] = error
-                _tell_fetch(store, entry, step.source, error)
+                tell_fetch(store, entry, step.source, error)
             else:
-                _warn_of_liars(store, entry, answers, brought[0].liars, wish)
+                warn_of_liars(store, entry, answers, brought[0].liars, wish.warn)
                 return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}
@@ -330,16 +325,6 @@ def _ask_sources(
     with contextlib.suppress(AccessError):
         audit.note(store, "recall-failed", entry, user_name(), said)
     raise failure
-
-
-def _announcement(plan: Plan, step: Offer, found: Found | None, expected_s: float | None) -> str:
-    last = step.expected_s
-    what = step.what if found is None else f"{step.source}: {found.what}"
-    if last is not None:
-        what += f" (took {last:.1f} s last time)"
-    elif expected_s is not None:
-        what += f" (about {expected_s:.0f} s)"
-    return f"{plan.url} {plan.gone}: {what}"
 
 
 def _fetched(stores: Stores, source: Source, request: Request) -> Fetched:
@@ -356,63 +341,6 @@ def _fetched(stores: Stores, source: Source, request: Request) -> Fetched:
         raise
     stores.memory.note_speed(source, request.record.entry.size_bytes, time.monotonic() - start)
     return fetched
-
-
-def _warn_of_liars(
-    store: Store,
-    entry: Entry,
-    answers: Mapping[str, RecallError],
-    within: Sequence[str],
-    wish: Wish,
-) -> None:
-    """Say once which sources gave wrong bytes, now that others gave the right ones.
-
-    Parameters
-    ----------
-    within : sequence of str
-        What the source that gave the right ones found to be wrong in itself.
-    """
-    said = [
-        error.message
-        for name, error in answers.items()
-        if isinstance(error, IntegrityError) and name != RecomputeSource.kind
-    ]
-    liars = [message.rstrip(".") for message in (*said, *within)]
-    if not liars:
-        return
-    text = f"{store.url(entry.path)} is right now, but {'; '.join(liars)}."
-    if wish.warn is not None:
-        wish.warn(text)
-    else:
-        warnings.warn(text, IntegrityWarning, stacklevel=2)
-
-
-def _tell_fetch(store: Store, entry: Entry, source: str, error: RecallError | None = None) -> None:
-    """Tell what a source answered."""
-    said = {} if error is None else {"kind": error.kind, "message": error.message}
-    log.event(
-        "fetch",
-        is_failure=error is not None,
-        store=store.name,
-        path=entry.path,
-        entry=entry.id,
-        source=source,
-        **said,
-    )
-
-
-def _tell_recall(store: Store, entry: Entry, source: str, seconds: float, **more: Any) -> None:
-    """Tell that a file was brought back."""
-    log.event(
-        "recall",
-        store=store.name,
-        path=entry.path,
-        entry=entry.id,
-        source=source,
-        seconds=round(seconds, 3),
-        bytes=entry.size_bytes,
-        **more,
-    )
 
 
 def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
