@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,13 @@ from recallfs.catalog.sidecar import Record, SkeletonRef
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
-from recallfs.errors import ConflictError, IntegrityError, InvalidInputError, RecallError
+from recallfs.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    RecallError,
+    RecomputeError,
+)
 from recallfs.ownership import metadata_of
 from recallfs.recipes.job import Outcome
 from recallfs.recipes.sandbox import can_hide
@@ -34,7 +40,7 @@ from recallfs.sources.disks import local_path
 from recallfs.sources.recompute import (
     Matched,
     match_output,
-    output_name,
+    own_output,
     recorded_python,
     run_derivation,
     run_need,
@@ -63,6 +69,7 @@ def prove(
     wish: Wish | None = None,
     *,
     hiding: str = "namespace",
+    runs: Runs | None = None,
 ) -> Proved:
     """Prove that an entry can be recomputed exactly. The original is only read.
 
@@ -73,6 +80,9 @@ def prove(
         folders; nobody else notices. *aside*: the original is renamed away while the recipe runs;
         readers that go through recallfs wait, others miss it. *auto*: the first where the kernel
         allows it, else the second.
+    runs : Runs, optional
+        Runs that were made to prove other outputs of the same derivation. With *aside* each output
+        takes a run of its own: the others' originals are in sight.
 
     Raises
     ------
@@ -86,13 +96,20 @@ def prove(
     try:
         if hiding == "auto":
             hiding = "namespace" if can_hide() else "aside"
-        return _prove(stores, store, entry, wish or Wish(), hiding == "aside")
+        return _prove(stores, store, entry, wish or Wish(), hiding == "aside", runs)
     except RecallError as error:
         audit.note(store, "prove-failed", entry, user_name(), error.to_json())
         raise
 
 
-def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: bool) -> Proved:
+def _prove(  # noqa: PLR0917 - the private half of one call
+    stores: Stores,
+    store: Store,
+    entry: Entry,
+    wish: Wish,
+    move_aside: bool,
+    runs: Runs | None,
+) -> Proved:
     derivation = records.load(store, entry.id).derivation(now_utc())
     if derivation is None:
         raise ConflictError(
@@ -107,17 +124,24 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: b
 
         def run(inputs: Mapping[str, Path]) -> tuple[Matched, Outcome, float]:
             _check_inputs(store, derivation, inputs)
-            with set_aside(store, entry) if move_aside else contextlib.nullcontext():
-                outputs, outcome = run_derivation(
-                    store,
-                    derivation,
-                    inputs,
-                    scratch,
-                    settings=stores.config.recipes,
-                    python=recorded_python(store, record, derivation),
-                    hide=() if move_aside else _hidden_folders(stores, store),
-                )
-            result = outputs[output_name(derivation, entry.id)]
+
+            def make(folder: Path) -> _Run:
+                with set_aside(store, entry) if move_aside else contextlib.nullcontext():
+                    return run_derivation(
+                        store,
+                        derivation,
+                        inputs,
+                        folder,
+                        settings=stores.config.recipes,
+                        python=recorded_python(store, record, derivation),
+                        hide=() if move_aside else _hidden_folders(stores, store),
+                    )
+
+            if runs is None or move_aside:
+                outputs, outcome = make(scratch)
+            else:
+                outputs, outcome = runs.run(store, derivation, make)
+            result = own_output(store, derivation, entry, outputs)
             start = time.monotonic()
             try:
                 matched = match_output(store, record, result, scratch, wish.progress)
@@ -162,6 +186,60 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, move_aside: b
         kept = draft.record.skeleton.stored_bytes if draft.record.skeleton else 0
     audit.note(store, "prove", entry, user_name(), {"proof": proof.id})
     return Proved(store.url(entry.path), proof, entry.size_bytes, kept)
+
+
+class Runs:
+    """The run that several outputs of one derivation are proved by; close it to drop its files.
+
+    Only the last one is kept: ask for the outputs of one derivation one after the other
+    (`by_derivation`).
+    """
+
+    def __init__(self) -> None:
+        self._folder = contextlib.ExitStack()
+        self._derivation_id = ""
+        self._run: _Run | RecomputeError | None = None
+
+    def __enter__(self) -> Runs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.close()
+
+    def run(self, store: Store, derivation: Derivation, make: Callable[[Path], _Run]) -> _Run:
+        """Return the run of a derivation, which is made in a folder unless it was before.
+
+        Raises
+        ------
+        RecallError
+            What making it raises. A recipe that failed is not run again for the next output.
+        """
+        if self._run is None or self._derivation_id != derivation.id:
+            self._folder.close()
+            self._run, self._derivation_id = None, derivation.id
+            try:
+                self._run = make(self._folder.enter_context(store.staging()))
+            except RecomputeError as error:
+                self._run = error
+                raise
+        if isinstance(self._run, RecomputeError):
+            raise RecallError.from_json(self._run.to_json())
+        return self._run
+
+
+_Run = tuple[dict[str, Path], Outcome]
+
+
+def by_derivation(found: Sequence[tuple[Store, Entry]]) -> list[tuple[Store, Entry]]:
+    """Order entries so that those that one run gives follow one another."""
+    groups: dict[str, list[tuple[Store, Entry]]] = {}
+    for store, entry in found:
+        key = entry.id
+        with contextlib.suppress(RecallError):  # proving it says what is wrong
+            derivation = records.load(store, entry.id).derivation(now_utc())
+            key = key if derivation is None else derivation.id
+        groups.setdefault(key, []).append((store, entry))
+    return [item for group in groups.values() for item in group]
 
 
 def _check_inputs(store: Store, derivation: Derivation, inputs: Mapping[str, Path]) -> None:

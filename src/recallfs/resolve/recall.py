@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from recallfs.atomic import fault_point
 from recallfs.catalog import audit, records
 from recallfs.catalog.changes import PATIENCE_S
 from recallfs.catalog.holder import Holder, user_name
+from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.errors import (
@@ -53,8 +54,8 @@ from recallfs.sources.base import (
     Request,
     Source,
 )
-from recallfs.sources.recompute import RecomputeSource
-from recallfs.values import Digests, Entry, InputRef, Level, State
+from recallfs.sources.recompute import RecomputeSource, match_output
+from recallfs.values import Digests, Entry, InputRef, Level, State, now_utc
 
 _Result = TypeVar("_Result")
 
@@ -105,6 +106,8 @@ class Wish:
         Told in one sentence of a source that gave wrong bytes; else Python's `warnings` are.
     chain : tuple of str
         Addresses whose recall asked for this one, outermost first.
+    runs : tuple of str
+        Leases of the runs of recipes that asked for this file.
     """
 
     limits: Limits = EVERY_SOURCE
@@ -112,6 +115,15 @@ class Wish:
     announce: Callable[[str], None] | None = None
     warn: Callable[[str], None] | None = None
     chain: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+class _RunElsewhereError(Exception):
+    """Another process or thread runs the derivation that gives this file among others."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
 
 
 def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) -> Recalled:
@@ -133,6 +145,11 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
         entry = records.known_entry(store, path)
         try:
             return _recall(stores, store, entry, wish or Wish())
+        except _RunElsewhereError as run:
+            # Waited for without this file's lease, so that whoever runs it can put the file here.
+            place = store.root / entry.path
+            with hold_lease(store.catalog, run.key, lambda: has_bytes(place)):  # noqa: B023 - called within this turn
+                give_up = time.monotonic() + PATIENCE_S
         except (IntegrityError, ConflictError, NotRecallableError):
             if time.monotonic() > give_up or not _is_being_changed(store, entry):
                 raise
@@ -204,6 +221,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             partials=lambda _: store.partials(),
             cancelled=grant.lost,
             commit=lambda staged, digests: commit_recalled(store, entry.id, staged, digests, grant),
+            commit_other=lambda *other: _commit_other(store, *other),
         )
     except RecallError:
         if grant.lost.is_set():
@@ -264,13 +282,23 @@ def _ask_sources(
     partials: Callable[[Path], Path],
     cancelled: threading.Event,
     commit: Callable[[Path, Digests], _Result],
+    commit_other: Callable[[str, Path, Path, str], None] | None = None,
 ) -> tuple[Offer, Fetched, _Result]:
-    """Ask the sources in the plan's order; the first verified bytes are committed."""
+    """Ask the sources in the plan's order; the first verified bytes are committed.
+
+    What a run gives beside them is offered to `commit_other`: entry, file, scratch folder, source.
+    """
     chain = chain_for(stores, store, entry, settle(store, entry), wish.limits)
     record = records.load(store, entry.id)
     inquiry = inquire(stores, store, entry, chain.sources, wish.limits)
     answers: dict[str, RecallError] = {}
-    inner = replace(wish, limits=EVERY_SOURCE, chain=(*wish.chain, store.url(entry.path)))
+    run = _shared_run(store, record) if commit_other is not None else ""
+    inner = replace(
+        wish,
+        limits=EVERY_SOURCE,
+        chain=(*wish.chain, store.url(entry.path)),
+        runs=(*wish.runs, run),
+    )
     for step, source in zip(chain.plan.steps, chain.sources, strict=True):
         try:
             found = inquiry.answer(source)
@@ -281,7 +309,8 @@ def _ask_sources(
         if wish.announce is not None:
             expected_s = inquiry.expected_s(source, found) if found else None
             wish.announce(_announcement(chain.plan, step, found, expected_s))
-        with staging() as scratch:
+        alone = _run_alone(store, run, wish) if run and isinstance(source, RecomputeSource) else None
+        with alone or contextlib.nullcontext(), staging() as scratch:
             fault_point("stage.created")
             request = Request(
                 store=store,
@@ -321,6 +350,11 @@ def _ask_sources(
                 _tell_fetch(store, entry, step.source, error)
             else:
                 _warn_of_liars(store, entry, answers, brought[0].liars, wish)
+                if commit_other is not None:
+                    for entry_id, file in brought[0].others.items():
+                        # It was not asked for; whoever asks for it hears what is wrong with it.
+                        with contextlib.suppress(RecallError, OSError):
+                            commit_other(entry_id, file, scratch, step.source)
                 return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}
@@ -328,6 +362,50 @@ def _ask_sources(
     with contextlib.suppress(AccessError):
         audit.note(store, "recall-failed", entry, user_name(), said)
     raise failure
+
+
+def _shared_run(store: Store, record: Record) -> str:
+    """Return the lease of the run that gives a file among others; empty if it gives only this."""
+    derivation = record.derivation(now_utc())
+    if derivation is None or len(derivation.outputs) < 2:
+        return ""
+    return f"run:{store.id}:{derivation.id}"
+
+
+@contextlib.contextmanager
+def _run_alone(store: Store, run: str, wish: Wish) -> Iterator[None]:
+    """Run a derivation of several outputs once at a time, whichever of them is asked for."""
+    if run in wish.runs:
+        raise RecomputeError(
+            "these files would be made from themselves: " + " → ".join(wish.chain),
+            kind="cycle",
+            details={"chain": list(wish.chain)},
+        )
+    with hold_lease(store.catalog, run, lambda: False, waits=False) as grant:
+        if grant is None:
+            raise _RunElsewhereError(run)
+        yield
+
+
+def _commit_other(store: Store, entry_id: str, output: Path, scratch: Path, source: str) -> None:
+    """Put back a file that came along, if it is gone, is the original, and nobody is at it."""
+    entry = store.catalog.entry(entry_id)
+    if entry is None or settle(store, entry) not in (State.RELEASED, State.MISSING):
+        return
+    check_reader(store, entry)
+    target = store.root / entry.path
+    key = f"entry:{entry.id}"
+    with hold_lease(store.catalog, key, lambda: has_bytes(target), waits=False) as grant:
+        if grant is None:
+            return
+        start = time.monotonic()
+        matched = match_output(store, records.load(store, entry_id), output, scratch)
+        committed = commit_recalled(store, entry_id, matched.path, matched.digests, grant)
+    seconds = time.monotonic() - start
+    store.catalog.add_recall(
+        committed, who=user_name(), source=source, seconds=seconds, level=Level.EXACT.value
+    )
+    _tell_recall(store, entry, source, seconds)
 
 
 def _announcement(plan: Plan, step: Offer, found: Found | None, expected_s: float | None) -> str:

@@ -7,7 +7,7 @@ import click
 from recallfs.cli.batch import for_each, print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, print_json, print_table
-from recallfs.release.proof import HIDING, prove
+from recallfs.release.proof import HIDING, Runs, by_derivation, prove
 from recallfs.resolve.recall import Wish
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
@@ -31,6 +31,7 @@ def command(selection: tuple[str, ...], hiding: str, as_json: bool) -> int:
     By default store, vault and local mirrors are covered by empty folders that only the recipe's
     process sees. Where the kernel forbids that, `--hide aside` renames the original away while the
     recipe runs: reading through recallfs waits that long, other programs miss the file.
+    Files that one run gives, such as those of a folder, are proved by one run, except with aside.
 
     Example: recall prove 'recall://analysis/sub-1/*_lfp.nwb'
     """
@@ -38,9 +39,11 @@ def command(selection: tuple[str, ...], hiding: str, as_json: bool) -> int:
     found = select(stores, selection)
     with byte_bar("proving", sum(e.size_bytes for _, e in found), quiet=as_json) as progress:
         wish = Wish(progress=progress)
-        proved, failed = for_each(
-            found, lambda store, entry: prove(stores, store, entry, wish, hiding=hiding)
-        )
+        with Runs() as runs:
+            proved, failed = for_each(
+                by_derivation(found),
+                lambda store, entry: prove(stores, store, entry, wish, hiding=hiding, runs=runs),
+            )
     if as_json:
         rows = [
             {
