@@ -301,7 +301,7 @@ def _dataset_values(
     if any(d.get_create_plist().get_layout() == h5d.VIRTUAL for d in datasets):
         return None
     forms = [canonical_type(dataset.get_type()) for dataset in datasets]
-    tally = _Tally(tuple(datasets[0].shape), tolerance)
+    tally = Tally(tuple(datasets[0].shape), tolerance)
     if all(form.is_fixed for form in forms):
         streams = [
             side.reader.stream(dataset, dataset.get_type(), path)
@@ -340,7 +340,7 @@ def _attribute_differences(
         return
     if shapes[0] is None or forms[0].is_fixed != forms[1].is_fixed:
         return
-    tally = _Tally(tuple(shapes[0]), tolerance)
+    tally = Tally(tuple(shapes[0]), tolerance)
     values = []
     for side, attribute, form in zip(sides, attributes, forms, strict=True):
         elements = attribute_elements(attribute, form)
@@ -405,7 +405,7 @@ def _encoded(form: CanonicalType, elements: Any, names: ObjectNames) -> npt.NDAr
     return found
 
 
-class _Tally:
+class Tally:
     """Adds up how two arrays differ, piece after piece."""
 
     def __init__(self, shape: tuple[int, ...], tolerance: Tolerance) -> None:

@@ -16,7 +16,6 @@ from recallfs.values import Digests
 
 BYTES = ("sha256", "sha1", "dandi-etag")
 SCHEMES = (*BYTES, "h5c1")
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @click.command(name="digest")
@@ -78,7 +77,7 @@ def command(
 
 
 def _digested(path: Path, schemes: tuple[str, ...], rules: Rules, *, quiet: bool) -> dict[str, Any]:
-    wanted = schemes or (SCHEMES if _looks_like_hdf5(path) else BYTES)
+    wanted = schemes or (SCHEMES if has_signature(path) else BYTES)
     content: ContentDigest | None = None
     digests: Digests | None = None
     if set(wanted) & set(BYTES):
@@ -103,15 +102,3 @@ def _digested(path: Path, schemes: tuple[str, ...], rules: Rules, *, quiet: bool
             for name, item in content.objects.items()
         ],
     }
-
-
-def _looks_like_hdf5(path: Path) -> bool:
-    """Look for HDF5's signature, which may follow a user block of 512 bytes or more."""
-    with path.open("rb") as file:
-        offset, size = 0, path.stat().st_size
-        while offset < size:
-            file.seek(offset)
-            if file.read(len(_SIGNATURE)) == _SIGNATURE:
-                return True
-            offset = 2 * offset or 512
-    return False
