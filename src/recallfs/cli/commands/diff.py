@@ -16,6 +16,7 @@ from recallfs.digest.difference import (
     compare_files,
     same_bytes,
 )
+from recallfs.digest.folder_difference import compare_folders
 from recallfs.digest.rules import KNOWN, find_rules
 from recallfs.errors import InvalidInputError, RecallError
 
@@ -50,6 +51,8 @@ def command(  # noqa: PLR0917 - each is an option
 ) -> int:
     """Show how two HDF5 or NWB files differ: which objects, in what, and values by how much.
 
+    Of two folders, show which files differ; in HDF5, JSON and NumPy files what in them does.
+
     Exit code 0 if nothing differs that counts (equal bytes, equal content, or all within the
     tolerance), 1 if they are different, 2 if they could not be compared.
 
@@ -58,7 +61,8 @@ def command(  # noqa: PLR0917 - each is an option
     try:
         found = _compared(one, other, rules_name, Tolerance(atol, rtol), quiet=as_json)
         if page is not None:
-            page.write_text(difference_page(str(one), str(other), found), encoding="utf-8")
+            text = difference_page(str(one), str(other), found, things=_things(one))
+            page.write_text(text, encoding="utf-8")
     except RecallError as error:
         if as_json:
             print_json(error.to_json())
@@ -68,7 +72,7 @@ def command(  # noqa: PLR0917 - each is an option
     if as_json:
         print_json({"one": str(one), "other": str(other), **found.to_json()})
     else:
-        _print(found)
+        _print(found, _things(one))
     return 0 if found.is_same else 1
 
 
@@ -76,7 +80,14 @@ def _compared(
     one: Path, other: Path, rules_name: str, tolerance: Tolerance, *, quiet: bool
 ) -> Difference:
     rules = find_rules(rules_name)
+    if one.is_dir() and other.is_dir():
+        with byte_bar("comparing", 0, quiet=quiet) as progress:
+            return compare_folders(one, other, rules, tolerance, progress=progress)
     for path in (one, other):
+        if path.is_dir():
+            raise InvalidInputError(
+                f"{path} is a folder; compare two folders, or two files.", kind="invalid-path"
+            )
         if not path.is_file():
             raise InvalidInputError(f"{path} is not there, or is no file.", kind="invalid-path")
     if same_bytes(one, other):
@@ -85,10 +96,14 @@ def _compared(
         return compare_files(one, other, rules, tolerance, progress=progress)
 
 
-def _print(found: Difference) -> None:
+def _things(path: Path) -> str:
+    return "file" if path.is_dir() else "object"
+
+
+def _print(found: Difference, things: str) -> None:
     if found.differences:
         print_table(
-            ["object", "differs in", "A", "B", "how much"],
+            [things, "differs in", "A", "B", "how much"],
             [
                 [str(item), item.what, *_sides(item), how_much(item.values)]
                 for item in found.differences[:_MOST_ROWS]
@@ -97,7 +112,7 @@ def _print(found: Difference) -> None:
         left = len(found.differences) - _MOST_ROWS
         if left > 0:
             say(f"… and {left:,} more; --json or --html shows all.")
-        say(f"{found.differing:,} of {count_things(found.compared, 'object')} differ.")
+        say(f"{found.differing:,} of {count_things(found.compared, things)} differ.")
     say(f"{found.verdict}.")
 
 
