@@ -97,7 +97,7 @@ def test_the_page_escapes_what_files_hold(tmp_path: Path) -> None:
 
 
 def test_folders(tmp_path: Path) -> None:
-    """Two folders are digested and compared file by file; the exit code says whether they differ."""
+    """Two folders are digested and compared file by file; the exit code is that of files."""
     for name, gain in (("a", 1), ("b", 2)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "about.json").write_text(json.dumps({"gain": gain, "version": name}))

@@ -23,6 +23,9 @@ from recallfs.digest.listing import list_folder
 from recallfs.digest.rules import KNOWN, Rules
 from recallfs.values import BLOCK_BYTES, canonical_json
 
+EXACT = Tolerance()
+"""Nothing is tolerated."""
+
 _MISSING = object()
 
 
@@ -30,7 +33,7 @@ def compare_folders(
     one: Path,
     other: Path,
     rules: Rules = KNOWN["strict"],
-    tolerance: Tolerance = Tolerance(),
+    tolerance: Tolerance = EXACT,
     *,
     progress: Callable[[int], None] | None = None,
 ) -> Difference:
@@ -60,8 +63,7 @@ def compare_folders(
         left, right = first.get(name), second.get(name)
         if left is None or right is None:
             where = "only in the second" if left is None else "only in the first"
-            sides = [_told_size(path) for path in (left, right)]
-            differences = [ObjectDifference(name, where, *sides)]
+            differences = [ObjectDifference(name, where, _told_size(left), _told_size(right))]
         elif same_bytes(left, right):
             continue
         else:

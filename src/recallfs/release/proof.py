@@ -36,6 +36,7 @@ from recallfs.resolve.stores import Stores
 from recallfs.skeleton.build import build_skeleton
 from recallfs.skeleton.format import Skeleton
 from recallfs.skeleton.vault import keep_skeleton
+from recallfs.sources.base import Need
 from recallfs.sources.disks import local_path
 from recallfs.sources.recompute import (
     Matched,
@@ -152,6 +153,8 @@ def _prove(  # noqa: PLR0917 - the private half of one call
             return matched, outcome, time.monotonic() - start
 
         # The lease before the slot: whoever holds a slot waits for nobody.
+        is_run = runs is not None and not move_aside and runs.has(derivation)
+        need = Need("recompute", entry.size_bytes) if is_run else run_need(store, derivation, entry)
         lease = hold_lease(store.catalog, f"entry:{entry.id}", lambda: False)
         with lease if move_aside else contextlib.nullcontext():
             matched, outcome, matching_s = with_inputs(
@@ -159,7 +162,7 @@ def _prove(  # noqa: PLR0917 - the private half of one call
                 store,
                 derivation.inputs,
                 run,
-                need=run_need(store, derivation, entry),
+                need=need,
                 scratch=scratch,
                 wish=wish,
             )
@@ -206,6 +209,10 @@ class Runs:
     def __exit__(self, *_: object) -> None:
         self._folder.close()
 
+    def has(self, derivation: Derivation) -> bool:
+        """Tell whether a derivation's run is the one that is kept."""
+        return self._run is not None and self._derivation_id == derivation.id
+
     def run(self, store: Store, derivation: Derivation, make: Callable[[Path], _Run]) -> _Run:
         """Return the run of a derivation, which is made in a folder unless it was before.
 
@@ -214,7 +221,7 @@ class Runs:
         RecallError
             What making it raises. A recipe that failed is not run again for the next output.
         """
-        if self._run is None or self._derivation_id != derivation.id:
+        if not self.has(derivation):
             self._folder.close()
             self._run, self._derivation_id = None, derivation.id
             try:
@@ -222,6 +229,7 @@ class Runs:
             except RecomputeError as error:
                 self._run = error
                 raise
+        assert self._run is not None  # noqa: S101 - it was kept, or made just now
         if isinstance(self._run, RecomputeError):
             raise RecallError.from_json(self._run.to_json())
         return self._run

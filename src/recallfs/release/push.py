@@ -11,8 +11,8 @@ from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import SOURCE_KINDS, nearest
 from recallfs.errors import InvalidInputError, RecallError
-from recallfs.release.copies import record_copies
 from recallfs.recipes.outputs import leading_names
+from recallfs.release.copies import record_copies
 from recallfs.resolve.answers import conflict
 from recallfs.resolve.inquiry import answer_key
 from recallfs.resolve.presence import settle

@@ -309,8 +309,9 @@ def _ask_sources(
         if wish.announce is not None:
             expected_s = inquiry.expected_s(source, found) if found else None
             wish.announce(_announcement(chain.plan, step, found, expected_s))
-        alone = _run_alone(store, run, wish) if run and isinstance(source, RecomputeSource) else None
-        with alone or contextlib.nullcontext(), staging() as scratch:
+        is_run = bool(run) and isinstance(source, RecomputeSource)
+        alone = _run_alone(store, run, wish) if is_run else contextlib.nullcontext()
+        with alone, staging() as scratch:
             fault_point("stage.created")
             request = Request(
                 store=store,

@@ -46,7 +46,9 @@ SCHEMES = (*FILE_SCHEMES, "fdm1")
     metavar="RULES",
     help=f"What h5c1 and fdm1 leave out: {', '.join(KNOWN)}, or a TOML file of your own.",
 )
-@click.option("--objects", is_flag=True, help="Show the digest of each HDF5 object or file of a folder.")
+@click.option(
+    "--objects", is_flag=True, help="Show the digest of each HDF5 object or file of a folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     files: tuple[Path, ...],
