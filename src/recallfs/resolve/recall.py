@@ -62,7 +62,12 @@ _Result = TypeVar("_Result")
 _ANSWERS = (IntegrityError, NotRecallableError, SourceError, RecomputeError, AccessError)
 """Errors of a source after which the next one is asked."""
 
+_CommitOther = Callable[[str, Path, Path, str], bool]
+
 _POLL_S = 0.01
+_OTHERS_S = 2.0
+"""How long what a run gave beside is offered, while others hold its leases."""
+
 _ATTEMPTS = 3
 """How often work starts over because an input was released before it could be read."""
 
@@ -282,11 +287,12 @@ def _ask_sources(
     partials: Callable[[Path], Path],
     cancelled: threading.Event,
     commit: Callable[[Path, Digests], _Result],
-    commit_other: Callable[[str, Path, Path, str], None] | None = None,
+    commit_other: _CommitOther | None = None,
 ) -> tuple[Offer, Fetched, _Result]:
     """Ask the sources in the plan's order; the first verified bytes are committed.
 
-    What a run gives beside them is offered to `commit_other`: entry, file, scratch folder, source.
+    What a run gives beside them is offered to `commit_other`: entry, file, scratch folder, source;
+    it returns False if somebody else is at the entry just now.
     """
     chain = chain_for(stores, store, entry, settle(store, entry), wish.limits)
     record = records.load(store, entry.id)
@@ -352,10 +358,7 @@ def _ask_sources(
             else:
                 _warn_of_liars(store, entry, answers, brought[0].liars, wish)
                 if commit_other is not None:
-                    for entry_id, file in brought[0].others.items():
-                        # It was not asked for; whoever asks for it hears what is wrong with it.
-                        with contextlib.suppress(RecallError, OSError):
-                            commit_other(entry_id, file, scratch, step.source)
+                    _commit_others(brought[0].others, scratch, step.source, commit_other)
                 return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}
@@ -388,17 +391,36 @@ def _run_alone(store: Store, run: str, wish: Wish) -> Iterator[None]:
         yield
 
 
-def _commit_other(store: Store, entry_id: str, output: Path, scratch: Path, source: str) -> None:
+def _commit_others(
+    others: Mapping[str, Path], scratch: Path, source: str, commit_other: _CommitOther
+) -> None:
+    """Put back what came along; those who just begin to want one of them are let out of the way."""
+    give_up = time.monotonic() + _OTHERS_S
+    waiting = dict(others)
+    while waiting:
+        for entry_id, file in list(waiting.items()):
+            is_done = True
+            # It was not asked for; whoever asks for it hears what is wrong with it.
+            with contextlib.suppress(RecallError, OSError):
+                is_done = commit_other(entry_id, file, scratch, source)
+            if is_done:
+                del waiting[entry_id]
+        if not waiting or time.monotonic() > give_up:
+            return
+        time.sleep(_POLL_S)
+
+
+def _commit_other(store: Store, entry_id: str, output: Path, scratch: Path, source: str) -> bool:
     """Put back a file that came along, if it is gone, is the original, and nobody is at it."""
     entry = store.catalog.entry(entry_id)
     if entry is None or settle(store, entry) not in (State.RELEASED, State.MISSING):
-        return
+        return True
     check_reader(store, entry)
     target = store.root / entry.path
     key = f"entry:{entry.id}"
     with hold_lease(store.catalog, key, lambda: has_bytes(target), waits=False) as grant:
         if grant is None:
-            return
+            return has_bytes(target)
         start = time.monotonic()
         matched = match_output(store, records.load(store, entry_id), output, scratch)
         committed = commit_recalled(store, entry_id, matched.path, matched.digests, grant)
@@ -407,6 +429,7 @@ def _commit_other(store: Store, entry_id: str, output: Path, scratch: Path, sour
         committed, who=user_name(), source=source, seconds=seconds, level=Level.EXACT.value
     )
     _tell_recall(store, entry, source, seconds)
+    return True
 
 
 def _announcement(plan: Plan, step: Offer, found: Found | None, expected_s: float | None) -> str:
