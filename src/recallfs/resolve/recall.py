@@ -32,6 +32,7 @@ from recallfs.errors import (
     RecomputeError,
     SourceError,
 )
+from recallfs.recipes.outputs import path_below
 from recallfs.resolve.access import check_reader
 from recallfs.resolve.answers import all_failed, conflict
 from recallfs.resolve.budget import hold_slot
@@ -371,7 +372,11 @@ def _ask_sources(
 def _shared_run(store: Store, record: Record) -> str:
     """Return the lease of the run that gives a file among others; empty if it gives only this."""
     derivation = record.derivation(now_utc())
-    if derivation is None or len(derivation.outputs) < 2:
+    if derivation is None:
+        return ""
+    # The record of a folder's first file names no other file.
+    is_in_folder = any(path_below(item.name) for item in derivation.outputs)
+    if len(derivation.outputs) < 2 and not is_in_folder:
         return ""
     return f"run:{store.id}:{derivation.id}"
 
