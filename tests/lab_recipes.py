@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -203,3 +205,67 @@ def spread(inputs: Mapping[str, Path], output: Path, *, salt: int = 0) -> None:
 def copied(inputs: Mapping[str, Path], output: Path, *, original: str) -> None:
     """Write what another file holds."""
     output.write_bytes(Path(original).read_bytes())
+
+
+@recallfs.recipe(name="foldered", version="1", seeded=False, outputs=("recording/",))
+def foldered(
+    inputs: Mapping[str, Path],
+    output: Path,
+    *,
+    count_file: str,
+    rows: int = 2000,
+    seconds: float = 0.0,
+    how: str = "",
+) -> None:
+    """Write a folder as SpikeInterface does: traces, JSON and arrays; and a line each time."""
+    with Path(count_file).open("a") as count:
+        count.write(f"{os.getpid()}\n")
+    runs = len(Path(count_file).read_text().splitlines())
+    time.sleep(seconds)
+    with h5py.File(inputs["raw"], "r") as source:
+        data = source["data"][:rows]
+    (output / "properties").mkdir(parents=True)
+    (data * 2).astype("i2").tofile(output / "traces_cached_seg0.raw")
+    about = {"class": "BinaryFolderRecording", "version": "0.105.3", "kwargs": {"num_chan": 32}}
+    for name in ("binary.json", "cached.json"):
+        (output / name).write_text(json.dumps(about, indent=4))
+    for name in ("gain_to_uV", "contact_vector"):
+        np.save(output / "properties" / f"{name}.npy", np.arange(32, dtype="f4"))
+    with h5py.File(output / "times.h5", "w") as target:
+        target.attrs["object_id"] = str(uuid.uuid4())
+        target.create_dataset("times", data=np.arange(rows * 8.0), chunks=(rows,), compression=1)
+    if how == "link":
+        (output / "link.json").symlink_to(output / "binary.json")
+    elif how == "empty":
+        shutil.rmtree(output)
+        (output / "properties").mkdir(parents=True)
+    elif how == "file":
+        shutil.rmtree(output)
+        output.write_text("no folder")
+    elif how == "noisy":
+        (output / "cached.json").write_text(json.dumps({**about, "made": time.time_ns()}))
+    elif how == "fewer" and runs > 1:
+        (output / "cached.json").unlink()
+
+
+@recallfs.recipe(name="zarred", version="1", outputs=("recording.zarr/", "log"))
+def zarred(
+    inputs: Mapping[str, Path],
+    output: Mapping[str, Path],
+    *,
+    count_file: str,
+    zarr_format: int = 3,
+) -> None:
+    """Write a zarr store and a file beside it; and a line each time."""
+    import zarr
+
+    with Path(count_file).open("a") as count:
+        count.write(f"{os.getpid()}\n")
+    with h5py.File(inputs["raw"], "r") as source:
+        data = source["data"][:]
+    store = str(output["recording.zarr"])
+    group = zarr.open_group(store, mode="w", zarr_format=zarr_format)
+    array = group.create_array("traces", shape=data.shape, chunks=(500, 32), dtype=data.dtype)
+    array[:] = data
+    group.attrs["channels"] = 32
+    output["log"].write_text(store.rpartition("/")[2])

@@ -47,7 +47,10 @@ def test_digests_need_nothing(tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (("digest", "{text}", "--scheme", "h5c1"), 19, "not an HDF5 file"),
-        (("digest", "{folder}"), 11, "is no file"),
+        (("digest", "{nowhere}"), 11, "neither file nor folder"),
+        (("digest", "{folder}", "--scheme", "h5c1"), 10, "is a folder; h5c1 is for files"),
+        (("digest", "{a}", "--scheme", "fdm1"), 10, "is a file; fdm1 is for folders"),
+        (("diff", "{a}", "{folder}"), 2, "compare two folders, or two files"),
         (("digest", "{a}", "--rules", "nonsense"), 10, "there are no rules 'nonsense'"),
         (("diff", "{a}", "{text}"), 2, "not an HDF5 file"),
         (("diff", "{a}", "{nowhere}"), 2, "is not there"),
@@ -91,3 +94,26 @@ def test_the_page_escapes_what_files_hold(tmp_path: Path) -> None:
     text = page.read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_folders(tmp_path: Path) -> None:
+    """Two folders are digested and compared file by file; the exit code is that of files."""
+    for name, gain in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "about.json").write_text(json.dumps({"gain": gain, "version": name}))
+        np.save(tmp_path / name / "x.npy", np.arange(10))
+    one, other = str(tmp_path / "a"), str(tmp_path / "b")
+    (row,) = json.loads(cli("digest", one, "--json").stdout)["files"]
+    assert row["fdm1"].startswith("fdm1:strict:")
+    assert [item["path"] for item in row["files"]] == ["about.json", "x.npy"]
+    assert row["sha256"] is row["h5c1"] is None
+    assert "x.npy" in cli("digest", one, "--objects").stdout
+    page = tmp_path / "page.html"
+    done = cli("diff", one, other, "--rules", "spyglass", "--html", str(page))
+    assert done.returncode == 1
+    assert "about.json:/gain" in done.stdout
+    assert "version" not in done.stdout
+    assert "1 of 2 files differ." in done.stdout
+    assert "1 of 2 files differ" in page.read_text()
+    (tmp_path / "b/about.json").write_text(json.dumps({"version": 3, "gain": 1}))
+    assert cli("diff", one, other, "--rules", "spyglass").returncode == 0

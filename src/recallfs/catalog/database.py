@@ -257,6 +257,19 @@ class Catalog(Leases, History):
         rows = self.rows(query)
         return {row.name: row.entry_id for row in rows if row.id == rows[0].id}
 
+    def outputs_of(self, derivation_id: str) -> dict[str, Entry]:
+        """Return the entries that a derivation made and that still stand at a path, by name."""
+        outputs = schema.derivation_outputs.c
+        query = _ENTRIES.add_columns(outputs.name).join(
+            schema.derivation_outputs, outputs.entry_id == schema.entries.c.id
+        )
+        rows = self.rows(
+            query.where(
+                schema.paths.c.store_id == self.store_id, outputs.derivation_id == derivation_id
+            ).order_by(outputs.name)
+        )
+        return {row.name: entry_of(row) for row in rows}
+
     def environment(self, identifier: str) -> dict[str, Any] | None:
         """Return a captured environment, or None."""
         column = schema.environments.c

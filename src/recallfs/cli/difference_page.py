@@ -22,7 +22,7 @@ tr.tolerated { color: #6b7280; }
 """
 
 
-def difference_page(one: str, other: str, found: Difference) -> str:
+def difference_page(one: str, other: str, found: Difference, things: str = "object") -> str:
     """Write a difference as an HTML page.
 
     Parameters
@@ -30,6 +30,8 @@ def difference_page(one: str, other: str, found: Difference) -> str:
     one, other : str
         What the two are called.
     found : Difference
+    things : str
+        What is counted, in the singular.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def difference_page(one: str, other: str, found: Difference) -> str:
     word = "same" if found.is_same else "different"
     rows = "\n".join(_row(item) for item in found.differences)
     table = (
-        "<table><thead><tr><th>object</th><th>differs in</th><th>A</th><th>B</th>"
+        f"<table><thead><tr><th>{things}</th><th>differs in</th><th>A</th><th>B</th>"
         f"<th>values</th></tr></thead><tbody>\n{rows}\n</tbody></table>"
         if rows
         else ""
@@ -49,7 +51,7 @@ def difference_page(one: str, other: str, found: Difference) -> str:
         f"<title>{_text(found.verdict)}</title><style>{_STYLE}</style></head><body>\n"
         f"<h1>A: {_text(one)}<br>B: {_text(other)}</h1>\n"
         f'<p class="verdict {word}">{_text(found.verdict)}</p>\n'
-        f"<p>{found.differing:,} of {found.compared:,} objects differ. "
+        f"<p>{found.differing:,} of {found.compared:,} {things}s differ. "
         f"Rules: {_text(found.rules)}.</p>\n{table}\n</body></html>\n"
     )
 

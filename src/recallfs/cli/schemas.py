@@ -179,6 +179,8 @@ SCHEMAS: Mapping[str, Schema] = {
                     "sha1": _or_null(_TEXT),
                     "dandi-etag": _or_null(_TEXT),
                     "h5c1": _or_null(_TEXT),
+                    "fdm1": _or_null(_TEXT),
+                    "files": _or_null(_list(_object(path=_TEXT, kind=_TEXT, digest=_TEXT))),
                     "objects": _or_null(_list({"type": "object", "required": ["path", "digest"]})),
                 }
             )

@@ -29,11 +29,14 @@ class Rules:
         match within one name, ``**`` any number of names.
     attributes : tuple of str
         Patterns ``path@name``.
+    keys : tuple of str
+        Keys of objects in JSON files, wherever they are; no patterns.
     """
 
     name: str
     objects: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
     _seen: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -41,7 +44,9 @@ class Rules:
         """Name, and for rules that do not come with recallfs, a digest of what they say."""
         if self == KNOWN.get(self.name):
             return self.name
-        content = canonical_json({"objects": self.objects, "attributes": self.attributes})
+        said = {"objects": self.objects, "attributes": self.attributes}
+        # What says nothing of JSON is called as it was before there was anything to say.
+        content = canonical_json({**said, "keys": self.keys} if self.keys else said)
         return f"{self.name}+{blake3(content).hexdigest()[:16]}"
 
     @cached_property
@@ -83,6 +88,7 @@ KNOWN: Mapping[str, Rules] = {
             "spyglass",
             objects=("/**specifications**", "/**/version", "/version", "/**/source_script"),
             attributes=("/@*", "**@version", "**@source_script"),
+            keys=("version", "source_script"),
         ),
     )
 }
@@ -115,17 +121,17 @@ def _read_rules(path: Path) -> Rules:
         table = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
     except (OSError, UnicodeDecodeError, TOMLKitError) as error:
         raise InvalidInputError(f"the rules {path} cannot be read: {error}.") from error
-    unknown = set(table) - {"objects", "attributes"}
+    unknown = set(table) - {"objects", "attributes", "keys"}
     if unknown:
         raise InvalidInputError(
-            f"{path}: unknown key {min(unknown)!r} (known: objects, attributes)."
+            f"{path}: unknown key {min(unknown)!r} (known: objects, attributes, keys)."
         )
     objects = _texts(path, table, "objects")
     attributes = _texts(path, table, "attributes")
     for pattern in attributes:
         if "@" not in pattern:
             raise InvalidInputError(f"{path}: {pattern!r} is no attribute; write path@name.")
-    return Rules(path.stem, objects, attributes)
+    return Rules(path.stem, objects, attributes, _texts(path, table, "keys"))
 
 
 def _texts(path: Path, table: Mapping[str, Any], key: str) -> tuple[str, ...]:

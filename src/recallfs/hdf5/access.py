@@ -20,8 +20,22 @@ from recallfs.errors import AccessError, ConflictError, InvalidInputError, Recal
 Bytes = npt.NDArray[np.uint8]
 """A flat buffer, shape (n_bytes,)."""
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 """What h5py raises when HDF5 reports an error, depending on which one."""
+
+
+def has_signature(path: Path) -> bool:
+    """Look for HDF5's signature, which may follow a user block of 512 bytes or more."""
+    with path.open("rb") as file:
+        offset, size = 0, path.stat().st_size
+        while offset < size:
+            file.seek(offset)
+            if file.read(len(_SIGNATURE)) == _SIGNATURE:
+                return True
+            offset = 2 * offset or 512
+    return False
 
 
 @contextmanager

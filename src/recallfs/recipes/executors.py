@@ -10,13 +10,14 @@ import stat
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from recallfs.atomic import is_full, no_space, sync_file, write_record
+from recallfs.digest.listing import list_folder
 from recallfs.errors import (
     EnvironmentMismatchError,
     InvalidInputError,
@@ -33,6 +34,7 @@ from recallfs.recipes.job import (
     Job,
     Outcome,
 )
+from recallfs.recipes.outputs import NAME_LENGTH, is_folder
 from recallfs.recipes.variables import worker_variables
 
 __all__ = ["Executor", "Job", "Outcome", "ProcessExecutor"]
@@ -60,7 +62,8 @@ class Executor(ABC):
         Returns
         -------
         Outcome
-            All outputs of the job then are regular files, not empty, and durable.
+            All outputs of the job then are regular files, not empty, and durable; of an output
+            that is a folder, all files below it (which may be empty) are regular and durable.
 
         Raises
         ------
@@ -101,8 +104,8 @@ class ProcessExecutor(Executor):
             seconds = time.monotonic() - started
             result = _read_result(job, returncode, ended_by)
             for name, path in job.outputs.items():
-                _check_output(job, name, path)
-                sync_file(path)
+                for file in _checked_output(job, name, path):
+                    sync_file(file)
         except OSError as error:
             if not isinstance(error, RecallError) and is_full(error):
                 raise no_space(error, job.scratch) from error
@@ -303,8 +306,29 @@ def _log_details(job: Job) -> dict[str, str]:
     return {"log": "\n".join(text.splitlines()[-_LOG_LINES:]), "log_path": str(path)}
 
 
-def _check_output(job: Job, name: str, path: Path) -> None:
-    """Refuse what cannot be taken over as the file that the recipe made."""
+def _checked_output(job: Job, name: str, path: Path) -> Iterable[Path]:
+    """Return the files of an output; refuse what cannot be taken over as made by the recipe."""
+    if not is_folder(name):
+        _refuse_output(job, name, _problem(job, path))
+        return [path]
+    try:
+        files = list_folder(path) if path.is_dir() and not path.is_symlink() else {}
+    except InvalidInputError as error:
+        problem = f"something that cannot be kept ({error.message.rstrip('.')})"
+        _refuse_output(job, name, problem)
+        raise
+    if not files:
+        problem = "a folder without files" if path.is_dir() else "no folder"
+        _refuse_output(job, name, problem)
+    for below, file in files.items():
+        if len(name + below) > NAME_LENGTH:
+            _refuse_output(job, name, f"a path of more than {NAME_LENGTH} characters ({below})")
+        _refuse_output(job, name + below, _problem(job, file, may_be_empty=True))
+    return files.values()
+
+
+def _problem(job: Job, path: Path, *, may_be_empty: bool = False) -> str | None:
+    """Say why something cannot be taken over as a file that the recipe made."""
     problem = None
     try:
         status = path.lstat()
@@ -315,12 +339,16 @@ def _check_output(job: Job, name: str, path: Path) -> None:
             problem = "a symbolic link"
         elif not stat.S_ISREG(status.st_mode):
             problem = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"
-        elif status.st_size == 0:
+        elif status.st_size == 0 and not may_be_empty:
             problem = "an empty file"
         elif status.st_nlink != 1:
             problem = "another name of an existing file"
         elif not path.resolve().is_relative_to(job.scratch.resolve()):
             problem = "a file outside its scratch folder"
+    return problem
+
+
+def _refuse_output(job: Job, name: str, problem: str | None) -> None:
     if problem is not None:
         raise RecomputeError(
             f"recipe {job.recipe!r} left {problem} where its output {name!r} was to be.",

@@ -76,8 +76,9 @@ class Recipe:
     function : callable
         ``(inputs, output, **parameters)``.
     outputs : tuple of str
-        Names of the files it writes. With one, the function gets a path; with several, a mapping
-        of name to path.
+        Names of the files it writes; one that ends in ``/`` is a folder, which the function makes
+        and of which every file below counts. With one output, the function gets its path; with
+        several, a mapping of name (without the ``/``) to path.
     seeded : bool
         Whether random numbers, UUIDs and 'now' are fixed while it runs.
     timeout_s : float or None
@@ -142,7 +143,8 @@ class Recipe:
                 f"recipe {self.name!r} writes {', '.join(self.outputs)}, "
                 f"not {', '.join(sorted(outputs)) or 'nothing'}."
             )
-        output = outputs[self.outputs[0]] if len(self.outputs) == 1 else dict(outputs)
+        places = {name.removesuffix("/"): place for name, place in outputs.items()}
+        output = next(iter(places.values())) if len(places) == 1 else places
         self.function(_Inputs(inputs), output, **parameters)
 
 
@@ -207,10 +209,11 @@ def _check_declaration(
         )
     if not isinstance(version, str) or not version:
         raise InvalidInputError(f"the version of recipe {name!r} must be a string such as '1'.")
-    if isinstance(outputs, str) or not outputs or len(set(outputs)) != len(outputs):
+    distinct = {str(output).removesuffix("/") for output in outputs}
+    if isinstance(outputs, str) or not outputs or len(distinct) != len(outputs):
         raise InvalidInputError(f"recipe {name!r} needs a tuple of distinct output names.")
     for output in outputs:
-        if not isinstance(output, str) or not _NAME.fullmatch(output):
+        if not isinstance(output, str) or not _NAME.fullmatch(output.removesuffix("/")):
             raise InvalidInputError(f"{output!r} is not an output name of recipe {name!r}.")
     for limit in (timeout_s, memory_bytes):
         if limit is not None and limit <= 0:

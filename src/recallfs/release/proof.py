@@ -19,11 +19,18 @@ from recallfs.catalog.sidecar import Record, ResidualRef, Revocation, SkeletonRe
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
-from recallfs.errors import ConflictError, IntegrityError, InvalidInputError, RecallError
+from recallfs.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    RecallError,
+)
 from recallfs.ownership import metadata_of
 from recallfs.recipes.job import Outcome
+from recallfs.recipes.outputs import gives_several
 from recallfs.recipes.sandbox import can_hide
 from recallfs.release.aside import set_aside
+from recallfs.release.runs import Run, Runs
 from recallfs.release.trial import Trial
 from recallfs.resolve.commit import keep_rejected
 from recallfs.resolve.lease import hold_lease
@@ -35,10 +42,11 @@ from recallfs.skeleton.contents import keep_contents
 from recallfs.skeleton.format import Skeleton
 from recallfs.skeleton.residual import Residual
 from recallfs.skeleton.vault import keep_residual, keep_skeleton
+from recallfs.sources.base import Need
 from recallfs.sources.disks import local_path
 from recallfs.sources.recompute import (
     Matched,
-    output_name,
+    own_output,
     recorded_python,
     run_derivation,
     run_need,
@@ -72,7 +80,19 @@ class Proved:
         return self.size_bytes - self.kept_bytes
 
 
-class _Run(NamedTuple):
+class _Effort(NamedTuple):
+    """How to prove."""
+
+    limit: float  # of a residual
+    runs: Runs | None
+    move_aside: bool
+
+    def shared(self, derivation: Derivation) -> Runs | None:
+        """Return runs that serve several outputs; none with *aside*: the others are in sight."""
+        return self.runs if gives_several(derivation) and not self.move_aside else None
+
+
+class _Attempt(NamedTuple):
     """What came of the recipe."""
 
     matched: Matched
@@ -93,6 +113,7 @@ def prove(
     *,
     hiding: str = "namespace",
     max_residual: float | None = None,
+    runs: Runs | None = None,
 ) -> Proved:
     """Prove that an entry can be recomputed exactly. The original is only read.
 
@@ -106,6 +127,9 @@ def prove(
     max_residual : float, optional
         Largest residual, as a fraction of the data that it makes right; by default as configured.
         0: none.
+    runs : Runs, optional
+        Runs that were made to prove other outputs of the same derivation. With *aside* each output
+        takes a run of its own: the others' originals are in sight.
 
     Raises
     ------
@@ -121,17 +145,14 @@ def prove(
         if hiding == "auto":
             hiding = "namespace" if can_hide() else "aside"
         limit = stores.config.release.max_residual if max_residual is None else max_residual
-        return _prove(
-            stores, store, entry, wish or Wish(), move_aside=hiding == "aside", limit=limit
-        )
+        effort = _Effort(limit, runs, move_aside=hiding == "aside")
+        return _prove(stores, store, entry, wish or Wish(), effort)
     except RecallError as error:
         audit.note(store, "prove-failed", entry, user_name(), error.to_json())
         raise
 
 
-def _prove(
-    stores: Stores, store: Store, entry: Entry, wish: Wish, *, move_aside: bool, limit: float
-) -> Proved:
+def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effort) -> Proved:
     derivation = records.load(store, entry.id).derivation(now_utc())
     if derivation is None:
         raise ConflictError(
@@ -143,61 +164,70 @@ def _prove(
     original = _checked_original(store, entry)
     record = _with_skeleton(store, entry, original)
     keep_contents(store, entry, original)
+    shared = effort.shared(derivation)
     with store.staging() as scratch:
 
-        def execute(inputs: Mapping[str, Path]) -> tuple[Path, Outcome]:
+        def execute(inputs: Mapping[str, Path], turn: int) -> Run:
             _check_inputs(store, derivation, inputs)
-            with set_aside(store, entry) if move_aside else contextlib.nullcontext():
-                outputs, outcome = run_derivation(
-                    store,
-                    derivation,
-                    inputs,
-                    scratch,
-                    settings=stores.config.recipes,
-                    python=recorded_python(store, record, derivation),
-                    hide=() if move_aside else _hidden_folders(stores, store),
-                )
-            return outputs[output_name(derivation, entry.id)], outcome
 
-        def run(inputs: Mapping[str, Path]) -> _Run:
+            def make(folder: Path) -> Run:
+                with set_aside(store, entry) if effort.move_aside else contextlib.nullcontext():
+                    return run_derivation(
+                        store,
+                        derivation,
+                        inputs,
+                        folder,
+                        settings=stores.config.recipes,
+                        python=recorded_python(store, record, derivation),
+                        hide=() if effort.move_aside else _hidden_folders(stores, store),
+                    )
+
+            if shared is None:
+                # The space of the run before is needed for this one.
+                return make(_emptied(scratch / "run"))
+            return shared.run(store, derivation, make, turn)
+
+        def run(inputs: Mapping[str, Path]) -> _Attempt:
             trial = Trial(store, record, derivation, original, scratch, wish.progress)
-            result, outcome = execute(inputs)
+            outputs, outcome = execute(inputs, 0)
+            result = own_output(store, derivation, entry, outputs)
             start = time.monotonic()
             try:
-                residual, matched = None, trial.match(result, limit)
+                residual, matched = None, trial.match(result, effort.limit)
             except IntegrityError as error:
                 try:
-                    residual = trial.residual(error, limit)
+                    residual = trial.residual(error, effort.limit)
                 except IntegrityError as refusal:
                     _keep_result(store, entry, result, refusal)
                     raise
-                shutil.rmtree(result.parent)  # its space is needed for what comes now
-                result, outcome = execute(inputs)
+                outputs, outcome = execute(inputs, 1)
+                result = own_output(store, derivation, entry, outputs)
                 start = time.monotonic()
                 try:
                     matched = trial.match_again(result, residual)
                 except IntegrityError as refusal:
                     _keep_result(store, entry, result, refusal)
                     raise
-            return _Run(matched, outcome, time.monotonic() - start, residual)
+            return _Attempt(matched, outcome, time.monotonic() - start, residual)
 
         # The lease before the slot: whoever holds a slot waits for nobody.
+        is_run = shared is not None and shared.has(derivation)
+        need = Need("recompute", entry.size_bytes) if is_run else run_need(store, derivation, entry)
         lease = hold_lease(store.catalog, f"entry:{entry.id}", lambda: False)
-        with lease if move_aside else contextlib.nullcontext():
+        with lease if effort.move_aside else contextlib.nullcontext():
             done = with_inputs(
                 stores,
                 store,
                 derivation.inputs,
                 run,
-                need=run_need(store, derivation, entry),
+                need=need,
                 scratch=scratch,
                 wish=wish,
             )
     reference = None if done.residual is None else _keep_residual(store, original, done.residual)
     matched, outcome = done.matched, done.outcome
-    environment = dict(outcome.environment)
-    identifier = environment_id(environment)
-    records.save_environment(store, identifier, environment)
+    identifier = environment_id(outcome.environment)
+    records.save_environment(store, identifier, dict(outcome.environment))
     made_at = now_utc()
     proof = Proof(
         id=uuid.uuid4().hex,
@@ -211,7 +241,7 @@ def _prove(
         made_at=made_at,
         valid_until=after(made_at, stores.config.release.proof_validity),
         seconds=outcome.seconds + done.matching_s,
-        hidden_by="aside" if move_aside else "namespace",
+        hidden_by="aside" if effort.move_aside else "namespace",
     )
     with changes.edit(store, entry.id, "prove") as draft:
         if reference is not None:
@@ -219,13 +249,8 @@ def _prove(
         draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
     audit.note(store, "prove", entry, user_name(), {"proof": proof.id})
     kept = draft.record
-    return Proved(
-        store.url(entry.path),
-        proof,
-        entry.size_bytes,
-        kept.kept_bytes,
-        kept.residual.stored_bytes if kept.residual else 0,
-    )
+    residual_bytes = kept.residual.stored_bytes if kept.residual else 0
+    return Proved(store.url(entry.path), proof, entry.size_bytes, kept.kept_bytes, residual_bytes)
 
 
 def _keep_result(store: Store, entry: Entry, result: Path, error: IntegrityError) -> None:
@@ -250,6 +275,12 @@ def _without_residual(record: Record) -> Record:
     reason = "the residual that it rests on was replaced"
     revocations = tuple(Revocation(each, reason, user_name(), now) for each in gone)
     return replace(record, residual=None, revocations=(*record.revocations, *revocations))
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def _check_inputs(store: Store, derivation: Derivation, inputs: Mapping[str, Path]) -> None:

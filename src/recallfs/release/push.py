@@ -11,6 +11,7 @@ from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import SOURCE_KINDS, nearest
 from recallfs.errors import InvalidInputError, RecallError
+from recallfs.recipes.outputs import leading_names
 from recallfs.release.copies import record_copies
 from recallfs.resolve.answers import conflict
 from recallfs.resolve.inquiry import answer_key
@@ -20,6 +21,7 @@ from recallfs.resolve.results import Output, Result, blocks_digest, decode, enco
 from recallfs.resolve.stores import Stores
 from recallfs.sources.base import Progress, RemoteSource
 from recallfs.sources.mirror import MirrorSource, derivation_suffix
+from recallfs.sources.recompute import output_name
 from recallfs.values import Derivation, Entry, State
 
 
@@ -123,6 +125,9 @@ def _push_derivations(store: Store, record: Record, target: RemoteSource) -> str
     if not isinstance(target, MirrorSource):
         return ""
     for derivation in record.derivations:
+        name = output_name(derivation, record.entry.id)
+        if name not in leading_names(item.name for item in derivation.outputs):
+            continue  # a folder's first file takes the record of all of them along
         result = _result(store, derivation)
         if result is None:
             continue
@@ -143,11 +148,12 @@ def _push_derivations(store: Store, record: Record, target: RemoteSource) -> str
 def _result(store: Store, derivation: Derivation) -> Result | None:
     """Return what a derivation gave; None if an output or its environment is no longer known."""
     outputs = {}
-    for output in derivation.outputs:
-        if store.catalog.entry(output.entry_id) is None:
-            return None
-        made = records.load(store, output.entry_id)
-        outputs[output.name] = Output(
+    entries = store.catalog.outputs_of(derivation.id)
+    if not {output.name for output in derivation.outputs} <= set(entries):
+        return None
+    for name, entry in entries.items():
+        made = records.load(store, entry.id)
+        outputs[name] = Output(
             path=made.entry.path,
             size_bytes=made.entry.size_bytes,
             sha256=made.entry.sha256,

@@ -9,9 +9,11 @@ from typing import Any
 from recallfs.catalog import audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
+from recallfs.digest.listing import list_folder
 from recallfs.environment.capture import capture_environment, environment_id
 from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.recipes.model import derivation_key, validate_parameters
+from recallfs.recipes.outputs import in_commit_order, is_folder, recorded_outputs
 from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.derive import bind_inputs, new_derivation, output_targets, refuse_cycle
@@ -76,10 +78,10 @@ def adopt(
     store, targets = output_targets(stores, recipe, outputs)
     bound = bind_inputs(stores, store, inputs)
     refuse_cycle(store, bound, targets)
-    entries = {name: _present(store, path) for name, path in targets.items()}
+    entries = {name: _present(store, path) for name, path in _files(store, targets).items()}
     digests = {item.name: item.sha256 for item in bound}
     key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
-    urls = {name: store.url(entry.path) for name, entry in entries.items()}
+    urls = {name: store.url(path) for name, path in targets.items()}
     known = [records.load(store, entry.id).derivations for entry in entries.values()]
     if all(any(derivation.key == key for derivation in each) for each in known):
         return Adopted(urls, key, is_new=False)
@@ -91,11 +93,26 @@ def adopt(
         # What it was made with is not known; it is tried with what is here.
         environment_id=identifier,
         seed=None,
-        outputs=tuple(OutputRef(name, entry.id) for name, entry in entries.items()),
     )
-    for entry in entries.values():
-        _bind(store, entry, derivation)
+    references = [OutputRef(name, entry.id) for name, entry in entries.items()]
+    for name in in_commit_order(entries):
+        own = replace(derivation, outputs=recorded_outputs(references, name))
+        _bind(store, entries[name], own)
     return Adopted(urls, key, is_new=True)
+
+
+def _files(store: Store, targets: Mapping[str, str]) -> dict[str, str]:
+    """Return the paths of all files that outputs consist of, by name."""
+    found: dict[str, str] = {}
+    for name, path in targets.items():
+        if is_folder(name):
+            below = list_folder(store.locate(path))
+            found.update({name + file: f"{path}/{file}" for file in below})
+            if not below:
+                raise InvalidInputError(f"{store.url(path)} has no files.", kind="unknown-entry")
+        else:
+            found[name] = path
+    return found
 
 
 def _bind(store: Store, entry: Entry, derivation: Derivation) -> None:

@@ -14,11 +14,20 @@ from typing import Any
 
 from recallfs.catalog import records
 from recallfs.catalog.store import Store
+from recallfs.digest.listing import list_folder
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
 from recallfs.errors import ConflictError, InvalidInputError, RecomputeError
 from recallfs.recipes.job import Outcome
 from recallfs.recipes.model import Recipe, derivation_key, validate_parameters
+from recallfs.recipes.outputs import (
+    declared_name,
+    folder_path,
+    in_commit_order,
+    is_folder,
+    output_path,
+    recorded_outputs,
+)
 from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.commit import commit_new
 from recallfs.resolve.lease import hold_lease
@@ -108,8 +117,8 @@ def derive(
         earlier = _earlier(store, key)
         if earlier is not None:
             return earlier
-        for path in targets.values():
-            _make_room(store, path, key)
+        for name, path in targets.items():
+            _make_room(store, path, key, is_folder=is_folder(name))
         derivation = new_derivation(recipe, key, checked, bound, settings.threads)
         lost = grant.lost if grant else None
         wish = wish or Wish()
@@ -136,10 +145,8 @@ def _run(
     wish: Wish,
     cancelled: threading.Event | None,
 ) -> Derived:
-    derivation = replace(
-        derivation,
-        outputs=tuple(OutputRef(name, uuid.uuid4().hex) for name in targets),
-    )
+    # What is in a folder is known when it is written; until then its name stands for it.
+    derivation = replace(derivation, outputs=tuple(OutputRef(name, "") for name in targets))
     with store.staging() as scratch:
         start = time.monotonic()
 
@@ -164,14 +171,16 @@ def _run(
         records.save_environment(store, identifier, environment)
         derivation = replace(derivation, environment_id=identifier, seconds=outcome.seconds)
         digests = {name: digest_file(file) for name, file in files.items()}
-        for output in derivation.outputs:
+        references = {name: OutputRef(name, uuid.uuid4().hex) for name in files}
+        for name in in_commit_order(files):
+            own = replace(derivation, outputs=recorded_outputs(references.values(), name))
             commit_new(
                 store,
-                targets[output.name],
-                files[output.name],
-                digests[output.name],
-                derivations=(derivation,),
-                entry_id=output.entry_id,
+                output_path(name, targets),
+                files[name],
+                digests[name],
+                derivations=(own,),
+                entry_id=references[name].entry_id,
             )
     urls = {name: store.url(path) for name, path in targets.items()}
     return Derived(urls, True, derivation.key, time.monotonic() - start)
@@ -222,7 +231,8 @@ def output_targets(
     paths = {name: path for name, (_, path) in found.items()}
     if any(other.id != store.id for other, _ in found.values()):
         raise InvalidInputError("all outputs of a derivation go to one store.")
-    if len(set(paths.values())) != len(paths) or "" in paths.values():
+    nested = any(one.startswith(f"{other}/") for one in paths.values() for other in paths.values())
+    if len(set(paths.values())) != len(paths) or "" in paths.values() or nested:
         raise InvalidInputError("each output needs a path of its own.", kind="invalid-path")
     return store, paths
 
@@ -260,7 +270,7 @@ def refuse_cycle(store: Store, inputs: tuple[InputRef, ...], targets: Mapping[st
 
     def visit(path: str, entry_id: str, chain: tuple[str, ...]) -> None:
         chain = (*chain, store.url(path))
-        if path in wanted:
+        if any(path == place or path.startswith(f"{place}/") for place in wanted):
             raise RecomputeError(
                 "this would make a file from itself: " + " ← ".join(chain),
                 kind="cycle",
@@ -289,12 +299,27 @@ def _earlier(store: Store, key: str) -> Derived | None:
         return None
     record = records.load(store, next(iter(entries.values())).id)
     seconds = next((item.seconds for item in record.derivations if item.key == key), 0.0)
-    urls = {name: store.url(entry.path) for name, entry in entries.items()}
+    urls = {
+        declared_name(name): store.url(folder_path(name, entry.path))
+        for name, entry in entries.items()
+    }
     return Derived(urls, False, key, seconds)
 
 
-def _make_room(store: Store, path: str, key: str) -> None:
+def _make_room(store: Store, path: str, key: str, *, is_folder: bool) -> None:
     """Refuse a path that is taken, unless by what a killed run of this derivation left."""
+    place = store.locate(path)
+    if is_folder:
+        for entry in list(store.catalog.entries_below(path)):
+            _make_room(store, entry.path, key, is_folder=False)
+    if is_folder and place.is_dir() and not place.is_symlink():
+        if list_folder(place):
+            raise ConflictError(
+                f"the folder {store.url(path)} has files that this derivation did not make; "
+                "choose another path or remove them first.",
+                details={"path": path},
+            )
+        return
     known = store.catalog.entry_at(path)
     if known is not None and _is_leftover(store, known, key):
         forget(store, path)

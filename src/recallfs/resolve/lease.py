@@ -67,25 +67,29 @@ class Grant:
 
 
 @contextmanager
-def hold_lease(catalog: Catalog, key: str, is_ready: Callable[[], bool]) -> Iterator[Grant | None]:
+def hold_lease(
+    catalog: Catalog, key: str, is_ready: Callable[[], bool], *, waits: bool = True
+) -> Iterator[Grant | None]:
     """Hold a lease, or wait until whoever holds it has done the work.
 
     Parameters
     ----------
     is_ready : callable
         Whether the work is done; cheap, asked about 50 times a second.
+    waits : bool
+        Whether to wait for somebody who holds it.
 
     Yields
     ------
     Grant or None
-        None if the work is done: somebody else did it.
+        None if the work is done: somebody else did it. Without waiting, also if somebody is at it.
 
     Raises
     ------
     RecallError
         The error with which the holder failed while this caller waited for it.
     """
-    grant = _acquire(catalog, key, is_ready)
+    grant = _acquire(catalog, key, is_ready, waits=waits)
     if grant is None:
         yield None
         return
@@ -103,7 +107,9 @@ def hold_lease(catalog: Catalog, key: str, is_ready: Callable[[], bool]) -> Iter
             catalog.free_lease(key, grant.fence, failure)
 
 
-def _acquire(catalog: Catalog, key: str, is_ready: Callable[[], bool]) -> Grant | None:
+def _acquire(
+    catalog: Catalog, key: str, is_ready: Callable[[], bool], *, waits: bool
+) -> Grant | None:
     holder = f"{Holder.current()}|{uuid.uuid4().hex}"
     last: Lease | None = None
     last_change = time.monotonic()
@@ -132,6 +138,8 @@ def _acquire(catalog: Catalog, key: str, is_ready: Callable[[], bool]) -> Grant 
                 catalog.free_lease(key, fence)
                 return None
             return Grant(catalog, key, fence)
+        if not waits:
+            return None
         look_again = time.monotonic() + LOOK_S
         while time.monotonic() < look_again and not is_ready():
             time.sleep(POLL_S)

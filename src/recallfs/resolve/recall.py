@@ -39,6 +39,14 @@ from recallfs.resolve.lease import Grant, hold_lease
 from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.telling import announcement, tell_fetch, tell_recall, warn_of_liars
+from recallfs.resolve.together import (
+    CommitOther,
+    RunElsewhereError,
+    commit_other,
+    commit_others,
+    run_alone,
+    shared_run,
+)
 from recallfs.resolve.turns import first_in_process
 from recallfs.sources.base import (
     Fetched,
@@ -49,6 +57,7 @@ from recallfs.sources.base import (
     Request,
     Source,
 )
+from recallfs.sources.recompute import RecomputeSource
 from recallfs.transfer.download import sweep
 from recallfs.values import Digests, Entry, InputRef, Level, State
 
@@ -58,6 +67,7 @@ _ANSWERS = (IntegrityError, NotRecallableError, SourceError, RecomputeError, Acc
 """Errors of a source after which the next one is asked."""
 
 _POLL_S = 0.01
+
 _ATTEMPTS = 3
 """How often work starts over because an input was released before it could be read."""
 
@@ -101,6 +111,8 @@ class Wish:
         Told in one sentence of a source that gave wrong bytes; else Python's `warnings` are.
     chain : tuple of str
         Addresses whose recall asked for this one, outermost first.
+    runs : tuple of str
+        Leases of the runs of recipes that asked for this file.
     """
 
     limits: Limits = EVERY_SOURCE
@@ -108,6 +120,7 @@ class Wish:
     announce: Callable[[str], None] | None = None
     warn: Callable[[str], None] | None = None
     chain: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
 
 
 def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) -> Recalled:
@@ -129,6 +142,11 @@ def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) ->
         entry = records.known_entry(store, path)
         try:
             return _recall(stores, store, entry, wish or Wish())
+        except RunElsewhereError as run:
+            # Waited for without this file's lease, so that whoever runs it can put the file here.
+            place = store.root / entry.path
+            with hold_lease(store.catalog, run.key, lambda: has_bytes(place)):  # noqa: B023 - called within this turn
+                give_up = time.monotonic() + PATIENCE_S
         except (IntegrityError, ConflictError, NotRecallableError):
             if time.monotonic() > give_up or not _is_being_changed(store, entry):
                 raise
@@ -200,6 +218,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             partials=lambda _: store.partials(),
             cancelled=grant.lost,
             commit=lambda staged, digests: commit_recalled(store, entry.id, staged, digests, grant),
+            put_beside=lambda *other: commit_other(store, *other),
         )
     except RecallError:
         if grant.lost.is_set():
@@ -261,13 +280,24 @@ def _ask_sources(
     partials: Callable[[Path], Path],
     cancelled: threading.Event,
     commit: Callable[[Path, Digests], _Result],
+    put_beside: CommitOther | None = None,
 ) -> tuple[Offer, Fetched, _Result]:
-    """Ask the sources in the plan's order; the first verified bytes are committed."""
+    """Ask the sources in the plan's order; the first verified bytes are committed.
+
+    What a run gives beside them is offered to `put_beside`: entry, file, scratch folder, source;
+    it returns False if somebody else is at the entry just now.
+    """
     chain = chain_for(stores, store, entry, settle(store, entry), wish.limits)
     record = records.load(store, entry.id)
     inquiry = inquire(stores, store, entry, chain.sources, wish.limits)
     answers: dict[str, RecallError] = {}
-    inner = replace(wish, limits=EVERY_SOURCE, chain=(*wish.chain, store.url(entry.path)))
+    run = shared_run(store, record) if put_beside is not None else ""
+    inner = replace(
+        wish,
+        limits=EVERY_SOURCE,
+        chain=(*wish.chain, store.url(entry.path)),
+        runs=(*wish.runs, run),
+    )
     for step, source in zip(chain.plan.steps, chain.sources, strict=True):
         try:
             found = inquiry.answer(source)
@@ -278,7 +308,9 @@ def _ask_sources(
         if wish.announce is not None:
             expected_s = inquiry.expected_s(source, found) if found else None
             wish.announce(announcement(chain.plan, step, found, expected_s))
-        with staging() as scratch:
+        is_run = bool(run) and isinstance(source, RecomputeSource)
+        alone = run_alone(store, run, wish.runs, wish.chain) if is_run else contextlib.nullcontext()
+        with alone, staging() as scratch:
             fault_point("stage.created")
             request = Request(
                 store=store,
@@ -318,6 +350,8 @@ def _ask_sources(
                 tell_fetch(store, entry, step.source, error)
             else:
                 warn_of_liars(store, entry, answers, brought[0].liars, wish.warn)
+                if put_beside is not None:
+                    commit_others(brought[0].others, scratch, step.source, put_beside)
                 return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}

@@ -17,6 +17,7 @@ from typing import Any
 from blake3 import blake3
 
 from recallfs.errors import CatalogError, IntegrityError, RecallError
+from recallfs.recipes.outputs import NAME_LENGTH, path_below
 from recallfs.values import canonical_json, normalise_path
 
 FORMAT = "rdk1"
@@ -142,6 +143,9 @@ def _result(body: Mapping[str, Any]) -> Result:
         output = Output(**item)
         if not output.path or normalise_path(output.path) != output.path:
             raise ValueError("a path is none in a store")
+        below = path_below(name)
+        if normalise_path(below) != below or len(name) > NAME_LENGTH:
+            raise ValueError("an output has a name that no recipe gives")
         if type(item["size_bytes"]) is not int or output.size_bytes < 0:
             raise ValueError("a size is none")
         for text, length in ((output.sha256, 64), (output.sha1, 40), (output.blocks, 64)):

@@ -27,6 +27,12 @@ from recallfs.errors import (
     SourceError,
 )
 from recallfs.recipes.model import Recipe
+from recallfs.recipes.outputs import (
+    declared_names,
+    in_commit_order,
+    output_path,
+    recorded_outputs,
+)
 from recallfs.resolve.budget import hold_slot
 from recallfs.resolve.commit import commit_new
 from recallfs.resolve.recall import Wish
@@ -123,7 +129,8 @@ def _asked(
         return None
     name = source.location(derivation_suffix(key))
     result = decode(content, name=name)
-    said = (result.key, result.recipe, result.version, set(result.outputs))
+    declared = set(declared_names(result.outputs))
+    said = (result.key, result.recipe, result.version, declared)
     if said != (key, recipe.name, recipe.version, set(recipe.outputs)):
         raise IntegrityError(
             f"{name} is the record of another derivation ({result.recipe} {result.version}).",
@@ -148,7 +155,6 @@ def _take(
     environment = dict(result.environment)
     made = replace(
         derivation,
-        outputs=tuple(OutputRef(name, uuid.uuid4().hex) for name in targets),
         # Of the run that was: what a seeded recipe needs to give the same bytes again.
         seed=result.seed,
         started_at=result.started_at,
@@ -171,15 +177,17 @@ def _take(
                 for number, (name, output) in enumerate(result.outputs.items())
             }
         records.save_environment(store, made.environment_id, environment)
-        for output in made.outputs:
-            file, digests = brought[output.name]
+        references = {name: OutputRef(name, uuid.uuid4().hex) for name in brought}
+        for name in in_commit_order(brought):
+            file, digests = brought[name]
+            own = replace(made, outputs=recorded_outputs(references.values(), name))
             commit_new(
                 store,
-                targets[output.name],
+                output_path(name, targets),
                 file,
                 digests,
-                derivations=(made,),
-                entry_id=output.entry_id,
+                derivations=(own,),
+                entry_id=references[name].entry_id,
             )
 
 

@@ -92,12 +92,15 @@ class Fetched:
         How, for people: ``by digest``, ``by path``, ``direct``, ``graft``.
     liars : tuple of str
         What the source found to be wrong before, a sentence each.
+    others : Mapping of str to Path
+        Files of other entries (by id) that came along, not believed either.
     """
 
     path: Path
     digests: Digests | None
     method: str
     liars: tuple[str, ...] = ()
+    others: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from recallfs.errors import (
 from recallfs.ownership import metadata_of
 from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
+from recallfs.recipes.outputs import declared_names, is_folder, written_files
 from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
 from recallfs.values import Derivation, Digests, Entry, Identity, InputRef, Metadata, now_utc
 
@@ -106,16 +107,9 @@ class RecomputeSource(Source):
             python=recorded_python(store, record, derivation),
             cancelled=request.cancelled,
         )
-        output = outputs[output_name(derivation, record.entry.id)]
         try:
-            matched = match_output(
-                store,
-                record,
-                output,
-                request.scratch,
-                request.progress,
-                residual=lambda: _residual(store, record, derivation),
-            )
+            output = own_output(store, derivation, record.entry, outputs)
+            matched = match_recorded(store, record, output, request.scratch, request.progress)
         except IntegrityError as error:
             if outcome.source_digest == derivation.source_digest:
                 raise
@@ -124,7 +118,12 @@ class RecomputeSource(Source):
                 "the file was made.",
                 details={**error.details, "source_digest": outcome.source_digest},
             ) from error
-        return Fetched(matched.path, matched.digests, matched.method)
+        others = {
+            entry.id: outputs[name]
+            for name, entry in store.catalog.outputs_of(derivation.id).items()
+            if name in outputs and entry.id != record.entry.id
+        }
+        return Fetched(matched.path, matched.digests, matched.method, others=others)
 
 
 def run_need(store: Store, derivation: Derivation, entry: Entry | None = None) -> Need:
@@ -132,8 +131,8 @@ def run_need(store: Store, derivation: Derivation, entry: Entry | None = None) -
 
     Of outputs that were never made before, the size is not known, and nothing is reserved.
     """
-    made = (store.catalog.entry(output.entry_id) for output in derivation.outputs)
-    outputs = sum(output.size_bytes for output in made if output is not None)
+    made = store.catalog.outputs_of(derivation.id).values()
+    outputs = sum(output.size_bytes for output in made)
     return Need("recompute", outputs + (entry.size_bytes if entry else 0))
 
 
@@ -162,7 +161,8 @@ def run_derivation(
     Returns
     -------
     outputs : dict of str to Path
-        Where each output was written.
+        Where each output was written; of a folder each file below it
+        (`recallfs.recipes.outputs.written_files`).
     outcome : Outcome
 
     Notes
@@ -171,7 +171,9 @@ def run_derivation(
     """
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=scratch))
     outputs = {
-        item.name: folder / f"output-{number}" for number, item in enumerate(derivation.outputs)
+        # A folder keeps its name: some libraries write elsewhere if it lacks a suffix of theirs.
+        name: folder / f"output-{number}" / (name.rstrip("/") if is_folder(name) else "")
+        for number, name in enumerate(declared_names(item.name for item in derivation.outputs))
     }
     job = Job(
         recipe=derivation.recipe,
@@ -206,7 +208,21 @@ def run_derivation(
     finally:
         if store.is_writable:
             _keep_log(store, derivation, inputs, folder / LOG_NAME)
-    return outputs, outcome
+    return written_files(outputs), outcome
+
+
+def match_recorded(
+    store: Store, record: Record, output: Path, scratch: Path, progress: Progress | None = None
+) -> Matched:
+    """Make a recomputed file the original by what is kept of that; see `match_output`."""
+
+    def residual() -> Residual | None:
+        from recallfs.skeleton.vault import load_residual  # loads h5py
+
+        derivation = record.derivation(now_utc())
+        return load_residual(store, record, derivation.id) if derivation else None
+
+    return match_output(store, record, output, scratch, progress, residual=residual)
 
 
 def match_output(
@@ -257,7 +273,7 @@ def match_output(
             "from which the original could be built.",
             details={"expected": expected, **details},
         )
-    grafted = scratch / f"grafted-{output.parent.name}"
+    grafted = Path(tempfile.mkdtemp(prefix="grafted-", dir=scratch)) / "data"
     mending = residual()
     try:
         report = graft(
@@ -304,23 +320,40 @@ def _keep_log(store: Store, derivation: Derivation, inputs: Mapping[str, Path], 
     """
     with contextlib.suppress(OSError, SourceError):
         concerned = [metadata_of(path) for path in inputs.values()]
-        for output in derivation.outputs:
-            concerned += _present_metadata(store, output.entry_id)
+        for entry in store.catalog.outputs_of(derivation.id).values():
+            concerned += _present_metadata(store, entry)
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             content = file.read()
         write_record(store.log_path(derivation.id), content, concerned=concerned)
 
 
-def _present_metadata(store: Store, entry_id: str) -> list[Metadata]:
+def _present_metadata(store: Store, entry: Entry) -> list[Metadata]:
     """Return who may read an output: as its file says if it is here, else as recorded."""
-    entry = store.catalog.entry(entry_id)
-    if entry is None:
-        return []  # it is being made for the first time
-    for place in (store.root / entry.path, store.aside_path(entry_id)):
+    for place in (store.root / entry.path, store.aside_path(entry.id)):
         with contextlib.suppress(OSError):
             return [metadata_of(place)]
-    return [records.load(store, entry_id).entry.metadata]
+    return [records.load(store, entry.id).entry.metadata]
+
+
+def own_output(
+    store: Store, derivation: Derivation, entry: Entry, outputs: Mapping[str, Path]
+) -> Path:
+    """Return where a run wrote the file that an entry is.
+
+    Raises
+    ------
+    IntegrityError
+        The run did not write it: a folder has other files in it each time.
+    """
+    name = output_name(derivation, entry.id)
+    if name not in outputs:
+        raise IntegrityError(
+            f"the recipe {derivation.recipe!r} did not write {name!r} this time, which is "
+            f"{store.url(entry.path)}.",
+            details={"expected": entry.sha256, "output": name},
+        )
+    return outputs[name]
 
 
 def output_name(derivation: Derivation, entry_id: str) -> str:
@@ -372,9 +405,3 @@ def _environment(store: Store, identifier: str) -> dict[str, Any]:
 def _least(*limits: Any) -> Any:
     given = [limit for limit in limits if limit is not None]
     return min(given) if given else None
-
-
-def _residual(store: Store, record: Record, derivation: Derivation) -> Residual | None:
-    from recallfs.skeleton.vault import load_residual  # loads h5py
-
-    return load_residual(store, record, derivation.id)

@@ -20,6 +20,7 @@ from recallfs.digest.difference import (
     compare_files,
     same_bytes,
 )
+from recallfs.digest.folder_difference import compare_folders
 from recallfs.digest.hdf5 import ContentDigest, content_digest
 from recallfs.digest.rules import KNOWN, find_rules
 from recallfs.errors import InvalidInputError, RecallError
@@ -61,6 +62,7 @@ def command(  # noqa: PLR0917 - each is an option
 
     A and B are files, or addresses in a store. Of a proved file that is not here the digests of its
     objects are kept: they say which objects differ, and nothing is recalled.
+    Of two folders, show which files differ; in HDF5, JSON and NumPy files what in them does.
 
     Exit code 0 if nothing differs that counts (equal bytes, equal content, or all within the
     tolerance), 1 if they are different, 2 if they could not be compared.
@@ -70,7 +72,8 @@ def command(  # noqa: PLR0917 - each is an option
     try:
         found = _compared(one, other, rules_name, Tolerance(atol, rtol), quiet=as_json)
         if page is not None:
-            page.write_text(difference_page(one, other, found), encoding="utf-8")
+            text = difference_page(one, other, found, things=_things(one))
+            page.write_text(text, encoding="utf-8")
     except RecallError as error:
         if as_json:
             print_json(error.to_json())
@@ -80,7 +83,7 @@ def command(  # noqa: PLR0917 - each is an option
     if as_json:
         print_json({"one": one, "other": other, **found.to_json()})
     else:
-        _print(found)
+        _print(found, _things(one))
     return 0 if found.is_same else 1
 
 
@@ -89,11 +92,20 @@ def _compared(
 ) -> Difference:
     rules = find_rules(rules_name)
     first, second = _side(one), _side(other)
-    if isinstance(first, Path) and isinstance(second, Path) and same_bytes(first, second):
+    both = (first, second) if isinstance(first, Path) and isinstance(second, Path) else None
+    if both and both[0].is_dir() and both[1].is_dir():
+        with byte_bar("comparing", 0, quiet=quiet) as progress:
+            return compare_folders(*both, rules, tolerance, progress=progress)
+    for side in (first, second):
+        if isinstance(side, Path) and side.is_dir():
+            raise InvalidInputError(
+                f"{side} is a folder; compare two folders, or two files.", kind="invalid-path"
+            )
+    if both and same_bytes(*both):
         return Difference("identical bytes", rules.label, 0, 0)
     with byte_bar("comparing", 0, quiet=quiet) as progress:
-        if isinstance(first, Path) and isinstance(second, Path):
-            return compare_files(first, second, rules, tolerance, progress=progress)
+        if both:
+            return compare_files(*both, rules, tolerance, progress=progress)
         contents = [
             content_digest(side, rules, progress=progress)
             if isinstance(side, Path)
@@ -106,7 +118,7 @@ def _compared(
 def _side(address: str) -> Path | ContentDigest:
     """Find a file, or what is kept of one that is not here."""
     path = Path(address)
-    if path.is_file():
+    if path.is_file() or path.is_dir():
         return path
     if not address.startswith("recall://") and find_root(path.absolute()) is None:
         raise InvalidInputError(f"{path} is not there, or is no file.", kind="invalid-path")
@@ -125,10 +137,14 @@ def _side(address: str) -> Path | ContentDigest:
     return contents
 
 
-def _print(found: Difference) -> None:
+def _things(address: str) -> str:
+    return "file" if Path(address).is_dir() else "object"
+
+
+def _print(found: Difference, things: str) -> None:
     if found.differences:
         print_table(
-            ["object", "differs in", "A", "B", "how much"],
+            [things, "differs in", "A", "B", "how much"],
             [
                 [str(item), item.what, *_sides(item), how_much(item.values)]
                 for item in found.differences[:_MOST_ROWS]
@@ -137,7 +153,7 @@ def _print(found: Difference) -> None:
         left = len(found.differences) - _MOST_ROWS
         if left > 0:
             say(f"… and {left:,} more; --json or --html shows all.")
-        say(f"{found.differing:,} of {count_things(found.compared, 'object')} differ.")
+        say(f"{found.differing:,} of {count_things(found.compared, things)} differ.")
     say(f"{found.verdict}.")
 
 

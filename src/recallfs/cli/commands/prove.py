@@ -9,6 +9,7 @@ from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, print_json, print_table
 from recallfs.errors import InvalidInputError
 from recallfs.release.proof import HIDING, prove
+from recallfs.release.runs import Runs, by_derivation
 from recallfs.resolve.recall import Wish
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
@@ -39,6 +40,7 @@ def command(
     By default store, vault and local mirrors are covered by empty folders that only the recipe's
     process sees. Where the kernel forbids that, `--hide aside` renames the original away while the
     recipe runs: reading through recallfs waits that long, other programs miss the file.
+    Files that one run gives, such as those of a folder, are proved by one run, except with aside.
 
     Where values come out with a few other bits, the recipe is run a second time. If both runs
     agree, the difference to the original is kept as a residual, and the file is exact again.
@@ -54,12 +56,19 @@ def command(
     found = select(stores, selection)
     with byte_bar("proving", sum(e.size_bytes for _, e in found), quiet=as_json) as progress:
         wish = Wish(progress=progress)
-        proved, failed = for_each(
-            found,
-            lambda store, entry: prove(
-                stores, store, entry, wish, hiding=hiding, max_residual=max_residual
-            ),
-        )
+        with Runs() as runs:
+            proved, failed = for_each(
+                by_derivation(found),
+                lambda store, entry: prove(
+                    stores,
+                    store,
+                    entry,
+                    wish,
+                    hiding=hiding,
+                    max_residual=max_residual,
+                    runs=runs,
+                ),
+            )
     if as_json:
         rows = [
             {

@@ -85,6 +85,7 @@ def named(pairs: Sequence[str], what: str, names: Sequence[str] | None = None) -
     found: dict[str, str] = {}
     for pair in pairs:
         name, separator, address = pair.partition("=")
+        name = f"{name}/" if names and name not in names and f"{name}/" in names else name
         is_named = bool(separator) and (name in names if names else name.isidentifier())
         if not is_named and (names is None or len(names) > 1):
             raise InvalidInputError(f"{pair!r}: an {what} is given as NAME=URL.")
