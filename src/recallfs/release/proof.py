@@ -153,14 +153,7 @@ def prove(
 
 
 def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effort) -> Proved:
-    derivation = records.load(store, entry.id).derivation(now_utc())
-    if derivation is None:
-        raise ConflictError(
-            f"no recipe is on record for {store.url(entry.path)}; only files that `recall run` "
-            "made can be proved.",
-            kind="unproved",
-            details={"path": entry.path},
-        )
+    derivation = _derivation(store, entry)
     original = _checked_original(store, entry)
     record = _with_skeleton(store, entry, original)
     keep_contents(store, entry, original)
@@ -251,6 +244,18 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
     kept = draft.record
     residual_bytes = kept.residual.stored_bytes if kept.residual else 0
     return Proved(store.url(entry.path), proof, entry.size_bytes, kept.kept_bytes, residual_bytes)
+
+
+def _derivation(store: Store, entry: Entry) -> Derivation:
+    derivation = records.load(store, entry.id).derivation(now_utc())
+    if derivation is None:
+        raise ConflictError(
+            f"no recipe is on record for {store.url(entry.path)}; `recall run` records it of what "
+            "it makes, `recall adopt` of files made elsewhere.",
+            kind="unproved",
+            details={"path": entry.path},
+        )
+    return derivation
 
 
 def _keep_result(store: Store, entry: Entry, result: Path, error: IntegrityError) -> None:
