@@ -43,6 +43,11 @@ class Level(str, Enum):
     CONTENT = "content"
     TOLERANCE = "tolerance"
 
+    def reaches(self, lowest: Level) -> bool:
+        """Tell whether this is at least as close as another one."""
+        order = list(Level)
+        return order.index(self) <= order.index(lowest)
+
 
 @dataclass(frozen=True)
 class Digests:
@@ -210,6 +215,11 @@ class Proof:
         after a few bits were made right.
     hidden_by : {"namespace", "aside"}
         How the original was put out of sight; see `recallfs.release.proof.prove`.
+    content : str
+        Below the exact level the content digest (``h5c1`` strict, hexadecimal) of what it gave,
+        which a recall has to give again; else empty.
+    rtol, atol : float
+        Relative and absolute tolerance that it was held to.
     """
 
     id: str
@@ -224,6 +234,9 @@ class Proof:
     valid_until: str
     seconds: float
     hidden_by: str = "namespace"
+    content: str = ""
+    rtol: float = 0.0
+    atol: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,15 @@ def rows_of(store_id: str, records: Sequence[Record]) -> dict[str, list[Row]]:
             )
         rows["copies"].extend(Row(entry_id=entry.id, **vars(copy)) for copy in record.copies)
         rows["proofs"].extend(
-            Row(**{**vars(proof), "level": proof.level.value}) for proof in record.proofs
+            Row(
+                **{
+                    name: value
+                    for name, value in vars(proof).items()
+                    if name in schema.proofs.columns and name != "level"
+                },
+                level=proof.level.value,
+            )
+            for proof in record.proofs
         )
         rows["revocations"].extend(vars(item).copy() for item in record.revocations)
         rows["pins"].extend(Row(entry_id=entry.id, **vars(pin)) for pin in record.pins)

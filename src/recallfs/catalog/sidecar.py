@@ -39,6 +39,9 @@ FORMAT = "rsc1"
 SUFFIX = ".rsc1"
 
 
+_BELOW_EXACT = frozenset({"content", "rtol", "atol"})
+
+
 @dataclass(frozen=True)
 class Incarnation:
     """An accepted byte form of an entry; the first one is the original's."""
@@ -176,6 +179,11 @@ class Record:
         expected = f"{self.entry.size_bytes} bytes with dandi-etag {self.dandi_etag}"
         return expected, f"{digests.size_bytes} bytes with {digests.dandi_etag or 'none'}"
 
+    def level_of(self, sha256: str) -> Level:
+        """Return how close bytes that the entry may have are to its original."""
+        levels = {item.sha256: item.level for item in self.incarnations}
+        return levels.get(sha256, Level.EXACT)
+
     @property
     def is_pinned(self) -> bool:
         """Whether the newest word on pinning is 'pinned'."""
@@ -271,13 +279,19 @@ def _body(record: Record) -> dict[str, Any]:
             }
             for item in record.derivations
         ],
-        "proofs": [_plain(item) for item in record.proofs],
+        "proofs": [_proof(item) for item in record.proofs],
         "revocations": [_plain(item) for item in record.revocations],
         "pins": [_plain(item) for item in record.pins],
         "release": record.release and _plain(record.release),
         "skeleton": record.skeleton and _plain(record.skeleton),
         **({} if record.residual is None else {"residual": _plain(record.residual)}),
     }
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    """Leave out what only proofs below the exact level have."""
+    plain = _plain(proof)
+    return {key: value for key, value in plain.items() if value or key not in _BELOW_EXACT}
 
 
 def _plain(item: Any) -> dict[str, Any]:

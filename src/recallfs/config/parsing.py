@@ -28,7 +28,7 @@ from recallfs.config.settings import (
 )
 from recallfs.errors import AccessError, InvalidInputError
 from recallfs.log import FORMATS, LEVELS
-from recallfs.values import parse_size, parse_span
+from recallfs.values import Level, parse_size, parse_span
 
 STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a store may be called."""
@@ -233,6 +233,7 @@ class _Checker:
                 "recall_missing": _boolean,
                 "order": _texts,
                 "offline": _boolean,
+                "level": _recall_level,
             },
         )
         if "root" not in values:
@@ -388,6 +389,13 @@ def _path(value: Any) -> Path:
     if not path.is_absolute():
         raise ValueError("an absolute path is needed")
     return path
+
+
+def _recall_level(value: Any) -> Level:
+    try:
+        return Level(value)
+    except ValueError:
+        raise TypeError(f"one of {', '.join(Level)} is needed") from None
 
 
 def _boolean(value: Any) -> bool:

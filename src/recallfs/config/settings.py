@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recallfs.errors import InvalidInputError
+from recallfs.values import Level
 
 SOURCE_KINDS = ("cache", "kachery", "dandi", "mirror", "recompute")
 """Kinds of sources, in the order in which they are asked unless a store says otherwise."""
@@ -36,6 +37,9 @@ class StoreSettings:
         Kinds or names of sources, first asked first.
     offline : bool
         Whether public services (Kachery and DANDI) are never asked for its files.
+    level : Level, optional
+        Lowest level at which its files are proved, released and recalled; by default files are
+        proved exact unless asked otherwise, and each comes back as it was proved.
     """
 
     root: Path
@@ -44,6 +48,7 @@ class StoreSettings:
     recall_missing: bool = True
     order: tuple[str, ...] = SOURCE_KINDS
     offline: bool = False
+    level: Level | None = None
 
 
 @dataclass(frozen=True)

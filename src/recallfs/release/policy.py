@@ -64,6 +64,8 @@ class Candidate:
         Its inputs that nothing can bring back.
     residual_bytes : int
         Stored size of its residual.
+    lowest : Level, optional
+        Lowest level of a proof that counts; by default any that was made on purpose does.
     """
 
     url: str
@@ -80,6 +82,7 @@ class Candidate:
     rests_on: Sequence[str]
     lost_inputs: Sequence[str]
     residual_bytes: int = 0
+    lowest: Level | None = None
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,10 @@ def decide(candidate: Candidate, settings: ReleaseSettings, wanted: Wanted) -> D
         kind, reason = refusal
         return Decision(candidate.url, "refuse", kind, reason)
     frees = candidate.size_bytes - candidate.kept_bytes - candidate.residual_bytes
-    exact = _exact(candidate)
-    if exact:
-        proof = exact[0]
-        reason = f"proved exact on {proof.made_at[:10]} ({proof.method})"
+    counted = _counted(candidate)
+    if counted:
+        proof = counted[0]
+        reason = f"proved {proof.level.value} on {proof.made_at[:10]} ({proof.method})"
         return Decision(
             candidate.url, "release", "", reason, f"proof:{proof.id}", frees, proof.seconds
         )
@@ -154,7 +157,7 @@ def _unsafe(
             "hard-linked",
             f"has {candidate.links} names (hard links)",
         )
-    if not _exact(candidate) and len(candidate.verified_copies) < settings.copies:
+    if not _counted(candidate) and len(candidate.verified_copies) < settings.copies:
         return "unproved", (
             f"no valid proof, {len(candidate.verified_copies)} of {settings.copies} verified copies"
         )
@@ -169,13 +172,19 @@ def _unsafe(
     if not wanted.allow_chain:
         if candidate.resting:
             return "relied-on", (f"the released {candidate.resting[0]} rests on it")
-        if candidate.rests_on and _exact(candidate) and not _copied(candidate, settings):
+        if candidate.rests_on and _counted(candidate) and not _copied(candidate, settings):
             return "relied-on", (f"rests on {candidate.rests_on[0]}, which is not resident")
     return None
 
 
-def _exact(candidate: Candidate) -> list[Proof]:
-    return [proof for proof in candidate.proofs if proof.level is Level.EXACT]
+def _counted(candidate: Candidate) -> list[Proof]:
+    """Return the proofs that count: of the closest level first, newest first within it."""
+    counted = [
+        proof
+        for proof in candidate.proofs
+        if candidate.lowest is None or proof.level.reaches(candidate.lowest)
+    ]
+    return sorted(counted, key=lambda proof: list(Level).index(proof.level))
 
 
 def _copied(candidate: Candidate, settings: ReleaseSettings) -> bool:

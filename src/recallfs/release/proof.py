@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from recallfs.catalog import audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, ResidualRef, Revocation, SkeletonRef
 from recallfs.catalog.store import Store
+from recallfs.digest.difference import Tolerance
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
 from recallfs.errors import (
@@ -44,8 +45,8 @@ from recallfs.skeleton.residual import Residual
 from recallfs.skeleton.vault import keep_residual, keep_skeleton
 from recallfs.sources.base import Need
 from recallfs.sources.disks import local_path
+from recallfs.sources.levels import Matched
 from recallfs.sources.recompute import (
-    Matched,
     own_output,
     recorded_python,
     run_derivation,
@@ -84,6 +85,8 @@ class _Effort(NamedTuple):
     """How to prove."""
 
     limit: float  # of a residual
+    lowest: Level
+    tolerance: Tolerance
     runs: Runs | None
     move_aside: bool
 
@@ -98,7 +101,7 @@ class _Attempt(NamedTuple):
     matched: Matched
     outcome: Outcome
     matching_s: float
-    residual: Residual | None  # to be kept, if it is a new one
+    residual: Residual | None = None  # to be kept, if it is a new one
 
 
 HIDING = ("namespace", "aside", "auto")
@@ -114,8 +117,10 @@ def prove(
     hiding: str = "namespace",
     max_residual: float | None = None,
     runs: Runs | None = None,
+    level: Level | None = None,
+    tolerance: Tolerance | None = None,
 ) -> Proved:
-    """Prove that an entry can be recomputed exactly. The original is only read.
+    """Prove that an entry can be recomputed. The original is only read.
 
     Parameters
     ----------
@@ -130,6 +135,10 @@ def prove(
     runs : Runs, optional
         Runs that were made to prove other outputs of the same derivation. With *aside* each output
         takes a run of its own: the others' originals are in sight.
+    level : Level, optional
+        Lowest one to be content with; by default as the store's settings say, else exact.
+    tolerance : Tolerance, optional
+        How far numbers may be off at the tolerance level.
 
     Raises
     ------
@@ -145,7 +154,10 @@ def prove(
         if hiding == "auto":
             hiding = "namespace" if can_hide() else "aside"
         limit = stores.config.release.max_residual if max_residual is None else max_residual
-        effort = _Effort(limit, runs, move_aside=hiding == "aside")
+        lowest = level or store.settings.level or Level.EXACT
+        effort = _Effort(
+            limit, lowest, tolerance or Tolerance(), runs, move_aside=hiding == "aside"
+        )
         return _prove(stores, store, entry, wish or Wish(), effort)
     except RecallError as error:
         audit.note(store, "prove-failed", entry, user_name(), error.to_json())
@@ -182,26 +194,16 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
 
         def run(inputs: Mapping[str, Path]) -> _Attempt:
             trial = Trial(store, record, derivation, original, scratch, wish.progress)
-            outputs, outcome = execute(inputs, 0)
-            result = own_output(store, derivation, entry, outputs)
-            start = time.monotonic()
+
+            def made(turn: int) -> tuple[Path, Outcome]:
+                outputs, outcome = execute(inputs, turn)
+                return own_output(store, derivation, entry, outputs), outcome
+
             try:
-                residual, matched = None, trial.match(result, effort.limit)
-            except IntegrityError as error:
-                try:
-                    residual = trial.residual(error, effort.limit)
-                except IntegrityError as refusal:
-                    _keep_result(store, entry, result, refusal)
-                    raise
-                outputs, outcome = execute(inputs, 1)
-                result = own_output(store, derivation, entry, outputs)
-                start = time.monotonic()
-                try:
-                    matched = trial.match_again(result, residual)
-                except IntegrityError as refusal:
-                    _keep_result(store, entry, result, refusal)
-                    raise
-            return _Attempt(matched, outcome, time.monotonic() - start, residual)
+                return _attempt(trial, made, effort)
+            except IntegrityError as refusal:
+                _keep_result(store, entry, refusal)
+                raise
 
         # The lease before the slot: whoever holds a slot waits for nobody.
         is_run = shared is not None and shared.has(derivation)
@@ -227,7 +229,7 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
         entry_id=entry.id,
         derivation_id=derivation.id,
         environment_id=identifier,
-        level=Level.EXACT,
+        level=matched.level,
         method=matched.method,
         sha256=matched.digests.sha256,
         made_by=user_name(),
@@ -235,6 +237,9 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
         valid_until=after(made_at, stores.config.release.proof_validity),
         seconds=outcome.seconds + done.matching_s,
         hidden_by="aside" if effort.move_aside else "namespace",
+        content=matched.content,
+        rtol=effort.tolerance.relative if matched.level is Level.TOLERANCE else 0.0,
+        atol=effort.tolerance.absolute if matched.level is Level.TOLERANCE else 0.0,
     )
     with changes.edit(store, entry.id, "prove") as draft:
         if reference is not None:
@@ -258,10 +263,39 @@ def _derivation(store: Store, entry: Entry) -> Derivation:
     return derivation
 
 
-def _keep_result(store: Store, entry: Entry, result: Path, error: IntegrityError) -> None:
+def _attempt(
+    trial: Trial, made: Callable[[int], tuple[Path, Outcome]], effort: _Effort
+) -> _Attempt:
+    """Run the recipe, and once more where that shows whether it gives the same again."""
+    result, outcome = made(0)
+    start = time.monotonic()
+    try:
+        return _Attempt(trial.match(result, effort.limit), outcome, time.monotonic() - start)
+    except IntegrityError as first:
+        error = first
+    try:
+        residual = trial.residual(error, effort.limit)
+        result, outcome = made(1)
+        start = time.monotonic()
+        matched = trial.match_again(result, residual)
+        return _Attempt(matched, outcome, time.monotonic() - start, residual)
+    except IntegrityError:
+        if effort.lowest is Level.EXACT:
+            raise
+    matched = trial.lower(error, result, effort.lowest, effort.tolerance)
+    if matched.level is Level.TOLERANCE:
+        result, outcome = made(1)
+        start = time.monotonic()
+        again = trial.lower(error, result, effort.lowest, effort.tolerance)
+        trial.confirm(matched, again)
+    return _Attempt(matched, outcome, time.monotonic() - start)
+
+
+def _keep_result(store: Store, entry: Entry, error: IntegrityError) -> None:
     """Keep a result that was refused, and say in the error where it is."""
-    error.details.pop("result", None)
-    error.details["kept"] = str(keep_rejected(store, entry.id, result))
+    result = Path(str(error.details.pop("result", "")))
+    if result.is_file():
+        error.details["kept"] = str(keep_rejected(store, entry.id, result))
 
 
 def _keep_residual(store: Store, original: Path, residual: Residual) -> ResidualRef:

@@ -253,6 +253,7 @@ def _candidate(store: Store, entry: Entry, record: Record, state: State, now: st
         rests_on=rests_on,
         lost_inputs=lost,
         residual_bytes=record.residual.stored_bytes if record.residual else 0,
+        lowest=store.settings.level,
     )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
+from recallfs.digest.difference import VERDICTS, Tolerance, compare_files
 from recallfs.errors import IntegrityError
 from recallfs.skeleton.residual import Residual, ResidualWriter
 from recallfs.skeleton.vault import load_residual
 from recallfs.skeleton.witness import Witness
 from recallfs.sources.base import Progress
-from recallfs.sources.recompute import Matched, match_output
-from recallfs.values import Derivation, format_size
+from recallfs.sources.levels import Matched, lay_out
+from recallfs.sources.recompute import match_output
+from recallfs.values import Derivation, Level, format_size
 
 
 @dataclass
@@ -117,6 +119,60 @@ class Trial:
                     kind="not-repeatable",
                     details=error.details,
                 ) from error
+
+    def lower(
+        self, error: IntegrityError, result: Path, lowest: Level, tolerance: Tolerance
+    ) -> Matched:
+        """Judge a recomputed file that is not exact against the original, object by object.
+
+        Parameters
+        ----------
+        error : IntegrityError
+            Of `match`.
+        tolerance : Tolerance
+            For numbers, where `lowest` is the tolerance level.
+
+        Raises
+        ------
+        IntegrityError
+            It is not even that close.
+        """
+        matched = lay_out(
+            self.store,
+            self.record,
+            result,
+            self.scratch,
+            residual=None,
+            lowest=lowest,
+            error=error,
+        )
+        found = compare_files(matched.path, self.original, tolerance=tolerance)
+        if found.verdict == VERDICTS[1]:
+            return replace(matched, level=Level.CONTENT)
+        if not found.is_same or lowest is not Level.TOLERANCE:
+            named = "; ".join(str(one) for one in found.differences[:3])
+            raise IntegrityError(
+                f"{error.message} With rtol {tolerance.relative:g} and atol "
+                f"{tolerance.absolute:g} it is different too: {named}.",
+                details=error.details,
+            ) from error
+        return matched
+
+    def confirm(self, matched: Matched, again: Matched) -> None:
+        """Make sure that a second run gave the same: a recall has to give what was proved.
+
+        Raises
+        ------
+        IntegrityError
+            Kind ``not-repeatable``.
+        """
+        if again.content != matched.content:
+            raise IntegrityError(
+                f"the recipe {self.derivation.recipe!r} gave other values in two runs in one "
+                "environment; both are within the tolerance, but a recall could not be held to "
+                "what was proved. Make it repeatable (seeds, threads, order).",
+                kind="not-repeatable",
+            )
 
     def _known(self) -> Residual | None:
         """Load the residual on record; one that cannot be used is about to be made anew."""

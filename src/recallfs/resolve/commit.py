@@ -194,7 +194,13 @@ def commit_new(
 
 
 def commit_recalled(
-    store: Store, entry_id: str, staged: Path, digests: Digests, grant: Grant
+    store: Store,
+    entry_id: str,
+    staged: Path,
+    digests: Digests,
+    grant: Grant,
+    *,
+    level: Level = Level.EXACT,
 ) -> Entry:
     """Put an entry's verified bytes back under its name, with its permissions, owner and time.
 
@@ -208,6 +214,8 @@ def commit_recalled(
         as before it was ever here: then the record is completed.
     grant : Grant
         Checked at the last moment: a process that was taken over commits nothing.
+    level : Level
+        Below the exact one the bytes are a new incarnation of the entry.
 
     Raises
     ------
@@ -218,6 +226,9 @@ def commit_recalled(
     """
     with changes.edit(store, entry_id, "recall") as draft:
         entry = draft.record.entry
+        if level is not Level.EXACT and digests.sha256 not in draft.record.accepted:
+            new = Incarnation(digests.sha256, digests.size_bytes, level, now_utc())
+            draft.record = replace(draft.record, incarnations=(*draft.record.incarnations, new))
         if not draft.record.accepts(digests):
             raise AssertionError("unverified bytes reached the commit")
         target = store.locate(entry.path)

@@ -217,7 +217,9 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
             staging=store.staging,
             partials=lambda _: store.partials(),
             cancelled=grant.lost,
-            commit=lambda staged, digests: commit_recalled(store, entry.id, staged, digests, grant),
+            commit=lambda staged, digests, level: commit_recalled(
+                store, entry.id, staged, digests, grant, level=level
+            ),
             put_beside=lambda *other: commit_other(store, *other),
         )
     except RecallError:
@@ -230,10 +232,18 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
         who=user_name(),
         source=step.source,
         seconds=seconds,
-        level=Level.EXACT.value,
+        level=fetched.level.value,
     )
-    tell_recall(store, entry, step.source, seconds)
-    return _result(store, committed, step.source, fetched.method, seconds)
+    tell_recall(store, entry, step.source, seconds, level=fetched.level.value)
+    result = _result(store, committed, step.source, fetched.method, seconds)
+    if fetched.level is Level.EXACT or fetched.digests is None:
+        return result
+    return replace(
+        result,
+        level=fetched.level.value,
+        size_bytes=fetched.digests.size_bytes,
+        sha256=fetched.digests.sha256,
+    )
 
 
 def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> Recalled:
@@ -254,14 +264,16 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
             ),
             partials=lambda scratch: scratch.parent.with_name("partial"),
             cancelled=threading.Event(),
-            commit=lambda staged, digests: cache.keep(entry, staged, digests.sha256),
+            commit=lambda staged, digests, _: cache.keep(entry, staged, digests.sha256),
         )
     cache.trim()
     sweep(cache.folder / "partial")
     seconds = time.monotonic() - start
     # The catalog cannot be told: it is not the caller's to write.
     tell_recall(store, entry, step.source, seconds, kept=str(kept))
-    result = _result(store, entry, step.source, fetched.method, seconds)
+    result = replace(
+        _result(store, entry, step.source, fetched.method, seconds), level=fetched.level.value
+    )
     known = entry.sha256 or (fetched.digests.sha256 if fetched.digests else "")
     return replace(result, path=kept, sha256=known, is_cached=True)
 
@@ -279,7 +291,7 @@ def _ask_sources(
     staging: Callable[[], AbstractContextManager[Path]],
     partials: Callable[[Path], Path],
     cancelled: threading.Event,
-    commit: Callable[[Path, Digests], _Result],
+    commit: Callable[[Path, Digests, Level], _Result],
     put_beside: CommitOther | None = None,
 ) -> tuple[Offer, Fetched, _Result]:
     """Ask the sources in the plan's order; the first verified bytes are committed.
@@ -334,7 +346,7 @@ def _ask_sources(
                 try:
                     tell_fetch(store, entry, source.name)
                     # In the slot too: a thousand that are fetched would crowd at the catalog.
-                    return fetched, commit(fetched.path, digests)
+                    return fetched, commit(fetched.path, digests, fetched.level)
                 except RecallError as error:
                     refused.append(error)
                     raise
@@ -381,7 +393,7 @@ def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
     record = request.record
     digests = fetched.digests or digest_file(fetched.path)
     digests = records.with_etag(digests, record, fetched.path)
-    if not record.accepts(digests):
+    if fetched.level is Level.EXACT and not record.accepts(digests):
         expected, actual = record.mismatch(digests)
         raise IntegrityError(
             f"{source.name} gave other bytes: {actual}, on record is {expected}.",

@@ -19,7 +19,7 @@ from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.telling import tell_recall
 from recallfs.sources.recompute import match_recorded
-from recallfs.values import Level, State, now_utc
+from recallfs.values import State, now_utc
 
 CommitOther = Callable[[str, Path, Path, str], bool]
 """Given entry, file, scratch folder and source; False if somebody else is at the entry just now."""
@@ -107,10 +107,12 @@ def commit_other(store: Store, entry_id: str, output: Path, scratch: Path, sourc
             return has_bytes(target)
         start = time.monotonic()
         matched = match_recorded(store, records.load(store, entry_id), output, scratch)
-        committed = commit_recalled(store, entry_id, matched.path, matched.digests, grant)
+        committed = commit_recalled(
+            store, entry_id, matched.path, matched.digests, grant, level=matched.level
+        )
     seconds = time.monotonic() - start
     store.catalog.add_recall(
-        committed, who=user_name(), source=source, seconds=seconds, level=Level.EXACT.value
+        committed, who=user_name(), source=source, seconds=seconds, level=matched.level.value
     )
     tell_recall(store, entry, source, seconds)
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from recallfs.hdf5.access import (
 from recallfs.hdf5.datatypes import is_fixed_size, same_values
 from recallfs.hdf5.encoders import ChunkEncoder, is_lossless
 from recallfs.hdf5.extents import stored_chunk
+from recallfs.skeleton.anew import Spare, lay_anew
 from recallfs.skeleton.container import damaged
 from recallfs.skeleton.format import Skeleton, SkeletonDataset
 from recallfs.skeleton.frame import lay_retained, new_file, write_at
@@ -57,6 +58,8 @@ class GraftReport:
         Pieces of contiguous data.
     pieces_mended : int
         Pieces, counted above too, whose values were made right by a residual.
+    pieces_anew : int
+        Pieces that are stored otherwise than they were.
     bulk_bytes, retained_bytes : int
         Bytes of the file that came from the recomputed file, and from the skeleton.
     """
@@ -67,6 +70,7 @@ class GraftReport:
     bulk_bytes: int
     retained_bytes: int
     pieces_mended: int = 0
+    pieces_anew: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,7 @@ def graft(
     *,
     residual: Residual | None = None,
     witness: Witness | None = None,
+    spared: Collection[str] = (),
     progress: Progress | None = None,
 ) -> GraftReport:
     """Rebuild the original file from its skeleton and a file with the same values.
@@ -163,6 +168,9 @@ def graft(
         What makes values right that differ in a few bits. It must be for this skeleton.
     witness : Witness, optional
         Is shown each piece whose values differ.
+    spared : collection of str
+        Reasons (``encoding``, ``values``) for which pieces are laid anew by HDF5 instead of
+        refused; then the result is not the original file, and its content is to be checked.
     progress : callable, optional
         Called with increments, in bytes; they add up to the size of the file.
 
@@ -192,6 +200,7 @@ def graft(
     """
     report = progress or (lambda _size: None)
     done: Counter[str] = Counter()
+    spares: list[Spare] = []
     with new_file(target) as descriptor:
         lay_retained(skeleton, descriptor, target)
         report(skeleton.retained_bytes)
@@ -204,6 +213,8 @@ def graft(
                 donor=_Donor(donor, recomputed),
                 sink=_Sink(descriptor, target, report),
                 done=done,
+                spared=frozenset(spared),
+                spares=spares,
             )
             differences = [
                 difference
@@ -212,6 +223,8 @@ def graft(
             ]
         if differences:
             raise _mismatch(skeleton, differences)
+        if spares:
+            lay_anew(skeleton, recomputed, target, spares)
     return GraftReport(
         pieces_copied=done["copied"],
         pieces_encoded=done["encoded"],
@@ -219,6 +232,7 @@ def graft(
         bulk_bytes=skeleton.bulk_bytes,
         retained_bytes=skeleton.retained_bytes,
         pieces_mended=done["mended"],
+        pieces_anew=len(spares),
     )
 
 
@@ -332,6 +346,8 @@ class _Work:
     donor: _Donor
     sink: _Sink
     done: Counter[str]
+    spared: frozenset[str]
+    spares: list[Spare]
 
     def graft_dataset(self, number: int) -> Iterator[ObjectDifference]:
         """Put one dataset back; yield what differs."""
@@ -384,7 +400,9 @@ class _Work:
         rows = zip(starts.tolist(), counts.tolist(), pieces, strict=True)
         for row, (start, count, piece) in enumerate(rows, first):
             regrown = pair.regrow(row, tuple(start), tuple(count), piece)
-            if regrown.data is None:
+            if regrown.data is None and regrown.how in self.spared:
+                self.spares.append(Spare(number, tuple(start), tuple(count), int(piece["offset"])))
+            elif regrown.data is None:
                 failed.setdefault(regrown.how, []).append(tuple(start))
                 if self.witness is not None and regrown.how == "values":
                     self.witness.compare(

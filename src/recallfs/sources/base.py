@@ -14,7 +14,7 @@ from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import RemoteSettings
 from recallfs.errors import InvalidInputError
-from recallfs.values import Copy, Digests, InputRef
+from recallfs.values import Copy, Digests, InputRef, Level
 
 if TYPE_CHECKING:
     from recallfs.transfer.remote import Remote
@@ -94,6 +94,8 @@ class Fetched:
         What the source found to be wrong before, a sentence each.
     others : Mapping of str to Path
         Files of other entries (by id) that came along, not believed either.
+    level : Level
+        Below the exact one the bytes are new, and the source has checked what they hold.
     """
 
     path: Path
@@ -101,6 +103,7 @@ class Fetched:
     method: str
     liars: tuple[str, ...] = ()
     others: Mapping[str, Path] = field(default_factory=dict)
+    level: Level = Level.EXACT
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,8 @@ from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.recipes.outputs import declared_names, is_folder, written_files
 from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
-from recallfs.values import Derivation, Digests, Entry, Identity, InputRef, Metadata, now_utc
+from recallfs.sources.levels import Matched, allowed_level, match_lower
+from recallfs.values import Derivation, Entry, Identity, InputRef, Level, Metadata, now_utc
 
 if TYPE_CHECKING:  # they load h5py, which who only looks something up need not wait for
     from recallfs.skeleton.residual import Residual
@@ -47,15 +47,6 @@ _FULL_BYTES = 256 * 1024
 
 _LOG_BYTES = 1024 * 1024
 """How much of a log is kept, from its end."""
-
-
-@dataclass(frozen=True)
-class Matched:
-    """A recomputed file that equals its original."""
-
-    path: Path
-    digests: Digests
-    method: str
 
 
 class RecomputeSource(Source):
@@ -123,7 +114,9 @@ class RecomputeSource(Source):
             for name, entry in store.catalog.outputs_of(derivation.id).items()
             if name in outputs and entry.id != record.entry.id
         }
-        return Fetched(matched.path, matched.digests, matched.method, others=others)
+        return Fetched(
+            matched.path, matched.digests, matched.method, others=others, level=matched.level
+        )
 
 
 def run_need(store: Store, derivation: Derivation, entry: Entry | None = None) -> Need:
@@ -214,7 +207,10 @@ def run_derivation(
 def match_recorded(
     store: Store, record: Record, output: Path, scratch: Path, progress: Progress | None = None
 ) -> Matched:
-    """Make a recomputed file the original by what is kept of that; see `match_output`."""
+    """Make a recomputed file the original by what is kept of that; see `match_output`.
+
+    Where a lower level is allowed, a file of that level instead; see `recallfs.sources.levels`.
+    """
 
     def residual() -> Residual | None:
         from recallfs.skeleton.vault import load_residual  # loads h5py
@@ -222,7 +218,12 @@ def match_recorded(
         derivation = record.derivation(now_utc())
         return load_residual(store, record, derivation.id) if derivation else None
 
-    return match_output(store, record, output, scratch, progress, residual=residual)
+    try:
+        return match_output(store, record, output, scratch, progress, residual=residual)
+    except IntegrityError as error:
+        if allowed_level(store, record) is Level.EXACT:
+            raise
+        return match_lower(store, record, output, scratch, residual=residual(), error=error)
 
 
 def match_output(
@@ -259,7 +260,7 @@ def match_output(
     if digests.sha256 in record.accepted:
         if progress is not None:
             progress(digests.size_bytes)
-        return Matched(output, digests, "direct")
+        return Matched(output, digests, "direct", record.level_of(digests.sha256))
     expected, details = record.entry.sha256, {"result": str(output), "actual": digests.sha256}
     # Loads h5py, which who only looks something up need not wait for.
     from recallfs.skeleton.graft import graft
@@ -292,7 +293,8 @@ def match_output(
             f"{digests.sha256[:16]}…; on record is {expected[:16]}….",
             details={"expected": expected, **details, "actual": digests.sha256},
         )
-    return Matched(grafted, digests, "residual" if report.pieces_mended else "graft")
+    method = "residual" if report.pieces_mended else "graft"
+    return Matched(grafted, digests, method, record.level_of(digests.sha256))
 
 
 def _check_inputs(

@@ -55,9 +55,9 @@ def command(
         )
     else:
         print_table(
-            ["file", "size>", "source", "how", "seconds>"],
+            ["file", "size>", "source", "how", "level", "seconds>"],
             [
-                [r.url, format_size(r.size_bytes), r.source, r.method, f"{r.seconds:.2f}"]
+                [r.url, format_size(r.size_bytes), r.source, r.method, r.level, f"{r.seconds:.2f}"]
                 for r in done
             ],
         )

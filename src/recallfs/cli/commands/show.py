@@ -18,7 +18,7 @@ from recallfs.release.copies import Known, known_copies
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.skeleton.contents import load_contents
-from recallfs.values import format_size, now_utc
+from recallfs.values import Level, Proof, format_size, now_utc
 
 
 @click.command(name="show")
@@ -98,6 +98,15 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
         ("recorded", entry.created_at[:19]),
         ("entry", entry.id),
     ]
+    facts += [
+        (
+            "came back as",
+            f"{item.level.value}, {format_size(item.size_bytes)}, sha256 {item.sha256} "
+            f"(since {item.recorded_at[:19]})",
+        )
+        for item in record.incarnations
+        if item.level is not Level.EXACT
+    ]
     derivation = record.derivation(now_utc())
     if derivation is not None:
         parameters = ", ".join(f"{k}={v!r}" for k, v in derivation.parameters.items())
@@ -135,6 +144,12 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
     return facts
 
 
+def _level(proof: Proof) -> str:
+    if proof.level is not Level.TOLERANCE:
+        return str(proof.level.value)
+    return f"{proof.level.value} (rtol {proof.rtol:g}, atol {proof.atol:g})"
+
+
 def _print_proofs(record: Record) -> None:
     valid: set[Any] = {proof.id for proof in record.valid_proofs(now_utc())}
     if record.proofs:
@@ -144,7 +159,7 @@ def _print_proofs(record: Record) -> None:
                 [
                     proof.made_at[:19],
                     proof.made_by,
-                    proof.level.value,
+                    _level(proof),
                     proof.method,
                     proof.hidden_by,
                     f"{proof.seconds:.1f}",
