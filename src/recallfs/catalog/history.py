@@ -186,6 +186,60 @@ class History(View):
         )
         return [(s, n, int(b), float(t)) for s, n, b, t in self.rows(query)]
 
+    def proofs(
+        self, *, recipe: str = "", environment: str = "", level: str = "", before: str = ""
+    ) -> Iterator[tuple[str, str]]:
+        """Iterate over proofs that were not revoked.
+
+        Parameters
+        ----------
+        recipe, environment, level : str
+            Only those of this recipe, of environments whose id begins so, of this level.
+        before : str
+            Only those that were made before this ISO time.
+
+        Yields
+        ------
+        entry_id, proof_id : str
+        """
+        proofs, entries = schema.proofs.c, schema.entries.c
+        derivations = schema.derivations.c
+        query = (
+            sa.select(proofs.entry_id, proofs.id)
+            .join(schema.entries, entries.id == proofs.entry_id)
+            .where(
+                entries.store_id == self.store_id,
+                proofs.id.not_in(sa.select(schema.revocations.c.proof_id)),
+            )
+            .order_by(proofs.entry_id, proofs.id)
+        )
+        if recipe:
+            query = query.join(schema.derivations, derivations.id == proofs.derivation_id).where(
+                derivations.recipe == recipe
+            )
+        if environment:
+            query = query.where(proofs.environment_id.startswith(environment, autoescape=True))
+        if level:
+            query = query.where(proofs.level == level)
+        if before:
+            query = query.where(proofs.made_at < before)
+        for row in self.rows(query):
+            yield row.entry_id, row.id
+
+    def without_ground(self, at: str) -> tuple[int, int]:
+        """Return count and bytes of released entries with neither a valid proof nor a copy."""
+        paths = schema.paths.c
+        query = sa.select(
+            sa.func.count(), sa.func.coalesce(sa.func.sum(paths.size_bytes), 0)
+        ).where(
+            paths.store_id == self.store_id,
+            paths.state == State.RELEASED.value,
+            sa.or_(paths.proved_until.is_(None), paths.proved_until <= at),
+            paths.entry_id.not_in(sa.select(schema.copies.c.entry_id)),
+        )
+        count, size = self.rows(query)[0]
+        return count, int(size)
+
     def proved(self, at: str) -> dict[str, int]:
         """Return how many resident entries have a valid proof at an ISO time, and their bytes."""
         paths = schema.paths.c

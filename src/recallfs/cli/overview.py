@@ -16,6 +16,7 @@ from recallfs.config import CacheSettings
 from recallfs.errors import AccessError
 from recallfs.release.release import vault_warning
 from recallfs.skeleton.vault import vault_place
+from recallfs.values import format_size, now_utc
 
 LATELY = timedelta(days=7)
 IDLE = timedelta(days=30)
@@ -120,6 +121,12 @@ def _warnings(store: Store, trash: statistics.TrashTotals) -> Iterator[str]:
         yield warning
     if (store.control / "vault-used").exists() and not (store.vault / store.id).is_dir():
         yield f"the vault {store.vault} is not there; nothing can be released."
+    count, size = store.catalog.without_ground(now_utc())
+    if count:
+        yield (
+            f"{count:,} released files ({format_size(size)}) have neither a proof that counts nor "
+            "a copy; `recall get` them where that works, then `recall prove`."
+        )
     if trash.due.files:
         yield f"the trash holds {trash.due.files:,} files that are due; `recall release --purge`."
     if not os.access(store.control, os.W_OK):

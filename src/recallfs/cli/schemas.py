@@ -291,6 +291,28 @@ SCHEMAS: Mapping[str, Schema] = {
         copied_bytes=_COUNT,
     ),
     "undo": _object(restored=_list(_URL), failed=_FAILED),
+    "revoke": _object(
+        revoked=_list(_object(url=_URL, state=_STATE, proofs=_list(_TEXT), is_proved=_FLAG)),
+        why=_TEXT,
+        dry_run=_FLAG,
+    ),
+    "drill": _object(
+        files=_list(
+            _object(
+                url=_URL,
+                recipe=_TEXT,
+                size_bytes=_COUNT,
+                source=_TEXT,
+                level=_TEXT,
+                seconds=_NUMBER,
+                error=_or_null(ERROR),
+                revoked=_list(_TEXT),
+            )
+        ),
+        shares=_list(
+            _object(recipe=_TEXT, drilled=_COUNT, came_back=_COUNT, low=_NUMBER, high=_NUMBER)
+        ),
+    ),
     "forget": _object(forgotten=_list(_URL)),
     "pin": _object(pinned=_list(_URL)),
     "unpin": _object(unpinned=_list(_URL)),

@@ -33,15 +33,20 @@ class Limits:
         Run no recipe.
     refresh : bool
         Ask even those that answered lately.
+    from_afar : bool
+        Ask neither the trash nor a cache: what they hold will not be there one day.
     """
 
     only: str | None = None
     no_recompute: bool = False
     refresh: bool = False
+    from_afar: bool = False
 
     def allows(self, source: Source) -> bool:
         """Tell whether a source may be asked."""
         if self.no_recompute and source.kind == "recompute":
+            return False
+        if self.from_afar and source.kind in ("trash", "cache"):
             return False
         return self.only in (None, source.kind, source.name)
 

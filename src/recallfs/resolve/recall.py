@@ -209,7 +209,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
     """Bring a file back to its path; the caller holds its lease."""
     start = time.monotonic()
     try:
-        step, fetched, committed = _ask_sources(
+        step, fetched, committed = ask_sources(
             stores,
             store,
             entry,
@@ -254,7 +254,7 @@ def _bring_to_cache(stores: Stores, store: Store, entry: Entry, wish: Wish) -> R
         place = cache.find(entry, records.load(store, entry.id).accepted)
         if place is not None:
             return _cached(store, entry, place)
-        step, fetched, kept = _ask_sources(
+        step, fetched, kept = ask_sources(
             stores,
             store,
             entry,
@@ -282,7 +282,7 @@ def _cached(store: Store, entry: Entry, place: Path) -> Recalled:
     return replace(_result(store, entry, "cache", "", 0.0), path=place, is_cached=True)
 
 
-def _ask_sources(
+def ask_sources(
     stores: Stores,
     store: Store,
     entry: Entry,
@@ -296,8 +296,18 @@ def _ask_sources(
 ) -> tuple[Offer, Fetched, _Result]:
     """Ask the sources in the plan's order; the first verified bytes are committed.
 
-    What a run gives beside them is offered to `put_beside`: entry, file, scratch folder, source;
-    it returns False if somebody else is at the entry just now.
+    Parameters
+    ----------
+    staging : callable
+        Gives a private folder to write to, on the file system of the result.
+    partials : callable
+        Given that folder, returns where downloads that were cut off are kept.
+    cancelled : threading.Event
+    commit : callable
+        Given the verified file, its digests and level; what it returns is returned.
+
+    put_beside : callable, optional
+        Is offered what a run gives beside it.
     """
     chain = chain_for(stores, store, entry, settle(store, entry), wish.limits)
     record = records.load(store, entry.id)

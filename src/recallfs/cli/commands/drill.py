@@ -1,0 +1,99 @@
+"""``recall drill``."""
+
+from __future__ import annotations
+
+import click
+
+from recallfs.cli.completion import complete_address
+from recallfs.cli.output import byte_bar, console, print_json, print_table, say
+from recallfs.errors import InvalidInputError
+from recallfs.release.drill import draw, drill, shares
+from recallfs.resolve.chain import Limits, known_source
+from recallfs.resolve.recall import Wish
+from recallfs.resolve.selection import select
+from recallfs.resolve.stores import stores_in_reach
+from recallfs.values import display_name, format_size
+
+
+@click.command(name="drill")
+@click.argument("selection", shell_complete=complete_address, nargs=-1)
+@click.option("--sample", default=20, show_default=True, type=click.IntRange(1), help="Files.")
+@click.option("--from", "source", help="Only this source, such as recompute; by default as usual.")
+@click.option("--seed", type=int, help="Draw the same files again.")
+@click.option("--quiet", is_flag=True, help="Print nothing when all came back; for cron.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(  # noqa: PLR0917 - each is an option
+    selection: tuple[str, ...],
+    sample: int,
+    source: str | None,
+    seed: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Bring random released files back to a folder of their own, compare, and throw them away.
+
+    Neither the trash nor a cache counts: what they hold will not be there one day. A recipe that
+    fails or gives something else revokes its proof of that file; a source that is out of reach only
+    fails the drill. The exit code is 1 if any file did not come back.
+
+    Example: recall drill --sample 20 --from recompute --quiet
+    """
+    stores = stores_in_reach()
+    source = known_source(stores, source)
+    if source in ("trash", "cache"):
+        raise InvalidInputError(f"a drill from the {source} says nothing of the day it is empty.")
+    everything = (
+        (store, entry)
+        for store in map(stores.by_name, stores.names())
+        for entry in store.catalog.entries_below("")
+    )
+    found = draw(select(stores, selection) if selection else everything, sample, seed)
+    total = sum(entry.size_bytes for _, entry in found)
+    with byte_bar("drilling", total, quiet=as_json or quiet) as progress:
+        wish = Wish(limits=Limits(only=source, from_afar=True), progress=progress)
+        drilled = [drill(stores, store, entry, wish) for store, entry in found]
+    failed = [item for item in drilled if item.error is not None]
+    rows = shares(drilled)
+    if as_json:
+        files = [{**vars(item), "error": item.error and item.error.to_json()} for item in drilled]
+        print_json({"files": files, "shares": [vars(row) for row in rows]})
+        return 1 if failed else 0
+    if quiet and not failed:
+        return 0
+    if not drilled:
+        say("no file is released, so there is nothing to drill.")
+        return 0
+    print_table(
+        ["file", "recipe", "size>", "from", "level", "seconds>"],
+        [
+            [
+                item.url,
+                item.recipe or "-",
+                format_size(item.size_bytes),
+                item.source or "DID NOT COME BACK",
+                item.level or "-",
+                f"{item.seconds:.2f}",
+            ]
+            for item in drilled
+        ],
+    )
+    print_table(
+        ["recipe", "drilled>", "came back>", "share>", "of all such files, at least>"],
+        [
+            [
+                row.recipe or "none",
+                str(row.drilled),
+                str(row.came_back),
+                f"{row.came_back / max(1, row.drilled):.0%}",
+                f"{row.low:.0%} (95% sure)",
+            ]
+            for row in rows
+        ],
+        title="\nrecallable",
+    )
+    for item in failed:
+        line = display_name(f"error: {item.error}")
+        if item.revoked:
+            line += f" Its proof was revoked ({len(item.revoked)})."
+        console(error=True).print(line, markup=False, soft_wrap=True)
+    return 1 if failed else 0
