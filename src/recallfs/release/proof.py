@@ -33,7 +33,6 @@ from recallfs.resolve.stores import Stores
 from recallfs.skeleton.build import build_skeleton
 from recallfs.skeleton.contents import keep_contents
 from recallfs.skeleton.format import Skeleton
-from recallfs.skeleton.residual import Residual
 from recallfs.skeleton.vault import keep_residual, keep_skeleton
 from recallfs.sources.disks import local_path
 from recallfs.sources.recompute import (
@@ -78,7 +77,7 @@ class _Run(NamedTuple):
     matched: Matched
     outcome: Outcome
     matching_s: float
-    residual: Residual | None  # to be kept, if it is a new one
+    residual: ResidualRef | None  # if it is a new one
 
 
 HIDING = ("namespace", "aside", "auto")
@@ -167,7 +166,7 @@ def _prove(
                 residual, matched = None, trial.match(result, limit)
             except IntegrityError as error:
                 try:
-                    residual = trial.residual(error, limit)
+                    residual = trial.residual(error)
                 except IntegrityError as refusal:
                     _keep_result(store, entry, result, refusal)
                     raise
@@ -179,7 +178,11 @@ def _prove(
                 except IntegrityError as refusal:
                     _keep_result(store, entry, result, refusal)
                     raise
-            return _Run(matched, outcome, time.monotonic() - start, residual)
+            seconds = time.monotonic() - start
+            reference = None
+            if residual is not None:
+                reference = keep_residual(store, residual.path, metadata_of(original))
+            return _Run(matched, outcome, seconds, reference)
 
         # The lease before the slot: whoever holds a slot waits for nobody.
         lease = hold_lease(store.catalog, f"entry:{entry.id}", lambda: False)
@@ -193,7 +196,6 @@ def _prove(
                 scratch=scratch,
                 wish=wish,
             )
-    reference = None if done.residual is None else _keep_residual(store, original, done.residual)
     matched, outcome = done.matched, done.outcome
     environment = dict(outcome.environment)
     identifier = environment_id(environment)
@@ -214,8 +216,8 @@ def _prove(
         hidden_by="aside" if move_aside else "namespace",
     )
     with changes.edit(store, entry.id, "prove") as draft:
-        if reference is not None:
-            draft.record = replace(_without_residual(draft.record), residual=reference)
+        if done.residual is not None:
+            draft.record = replace(_without_residual(draft.record), residual=done.residual)
         draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
     audit.note(store, "prove", entry, user_name(), {"proof": proof.id})
     kept = draft.record
@@ -232,13 +234,6 @@ def _keep_result(store: Store, entry: Entry, result: Path, error: IntegrityError
     """Keep a result that was refused, and say in the error where it is."""
     error.details.pop("result", None)
     error.details["kept"] = str(keep_rejected(store, entry.id, result))
-
-
-def _keep_residual(store: Store, original: Path, residual: Residual) -> ResidualRef:
-    content = residual.to_bytes()
-    digest = blake3(content).hexdigest()
-    keep_residual(store, digest, content, metadata_of(original))
-    return ResidualRef(digest, len(content))
 
 
 def _without_residual(record: Record) -> Record:
