@@ -9,10 +9,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 import stat
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from recallfs.errors import CatalogError, ConflictError, IntegrityError, SourceError
 from recallfs.ownership import create_shared, create_shared_folder, restore
@@ -35,6 +38,8 @@ FAULT_POINTS = (
     "purge.unlinked",  # the bytes are gone; the trash record is still there
 )
 """Named moments at which a kill must leave every promise intact."""
+
+_COPY_BYTES = 1024**2
 
 _fault_hook: Callable[[str], None] | None = None
 
@@ -83,18 +88,20 @@ def new_name(prefix: str = "") -> str:
 
 def write_record(
     path: Path,
-    content: bytes,
+    content: bytes | BinaryIO,
     *,
     mode: int | None = None,
     like: Metadata | None = None,
     concerned: Iterable[Metadata] = (),
 ) -> None:
-    """Write a small file whole: the old content or the new one, never a part.
+    """Write a file whole: the old content or the new one, never a part.
 
     Parameters
     ----------
     path : Path
         Replaced if it exists. Its folder is made if need be.
+    content : bytes or binary file
+        A file is copied from where it stands to its end.
     mode : int, optional
         Permission bits before the umask. By default those of the folder count, and no umask.
     like : Metadata, optional
@@ -119,7 +126,10 @@ def write_record(
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             descriptor = os.open(temporary, flags, 0o600 if mode is None else mode)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                shutil.copyfileobj(content, file, _COPY_BYTES)
             file.flush()
             if like is not None:
                 restore(temporary, like, concerned=True)
@@ -202,7 +212,13 @@ def make_shared_file(path: Path) -> None:
 
 
 def read_record(path: Path) -> bytes:
-    """Read a small file that we keep; a symlink in its place is not followed.
+    """Read a small file that we keep; see `open_record`."""
+    with open_record(path) as file:
+        return file.read()
+
+
+def open_record(path: Path) -> BinaryIO:
+    """Open a file that we keep; a symlink in its place is not followed.
 
     Raises
     ------
@@ -215,10 +231,10 @@ def read_record(path: Path) -> bytes:
         if error.errno == errno.ELOOP:
             raise not_ours(path) from None
         raise
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise not_ours(path)
-        return file.read()
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise not_ours(path)
+    return os.fdopen(descriptor, "rb")
 
 
 def refuse_links(base: Path, folder: Path) -> None:
@@ -338,6 +354,17 @@ def no_space(error: OSError, folder: Path) -> SourceError:
         kind="no-space",
         details={"folder": str(folder)},
     )
+
+
+@contextmanager
+def said_if_full(folder: Path) -> Iterator[None]:
+    """Turn 'disk full' into the error that says which disk, for what is written to a folder."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error) and not isinstance(error, SourceError):
+            raise no_space(error, folder) from error
+        raise
 
 
 def has_no_room(path: Path) -> bool:

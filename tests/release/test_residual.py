@@ -210,6 +210,6 @@ def test_the_kept_residual_holds_no_values(lab: Lab) -> None:
     proved(lab)
     reference = record_of(lab).residual
     assert reference is not None
-    residual = Residual.from_bytes(lab.store.residual_path(reference.digest).read_bytes())
+    residual = Residual.open(lab.store.residual_path(reference.digest))
     assert residual.sha256 == sha256(place)
     assert len(residual.pieces) == 8

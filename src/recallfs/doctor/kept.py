@@ -7,21 +7,21 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from blake3 import blake3
-
-from recallfs.atomic import write_record
+from recallfs.atomic import open_record, read_record, write_record
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.digest.hdf5 import ContentDigest
 from recallfs.doctor.faults import Finding
 from recallfs.environment.capture import environment_id
 from recallfs.errors import IntegrityError, SourceError
+from recallfs.skeleton.container import record_digest
 from recallfs.skeleton.vault import vault_place
 
 _PARTS = (".rsk1", ".rsd1")
 """Suffixes of what only `recall prove` can make again."""
 
-_IsWhole = Callable[[bytes], bool]
+_IsWhole = Callable[[Path], bool]
+"""Raises FileNotFoundError if nothing is there, and OSError if it cannot be read."""
 
 
 class KeptCheck:
@@ -93,28 +93,31 @@ def kept_files(store: Store, record: Record) -> Iterator[tuple[Path, _IsWhole]]:
         )
 
 
-def _has_digest(digest: str, content: bytes) -> bool:
-    return blake3(content).hexdigest() == digest
-
-
-def _is_contents(content: bytes) -> bool:
+def _has_digest(digest: str, path: Path) -> bool:
     try:
-        ContentDigest.from_bytes(content)
+        return record_digest(path) == digest
+    except IntegrityError:
+        return False
+
+
+def _is_contents(path: Path) -> bool:
+    try:
+        ContentDigest.from_bytes(read_record(path))
     except IntegrityError:
         return False
     return True
 
 
-def _is_environment(identifier: str, content: bytes) -> bool:
+def _is_environment(identifier: str, path: Path) -> bool:
     try:
-        return environment_id(json.loads(content)) == identifier
-    except (ValueError, AttributeError, TypeError):
+        return environment_id(json.loads(read_record(path))) == identifier
+    except (IntegrityError, ValueError, AttributeError, TypeError):
         return False
 
 
 def _look(path: Path, is_whole: _IsWhole) -> str:
     try:
-        return "whole" if is_whole(path.read_bytes()) else "damaged"
+        return "whole" if is_whole(path) else "damaged"
     except FileNotFoundError:
         return "missing"
     except OSError:
@@ -123,11 +126,11 @@ def _look(path: Path, is_whole: _IsWhole) -> str:
 
 def _copying(source: Path, target: Path, is_whole: _IsWhole) -> Callable[[], str]:
     def mend() -> str:
-        content = source.read_bytes()
-        if not is_whole(content):
+        if not is_whole(source):
             raise IntegrityError(f"{source} is not whole any more.", kind="damaged-record")
-        write_record(target, content)
-        if target.read_bytes() != content:
+        with open_record(source) as content:
+            write_record(target, content)
+        if not is_whole(target):
             raise SourceError(f"{target} reads back other than it was written; check the disk.")
         return f"copied from {source}"
 

@@ -189,7 +189,7 @@ class _Check:
             for place in (path, vault_place(self.store, path)):
                 named = part if place == path else "vault"
                 try:
-                    content = place.read_bytes()
+                    whole = is_whole(place)
                 except FileNotFoundError:
                     # The vault gets its copies when a file is released.
                     if is_released or place == path:
@@ -200,5 +200,5 @@ class _Check:
                         named, place, f"the {part} {path.stem}", os.strerror(error.errno or 0)
                     )
                     continue
-                if not is_whole(content):
+                if not whole:
                     self._add(named, place, f"the {part} {path.stem}", "other bytes")

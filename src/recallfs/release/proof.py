@@ -41,7 +41,6 @@ from recallfs.resolve.stores import Stores
 from recallfs.skeleton.build import build_skeleton
 from recallfs.skeleton.contents import keep_contents
 from recallfs.skeleton.format import Skeleton
-from recallfs.skeleton.residual import Residual
 from recallfs.skeleton.vault import keep_residual, keep_skeleton
 from recallfs.sources.base import Need
 from recallfs.sources.disks import local_path
@@ -101,7 +100,7 @@ class _Attempt(NamedTuple):
     matched: Matched
     outcome: Outcome
     matching_s: float
-    residual: Residual | None = None  # to be kept, if it is a new one
+    residual: ResidualRef | None = None  # if it is a new one
 
 
 HIDING = ("namespace", "aside", "auto")
@@ -219,7 +218,6 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
                 scratch=scratch,
                 wish=wish,
             )
-    reference = None if done.residual is None else _keep_residual(store, original, done.residual)
     matched, outcome = done.matched, done.outcome
     identifier = environment_id(outcome.environment)
     records.save_environment(store, identifier, dict(outcome.environment))
@@ -242,8 +240,8 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
         atol=effort.tolerance.absolute if matched.level is Level.TOLERANCE else 0.0,
     )
     with changes.edit(store, entry.id, "prove") as draft:
-        if reference is not None:
-            draft.record = replace(_without_residual(draft.record), residual=reference)
+        if done.residual is not None:
+            draft.record = replace(_without_residual(draft.record), residual=done.residual)
         draft.record = replace(draft.record, proofs=(*draft.record.proofs, proof))
     audit.note(store, "prove", entry, user_name(), {"proof": proof.id})
     kept = draft.record
@@ -274,11 +272,13 @@ def _attempt(
     except IntegrityError as first:
         error = first
     try:
-        residual = trial.residual(error, effort.limit)
+        residual = trial.residual(error)
         result, outcome = made(1)
         start = time.monotonic()
         matched = trial.match_again(result, residual)
-        return _Attempt(matched, outcome, time.monotonic() - start, residual)
+        seconds = time.monotonic() - start
+        reference = keep_residual(trial.store, residual.path, metadata_of(trial.original))
+        return _Attempt(matched, outcome, seconds, reference)
     except IntegrityError:
         if effort.lowest is Level.EXACT:
             raise
@@ -296,13 +296,6 @@ def _keep_result(store: Store, entry: Entry, error: IntegrityError) -> None:
     result = Path(str(error.details.pop("result", "")))
     if result.is_file():
         error.details["kept"] = str(keep_rejected(store, entry.id, result))
-
-
-def _keep_residual(store: Store, original: Path, residual: Residual) -> ResidualRef:
-    content = residual.to_bytes()
-    digest = blake3(content).hexdigest()
-    keep_residual(store, digest, content, metadata_of(original))
-    return ResidualRef(digest, len(content))
 
 
 def _without_residual(record: Record) -> Record:

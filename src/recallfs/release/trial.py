@@ -36,7 +36,7 @@ class Trial:
     original: Path
     scratch: Path
     progress: Progress | None = None
-    _writer: ResidualWriter | None = field(default=None, init=False)
+    _residual: Residual | None = field(default=None, init=False)
 
     def match(self, result: Path, limit: float) -> Matched:
         """Match a recomputed file, as a recall would.
@@ -49,47 +49,36 @@ class Trial:
         Raises
         ------
         IntegrityError
-            As `match_output`; `residual` takes it.
+            As `match_output`; `residual` takes it. Kind ``residual-too-large`` if one was wanted.
         """
-        with Witness(self.original, limit) as witness:
-            self._writer = witness.residual
-            return match_output(
-                self.store,
-                self.record,
-                result,
-                self.scratch,
-                self.progress,
-                residual=self._known,
-                witness=witness,
-            )
+        with Witness(self.original, limit, self.scratch) as witness:
+            try:
+                return match_output(
+                    self.store,
+                    self.record,
+                    result,
+                    self.scratch,
+                    self.progress,
+                    residual=self._known,
+                    witness=witness,
+                )
+            except IntegrityError as error:
+                reasons = {one["reason"] for one in error.details.get("objects", [])}
+                if reasons == {"values"} and limit:
+                    self._residual = self._made(error, witness.residual, limit)
+                raise
 
-    def residual(self, error: IntegrityError, limit: float) -> Residual:
+    def residual(self, error: IntegrityError) -> Residual:
         """Return what makes the values right that `match` found to differ.
 
         Raises
         ------
         IntegrityError
-            `error` itself if more than values differ, or no residual is wanted; kind
-            ``residual-too-large``.
+            `error` itself if more than values differ, or no residual is wanted.
         """
-        reasons = {one["reason"] for one in error.details.get("objects", [])}
-        writer, skeleton = self._writer, self.record.skeleton
-        if reasons != {"values"} or not limit or writer is None or skeleton is None:
+        if self._residual is None:
             raise error
-        if writer.is_too_large:
-            share = writer.size_bytes / max(1, writer.concerned_bytes)
-            raise IntegrityError(
-                f"{error.message}. A residual would take {format_size(writer.size_bytes)}, "
-                f"{share:.0%} of the data concerned, above {limit:.0%}; --max-residual raises the "
-                "limit.",
-                kind="residual-too-large",
-                details=error.details,
-            ) from error
-        return writer.finish(
-            sha256=self.record.entry.sha256,
-            skeleton=skeleton.digest,
-            derivation_id=self.derivation.id,
-        )
+        return self._residual
 
     def match_again(self, result: Path, residual: Residual) -> Matched:
         """Match the file of a second run with the help of the residual of the first.
@@ -100,7 +89,7 @@ class Trial:
             Kind ``not-repeatable`` if the second run gave other values than the first.
         """
         # What is compared with the original now says how far the second run is off it.
-        with Witness(self.original, 0.0) as witness:
+        with Witness(self.original, 0.0, self.scratch) as witness:
             try:
                 return match_output(
                     self.store,
@@ -173,6 +162,27 @@ class Trial:
                 "what was proved. Make it repeatable (seeds, threads, order).",
                 kind="not-repeatable",
             )
+
+    def _made(self, error: IntegrityError, writer: ResidualWriter, limit: float) -> Residual:
+        """Write the residual into the scratch folder."""
+        skeleton = self.record.skeleton
+        if skeleton is None:
+            raise error
+        if writer.is_too_large:
+            share = writer.size_bytes / max(1, writer.concerned_bytes)
+            raise IntegrityError(
+                f"{error.message}. A residual would take {format_size(writer.size_bytes)}, "
+                f"{share:.0%} of the data concerned, above {limit:.0%}; --max-residual raises the "
+                "limit.",
+                kind="residual-too-large",
+                details=error.details,
+            ) from error
+        return writer.finish(
+            self.scratch / "residual.rsd1",
+            sha256=self.record.entry.sha256,
+            skeleton=skeleton.digest,
+            derivation_id=self.derivation.id,
+        )
 
     def _known(self) -> Residual | None:
         """Load the residual on record; one that cannot be used is about to be made anew."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from recallfs.skeleton.anew import Spare, lay_anew
 from recallfs.skeleton.container import damaged
 from recallfs.skeleton.format import Skeleton, SkeletonDataset
 from recallfs.skeleton.frame import lay_retained, new_file, write_at
-from recallfs.skeleton.residual import Residual
+from recallfs.skeleton.residual import Mender, Residual
 from recallfs.skeleton.witness import Witness
 from recallfs.values import display_name
 
@@ -204,10 +204,14 @@ def graft(
     with new_file(target) as descriptor:
         lay_retained(skeleton, descriptor, target)
         report(skeleton.retained_bytes)
-        with open_hdf5(recomputed) as donor, _open_skeleton(target) as mould:
+        with (
+            open_hdf5(recomputed) as donor,
+            _open_skeleton(target) as mould,
+            nullcontext() if residual is None else residual.mending() as mender,
+        ):
             work = _Work(
                 skeleton=skeleton,
-                residual=residual,
+                mender=mender,
                 witness=witness,
                 mould=mould,
                 donor=_Donor(donor, recomputed),
@@ -294,7 +298,7 @@ class _Pair:
     donor_path: Path
     encoder: ChunkEncoder | None  # None: contiguous
     same_grid: bool
-    residual: Residual | None
+    mender: Mender | None
 
     def regrow(
         self, number: int, start: tuple[int, ...], count: tuple[int, ...], piece: Any
@@ -310,8 +314,8 @@ class _Pair:
         right = values
         equal = blake3(values.data).digest() == decoded
         is_mended = False
-        if not equal and self.residual is not None:
-            mended = self.residual.mend(number, values, self.item_bytes)
+        if not equal and self.mender is not None:
+            mended = self.mender.mend(number, values, self.item_bytes)
             is_mended = mended is not None and blake3(mended.data).digest() == decoded
             if mended is not None and is_mended:
                 right, equal = mended, True
@@ -340,7 +344,7 @@ class _Work:
     """One graft: where pieces come from and go to, and how many came which way."""
 
     skeleton: Skeleton
-    residual: Residual | None
+    mender: Mender | None
     witness: Witness | None
     mould: h5py.File
     donor: _Donor
@@ -372,7 +376,7 @@ class _Work:
                     donor_path=self.donor.path,
                     encoder=encoder,
                     same_grid=_has_grid(found, dataset),
-                    residual=self.residual,
+                    mender=self.mender,
                 )
             failed = self._graft_pieces(number, pair)
             note = _encoder_note(self.skeleton, dataset, encoder) if "encoding" in failed else ""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import re
+import tempfile
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import zstandard
 from blake3 import blake3
 
+from recallfs.atomic import open_record, said_if_full
 from recallfs.errors import IntegrityError
 from recallfs.hdf5.access import Bytes
 from recallfs.skeleton import container
@@ -21,13 +27,11 @@ MAGIC = b"\x89RSD\r\n\x1a\n"
 
 VERSION = 1
 
-MAXIMUM_BYTES = 1024**3
-"""A residual is held in memory; above this a file has none."""
-
 _ROW_BYTES = 48
 """What the tables take per piece."""
 
 _COMPRESSION_LEVEL = 1  # higher ones gain nothing on the low bytes of noise
+_SLACK_BYTES = 1024  # more than what a frame adds to what cannot be compressed
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -37,6 +41,9 @@ class Residual:
 
     Parameters
     ----------
+    path : Path
+        Of the ``rsd1`` record, which holds the frames: per piece the exclusive or of both
+        elements' bytes, shuffled, as one zstd frame.
     sha256 : str
         Of the original file.
     skeleton : str
@@ -49,17 +56,97 @@ class Residual:
         BLAKE3 of the recomputed elements: those of another run are left alone.
     sizes : ndarray of uint64, shape (n_pieces,)
         Lengths of the frames, in bytes.
-    frames : bytes
-        Per piece the exclusive or of both elements' bytes, shuffled, as one zstd frame.
     """
 
+    path: Path
     sha256: str
     skeleton: str
     derivation_id: str
     pieces: npt.NDArray[np.uint64] = field(repr=False)
     recomputed: npt.NDArray[np.uint8] = field(repr=False)
     sizes: npt.NDArray[np.uint64] = field(repr=False)
-    frames: bytes = field(repr=False)
+    _record: container.Record = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> Residual:
+        """Read the tables of an ``rsd1`` record, after checking its digest.
+
+        Raises
+        ------
+        IntegrityError
+            Kind ``damaged-record``.
+        SchemaVersionError
+            If a newer recallfs wrote it.
+
+        Notes
+        -----
+        Holds 48 bytes a piece, and nothing of the frames.
+        """
+        with open_record(path) as file:
+            record = container.Record.read(MAGIC, VERSION, file)
+            try:
+                digests = record.section(file, "recomputed-digests")
+                residual = cls(
+                    path=path,
+                    sha256=str(record.header["sha256"]),
+                    skeleton=str(record.header["skeleton"]),
+                    derivation_id=str(record.header["derivation_id"]),
+                    pieces=np.frombuffer(record.section(file, "pieces"), dtype="<u8"),
+                    recomputed=np.frombuffer(digests, np.uint8).reshape(-1, 32),
+                    sizes=np.frombuffer(record.section(file, "frame-sizes"), dtype="<u8"),
+                    _record=record,
+                )
+                residual.check()
+            except IntegrityError:
+                raise
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
+                raise damaged(f"its tables do not fit together ({error!r})") from error
+        return residual
+
+    @contextmanager
+    def mending(self) -> Iterator[Mender]:
+        """Open the frames; see `Mender`."""
+        with open_record(self.path) as file:
+            yield Mender(self, file)
+
+    def check(self) -> None:
+        """Check that the tables fit together.
+
+        Raises
+        ------
+        IntegrityError
+            Kind ``damaged-record``.
+        """
+        if not (_SHA256.fullmatch(self.sha256) and _SHA256.fullmatch(self.skeleton)):
+            raise damaged("it does not say which file it belongs to")
+        if not len(self.pieces) == len(self.recomputed) == len(self.sizes):
+            raise damaged("its tables are not of one length")
+        if (self.pieces[1:] <= self.pieces[:-1]).any():
+            raise damaged("its pieces are not in order")
+        if self.sizes.sum(dtype=object) != self._record.places["frames"].plain_bytes:
+            raise damaged("its frames are not of the length they should be")
+
+
+class Mender:
+    """Applies a residual's frames, of which one at a time is held.
+
+    Parameters
+    ----------
+    residual : Residual
+    file : binary file
+        Its record.
+
+    Notes
+    -----
+    Quick where pieces are asked for in ascending order; to go back is to read from the beginning.
+    """
+
+    def __init__(self, residual: Residual, file: IO[bytes]) -> None:
+        self._residual = residual
+        self._file = file
+        self._starts = np.cumsum(residual.sizes, dtype=np.uint64) - residual.sizes
+        self._stream: Any = None
+        self._decompressor = zstandard.ZstdDecompressor()
 
     def mend(self, number: int, recomputed: Bytes, item_bytes: int) -> Bytes | None:
         """Turn the recomputed elements of a piece into the original's.
@@ -78,101 +165,43 @@ class Residual:
         Bytes or None
             None if nothing is kept of the piece, or these are not the elements it was kept for.
         """
-        row = self._rows.get(number)
-        if row is None or blake3(recomputed.data).digest() != self.recomputed[row].tobytes():
+        kept = self._residual
+        row = int(np.searchsorted(kept.pieces, np.uint64(number)))
+        if row == len(kept.pieces) or kept.pieces[row] != number:
             return None
-        end = int(self._ends[row])
-        frame = memoryview(self.frames)[end - int(self.sizes[row]) : end]
-        # The frame's own header would otherwise decide how much memory is asked for.
-        if zstandard.frame_content_size(frame) != len(recomputed):
-            raise damaged("a piece is not as long as its elements")
+        if blake3(recomputed.data).digest() != kept.recomputed[row].tobytes():
+            return None
+        size = int(kept.sizes[row])
+        # What a frame or a table says must not decide how much memory is asked for.
+        if size > len(recomputed) + len(recomputed) // 64 + _SLACK_BYTES:
+            raise damaged("a frame is longer than its piece can need")
         try:
-            difference = np.frombuffer(zstandard.ZstdDecompressor().decompress(frame), np.uint8)
+            frame = self._frame(int(self._starts[row]), size)
+            if zstandard.frame_content_size(frame) != len(recomputed):
+                raise damaged("a piece is not as long as its elements")
+            difference = np.frombuffer(self._decompressor.decompress(frame), np.uint8)
         except zstandard.ZstdError as error:
             raise damaged(f"a piece cannot be read ({error})") from error
         return recomputed ^ difference.reshape(item_bytes, -1).T.reshape(-1)
 
-    def to_bytes(self) -> bytes:
-        """Encode as an ``rsd1`` record."""
-        header = {
-            "format": "rsd1",
-            "requires": [],
-            "sha256": self.sha256,
-            "skeleton": self.skeleton,
-            "derivation_id": self.derivation_id,
-        }
-        sections = {
-            "pieces": self.pieces.astype("<u8").tobytes(),
-            "recomputed-digests": self.recomputed.tobytes(),
-            "frame-sizes": self.sizes.astype("<u8").tobytes(),
-            "frames": self.frames,
-        }
-        return container.pack(MAGIC, VERSION, header, sections)
-
-    @classmethod
-    def from_bytes(cls, record: bytes) -> Residual:
-        """Decode an ``rsd1`` record.
-
-        Raises
-        ------
-        IntegrityError
-            Kind ``damaged-record``.
-        SchemaVersionError
-            If a newer recallfs wrote it.
-        """
-        header, sections = container.unpack(MAGIC, VERSION, record)
-        try:
-            residual = cls(
-                sha256=str(header["sha256"]),
-                skeleton=str(header["skeleton"]),
-                derivation_id=str(header["derivation_id"]),
-                pieces=np.frombuffer(sections["pieces"], dtype="<u8"),
-                recomputed=np.frombuffer(sections["recomputed-digests"], np.uint8).reshape(-1, 32),
-                sizes=np.frombuffer(sections["frame-sizes"], dtype="<u8"),
-                frames=sections["frames"],
-            )
-            residual.check()
-        except IntegrityError:
-            raise
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise damaged(f"its tables do not fit together ({error!r})") from error
-        return residual
-
-    def check(self) -> None:
-        """Check that the tables fit together.
-
-        Raises
-        ------
-        IntegrityError
-            Kind ``damaged-record``.
-        """
-        if not (_SHA256.fullmatch(self.sha256) and _SHA256.fullmatch(self.skeleton)):
-            raise damaged("it does not say which file it belongs to")
-        if not len(self.pieces) == len(self.recomputed) == len(self.sizes):
-            raise damaged("its tables are not of one length")
-        if (self.pieces[1:] <= self.pieces[:-1]).any():
-            raise damaged("its pieces are not in order")
-        if self.sizes.sum(dtype=object) != len(self.frames):
-            raise damaged("its frames are not of the length they should be")
-
-    @functools.cached_property
-    def _rows(self) -> dict[int, int]:
-        return {number: row for row, number in enumerate(self.pieces.tolist())}
-
-    @functools.cached_property
-    def _ends(self) -> npt.NDArray[np.uint64]:
-        return np.cumsum(self.sizes, dtype=np.uint64)
+    def _frame(self, start: int, size: int) -> bytes:
+        if self._stream is None or self._stream.tell() > start:
+            self._stream = self._residual._record.stream(self._file, "frames")
+        self._stream.seek(start)
+        return bytes(self._stream.read(size))
 
 
 class ResidualWriter:
-    """Collects a residual piece by piece, and gives up holding it once it is too large.
+    """Collects a residual piece by piece, and gives up keeping it once it is too large.
 
     Parameters
     ----------
     max_fraction : float
         Largest size, as a fraction of the bytes that the pieces concerned take in the file.
     file_bytes : int
-        Size of the file: what exceeds that fraction even of it is not held.
+        Size of the file: what exceeds that fraction even of it is not kept.
+    folder : Path
+        Private. Frames are written to it, in a file without a name.
 
     Attributes
     ----------
@@ -180,24 +209,33 @@ class ResidualWriter:
         What the pieces concerned take in the file.
     size_bytes : int
         What the residual takes, about.
+
+    Notes
+    -----
+    Holds a few pieces, and 48 bytes of each piece taken in. Close it.
     """
 
-    def __init__(self, max_fraction: float, file_bytes: int) -> None:
+    def __init__(self, max_fraction: float, file_bytes: int, folder: Path) -> None:
         self._compressor = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL, write_checksum=False)
-        self._budget = min(int(max_fraction * file_bytes), MAXIMUM_BYTES)
-        self._is_held = True
+        self._budget = int(max_fraction * file_bytes)
+        self._is_kept = True
         self._max_fraction = max_fraction
-        self._pieces: list[int] = []
-        self._digests: list[bytes] = []
-        self._sizes: list[int] = []
-        self._frames: list[bytes] = []
+        self._folder = folder
+        self._pieces = array("Q")
+        self._sizes = array("Q")
+        self._digests = bytearray()
+        self._frames = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `close`
         self.concerned_bytes = 0
         self.size_bytes = 0
+
+    def close(self) -> None:
+        """Throw the frames away."""
+        self._frames.close()
 
     @property
     def is_too_large(self) -> bool:
         """Whether what would be kept exceeds the limit."""
-        return not self._is_held or self.size_bytes > self._max_fraction * self.concerned_bytes
+        return not self._is_kept or self.size_bytes > self._max_fraction * self.concerned_bytes
 
     def add(
         self,
@@ -220,47 +258,60 @@ class ResidualWriter:
             What it takes in the file.
         item_bytes : int
             Size of an element.
+
+        Raises
+        ------
+        SourceError
+            Kind ``no-space``.
         """
         shuffled = np.ascontiguousarray((original ^ recomputed).reshape(-1, item_bytes).T)
-        # Copied, since what the compressor returns still holds the memory of the worst case.
-        frame = bytes(memoryview(self._compressor.compress(shuffled.data)))
+        frame = self._compressor.compress(shuffled.data)
         self._pieces.append(number)
-        self._digests.append(blake3(recomputed.data).digest())
+        self._digests += blake3(recomputed.data).digest()
         self._sizes.append(len(frame))
         self.concerned_bytes += stored_bytes
         self.size_bytes += len(frame) + _ROW_BYTES
         if self.size_bytes > self._budget:
             # Too large whatever follows; from now on only its size is of interest.
-            self._is_held = False
-            self._frames.clear()
+            self._is_kept = False
+            self._frames.truncate(0)
         else:
-            self._frames.append(frame)
+            with said_if_full(self._folder):
+                self._frames.write(frame)
 
-    def finish(self, *, sha256: str, skeleton: str, derivation_id: str) -> Residual:
-        """Return the residual.
+    def finish(self, path: Path, *, sha256: str, skeleton: str, derivation_id: str) -> Residual:
+        """Write the residual as an ``rsd1`` record.
 
         Parameters
         ----------
+        path : Path
+            Of the record; must not exist.
         sha256 : str
             Of the original.
         skeleton : str
             BLAKE3 of the skeleton's record, hexadecimal.
         derivation_id : str
+
+        Raises
+        ------
+        SourceError
+            Kind ``no-space``.
         """
         if self.is_too_large:
-            raise AssertionError("a residual above its limit is not held")
-        frames = b"".join(self._frames)
-        self._frames.clear()  # not to hold them twice
-        return Residual(
-            sha256=sha256,
-            skeleton=skeleton,
-            derivation_id=derivation_id,
-            pieces=np.array(self._pieces, dtype=np.uint64),
-            recomputed=np.frombuffer(b"".join(self._digests), dtype=np.uint8).reshape(-1, 32),
-            sizes=np.array(self._sizes, dtype=np.uint64),
-            frames=frames,
-        )
-
-
-_ROW_BYTES = 48
-"""What the tables take per piece."""
+            raise AssertionError("a residual above its limit is not kept")
+        header = {
+            "format": "rsd1",
+            "requires": [],
+            "sha256": sha256,
+            "skeleton": skeleton,
+            "derivation_id": derivation_id,
+        }
+        sections: dict[str, bytes | IO[bytes]] = {
+            "pieces": np.array(self._pieces, dtype="<u8").tobytes(),
+            "recomputed-digests": bytes(self._digests),
+            "frame-sizes": np.array(self._sizes, dtype="<u8").tobytes(),
+            "frames": self._frames,
+        }
+        with said_if_full(self._folder), path.open("xb") as target:
+            container.write(target, MAGIC, VERSION, header, sections, folder=self._folder)
+        return Residual.open(path)

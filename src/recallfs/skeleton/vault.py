@@ -15,21 +15,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from blake3 import blake3
-
 from recallfs.atomic import (
     is_full,
     make_shared_folder,
     no_space,
+    open_record,
     read_record,
     refuse_links,
     write_record,
 )
-from recallfs.catalog.sidecar import Record
+from recallfs.catalog.sidecar import Record, ResidualRef
 from recallfs.catalog.store import STORE_FILE, Store
 from recallfs.errors import AccessError, IntegrityError, RecallError, SourceError
 from recallfs.ownership import metadata_of
-from recallfs.skeleton.container import damaged
+from recallfs.skeleton.container import damaged, record_digest
 from recallfs.skeleton.format import Skeleton
 from recallfs.skeleton.residual import Residual
 from recallfs.values import Metadata
@@ -48,9 +47,11 @@ def keep_skeleton(store: Store, digest: str, content: bytes, metadata: Metadata)
     _write_and_read_back(store.skeleton_path(digest), content, metadata)
 
 
-def keep_residual(store: Store, digest: str, content: bytes, metadata: Metadata) -> None:
-    """Write a residual into the store, durably, and read it back; see `keep_skeleton`."""
-    _write_and_read_back(store.residual_path(digest), content, metadata)
+def keep_residual(store: Store, record: Path, metadata: Metadata) -> ResidualRef:
+    """Copy a residual into the store, durably, and read it back; see `keep_skeleton`."""
+    digest = record_digest(record)
+    _copy_and_read_back(record, store.residual_path(digest), digest, metadata)
+    return ResidualRef(digest, record.stat().st_size)
 
 
 def load_skeleton(store: Store, record: Record) -> Skeleton | None:
@@ -65,8 +66,11 @@ def load_skeleton(store: Store, record: Record) -> Skeleton | None:
     """
     if record.skeleton is None:
         return None
-    local = store.skeleton_path(record.skeleton.digest)
-    return _load(store, record, "skeleton", local, Skeleton.from_bytes)
+
+    def decode(path: Path) -> Skeleton:
+        return Skeleton.from_bytes(read_record(path))
+
+    return _load(store, record, "skeleton", store.skeleton_path(record.skeleton.digest), decode)
 
 
 def load_residual(store: Store, record: Record, derivation_id: str) -> Residual | None:
@@ -93,10 +97,10 @@ def load_residual(store: Store, record: Record, derivation_id: str) -> Residual 
     if reference is None or record.skeleton is None:
         return None
 
-    def decode(content: bytes) -> Residual:
-        if blake3(content).hexdigest() != reference.digest:
+    def decode(path: Path) -> Residual:
+        if record_digest(path) != reference.digest:
             raise damaged("it is not the residual on record")
-        return Residual.from_bytes(content)
+        return Residual.open(path)
 
     residual = _load(store, record, "residual", store.residual_path(reference.digest), decode)
     if (residual.sha256, residual.skeleton) != (record.entry.sha256, record.skeleton.digest):
@@ -111,13 +115,13 @@ def load_residual(store: Store, record: Record, derivation_id: str) -> Residual 
 
 
 def _load(
-    store: Store, record: Record, what: str, local: Path, decode: Callable[[bytes], _Kept]
+    store: Store, record: Record, what: str, local: Path, decode: Callable[[Path], _Kept]
 ) -> _Kept:
     """Read a kept part of an entry, from the store or else from the vault."""
     problem: Exception | None = None
     for path in (local, vault_place(store, local)):
         try:
-            return decode(read_record(path))
+            return decode(path)
         except PermissionError as error:
             problem = AccessError(
                 f"you may not read {path}, the {what} of {store.url(record.entry.path)}."
@@ -190,13 +194,9 @@ def _secure_kept(store: Store, local: Path, digest: str, metadata: Metadata) -> 
     """Make sure that store and vault both hold a part whole; one whole copy mends the other."""
     places = (local, vault_place(store, local))
     for path in places:
-        try:
-            content = read_record(path)
-        except OSError:
-            continue
-        if blake3(content).hexdigest() == digest:
+        if _has_digest(path, digest):
             for place in places:
-                _write_and_read_back(place, content, metadata)
+                _copy_and_read_back(path, place, digest, metadata)
             return
     raise IntegrityError(
         f"{local} is whole neither in the store nor in the vault; `recall prove` makes it again.",
@@ -212,13 +212,33 @@ def vault_place(store: Store, path: Path) -> Path:
     return kept
 
 
+def _copy_and_read_back(source: Path, target: Path, digest: str, metadata: Metadata) -> None:
+    with _said_plainly(target):
+        if _has_digest(target, digest) and _is_as_private(target, metadata):
+            return
+        with open_record(source) as content:
+            write_record(target, content, like=metadata)
+    _refuse_other(target, is_same=_has_digest(target, digest))
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    try:
+        return record_digest(path) == digest
+    except (OSError, IntegrityError):
+        return False
+
+
 def _write_and_read_back(path: Path, content: bytes, metadata: Metadata | None = None) -> None:
     with _said_plainly(path):
         if _has(path, content) and (metadata is None or _is_as_private(path, metadata)):
             return
         write_record(path, content, like=metadata)
         written = read_record(path)
-    if written != content:
+    _refuse_other(path, is_same=written == content)
+
+
+def _refuse_other(path: Path, *, is_same: bool) -> None:
+    if not is_same:
         raise IntegrityError(
             f"{path} reads back other than it was written; check the disk.", kind="damaged-record"
         )

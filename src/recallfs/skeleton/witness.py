@@ -28,14 +28,16 @@ class Witness:
         Opened when the first piece is compared; only read.
     max_residual : float
         Limit of the residual, as `ResidualWriter` takes it.
+    folder : Path
+        Private; the residual's frames are written there.
 
     Notes
     -----
-    A context manager. Holds a few pieces, and the residual.
+    A context manager; once it is closed the residual is gone. Holds a few pieces.
     """
 
-    def __init__(self, original: Path, max_residual: float) -> None:
-        self.residual = ResidualWriter(max_residual, original.stat().st_size)
+    def __init__(self, original: Path, max_residual: float, folder: Path) -> None:
+        self.residual = ResidualWriter(max_residual, original.stat().st_size, folder)
         self._original = original
         self._opened: Any = None
         self._file: h5py.File | None = None
@@ -50,6 +52,7 @@ class Witness:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.residual.close()
         if self._opened is not None:
             self._opened.__exit__(kind, error, traceback)
             self._opened = self._file = None
@@ -99,12 +102,12 @@ class Witness:
         return self._found.get(path)
 
     def _note(self, dataset: SkeletonDataset, start: Sequence[int], here: ValueDifference) -> None:
-        examples = tuple((_moved(place, start), *rest) for place, *rest in here.examples)
+        examples = tuple((_moved(place, start), a, b) for place, a, b in here.examples)
         here = replace(
             here,
             total=math.prod(dataset.shape),
             first=_moved(here.first, start),
-            examples=examples,  # type: ignore[arg-type]
+            examples=examples,
         )
         before = self._found.get(dataset.path)
         self._found[dataset.path] = here if before is None else _sum(before, here)
