@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from recallfs.cli.batch import print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
 from recallfs.errors import InvalidInputError, RecallError
+from recallfs.release.plan import check_again, draw_up, read_plan, write_plan
 from recallfs.release.policy import Decision, Wanted
 from recallfs.release.release import (
     Released,
@@ -63,6 +65,17 @@ _Chosen = list[tuple[Store, Entry, Decision]]
     "by default as release.idle says. Without a selection: of all stores.",
 )
 @click.option("--purge", "only_purge", is_flag=True, help="Only empty the trash of what is due.")
+@click.option(
+    "--plan-out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Release nothing; write what would be to this file, for somebody to approve.",
+)
+@click.option(
+    "--apply",
+    "approved",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Release what such a file says, each file checked again, and nothing else.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *,
@@ -76,6 +89,8 @@ def command(
     allow_chain: bool,
     idle: str | None,
     only_purge: bool,
+    plan_out: Path | None,
+    approved: Path | None,
     as_json: bool,
 ) -> int:
     """Drop the local bytes of files that are proved to come back; their entries stay.
@@ -85,6 +100,11 @@ def command(
     stores = stores_in_reach()
     if only_purge:
         return _purge(list(stores.all()), as_json)
+    if approved is not None:
+        filters = (older_than, min_size, hold, max_skeleton, idle, plan_out)
+        if selection or dry_run or allow_chain or any(given is not None for given in filters):
+            raise click.UsageError("--apply does what the plan says; give it alone, or with --yes.")
+        return _apply(stores, approved, yes=yes, as_json=as_json)
     span = None if idle is None else _idle(stores, idle)
     if not selection and span is None:
         raise click.UsageError("say what to release, or use --purge.")
@@ -112,15 +132,45 @@ def command(
             warn(line)
     results: list[Released] = []
     failed: list[RecallError] = []
-    if fit and not dry_run:
+    if plan_out is not None:
+        _write(stores, fit, wanted, plan_out, quiet=as_json)
+    elif fit and not dry_run:
         if not yes:
             _ask(len(fit))
         results, failed = _release(stores, fit, wanted, quiet=as_json)
     if as_json:
         print_json(_document(chosen, results, failed, warnings))
-    elif not dry_run:
+    elif not dry_run and plan_out is None:
         _print_results(results, failed)
     return 1 if refused or failed else 0
+
+
+def _write(stores: Stores, fit: _Chosen, wanted: Wanted, path: Path, *, quiet: bool) -> None:
+    write_plan(draw_up(stores, fit, wanted), path)
+    if not quiet:
+        say(f"The plan is in {path}; `recall release --apply {path}` carries it out.")
+
+
+def _apply(stores: Stores, path: Path, *, yes: bool, as_json: bool) -> int:
+    """Carry out an approved plan."""
+    plan = read_plan(path)
+    checked = list(check_again(stores, plan))
+    fit = [item for item in checked if not isinstance(item, RecallError)]
+    stale: list[RecallError] = [item for item in checked if isinstance(item, RecallError)]
+    if not as_json:
+        _print_plan(fit)
+        say(f"Drawn up by {plan.made_by} on {plan.made_at[:16]}.")
+    results: list[Released] = []
+    failed: list[RecallError] = []
+    if fit:
+        if not yes:
+            _ask(len(fit))
+        results, failed = _release(stores, fit, plan.wanted, quiet=as_json)
+    if as_json:
+        print_json(_document(fit, results, [*stale, *failed], []))
+    else:
+        _print_results(results, [*stale, *failed])
+    return 1 if stale or failed else 0
 
 
 def _idle(stores: Stores, given: str) -> timedelta:
