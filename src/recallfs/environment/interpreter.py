@@ -35,9 +35,9 @@ def find_interpreter(store: Store, identifier: str, folder: Path | None = None) 
     if folder is not None:
         built = folder / identifier
         python = built / "bin" / "python"
-        if (built / READY).exists() and os.access(python, os.X_OK):
-            if _is_trusted(python, {*_owners(store), folder.stat().st_uid}):
-                return python
+        is_ready = (built / READY).exists() and os.access(python, os.X_OK)
+        if is_ready and _is_trusted(python, {*_owners(store), folder.stat().st_uid}):
+            return python
     executable = Path(str(records.environment(store, identifier).get("executable", "")))
     if not (executable.is_absolute() and os.access(executable, os.X_OK)):
         return None

@@ -29,7 +29,7 @@ def code_revision(recipe: Recipe, *, with_diff: bool = False) -> Revision | None
 
 
 def code_state(recipe: Recipe) -> dict[str, Any] | None:
-    """Describe the revision of a recipe's code as JSON; see `recallfs.catalog.records.save_code`."""
+    """Describe the revision of a recipe's code, for `recallfs.catalog.records.save_code`."""
     found = code_revision(recipe, with_diff=True)
     if found is None:
         return None
