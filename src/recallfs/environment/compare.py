@@ -14,7 +14,7 @@ class Difference(NamedTuple):
     other: str | None
 
 
-_WHOLE = ("python", "implementation", "system", "machine", "libc", "cpu", "numpy", "hdf5")
+_WHOLE = ("python", "implementation", "system", "machine", "libc", "cpu", "hdf5")
 
 
 def compare(

@@ -183,8 +183,10 @@ def _with_pip(site: _Site) -> None:
     _do(site.label, [*common, *found])
     lines = []
     for item in json.loads(report.read_bytes())["install"]:
-        sha256 = item["download_info"]["archive_info"]["hashes"]["sha256"]
         pin = f"{item['metadata']['name']}=={item['metadata']['version']}"
+        sha256 = item["download_info"]["archive_info"].get("hashes", {}).get("sha256")
+        if sha256 is None:
+            raise _cannot(site.label, f"the index gives no sha256 for {pin}")
         lines.append(f"{pin} --hash=sha256:{sha256}\n")
     site.locked.write_text("".join(lines), encoding="utf-8")
     if lines:
