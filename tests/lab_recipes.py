@@ -30,6 +30,13 @@ def double(
         target.create_dataset("data", data=data * factor, chunks=(rows // 4, 16), compression=4)
 
 
+@recallfs.recipe(name="versioned", version="1", seeded=False)
+def versioned(inputs: Mapping[str, Path], output: Path) -> None:
+    """Write values that depend on the version of NumPy that runs."""
+    with h5py.File(inputs["raw"], "r") as source, h5py.File(output, "w") as target:
+        target["data"] = source["data"][:] * float(sum(np.__version__.encode()))
+
+
 @recallfs.recipe(name="counted", version="1", seeded=False)
 def counted(
     inputs: Mapping[str, Path], output: Path, *, count_file: str, seconds: float = 0.3

@@ -12,6 +12,7 @@ from processes import start
 from recallfs.config import (
     CacheSettings,
     Config,
+    EnvironmentSettings,
     Floor,
     MirrorSettings,
     RecallSettings,
@@ -161,6 +162,7 @@ def test_the_page_names_every_key() -> None:
         ReleaseSettings,
         RecallSettings,
         CacheSettings,
+        EnvironmentSettings,
     ):
         for key in settings.__dataclass_fields__:
             assert f"`{key}`" in text, f"{settings.__name__}.{key}"

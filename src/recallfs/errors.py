@@ -55,6 +55,8 @@ KINDS: Mapping[str, Kind] = {
     "environment-mismatch": Kind(65, "the environment of the proof cannot be started"),
     "cycle": Kind(66, "a file would be made from itself"),
     "cannot-hide": Kind(67, "the original cannot be put out of the recipe's sight"),
+    "dirty-code": Kind(68, "the recipe's code has changes that no commit holds"),
+    "cannot-build": Kind(69, "an environment cannot be built as it was recorded"),
     # ConflictError
     "conflict": Kind(70, "something else is at the path; both are kept"),
     "dirty": Kind(71, "the bytes at the path match nothing that was recorded"),

@@ -169,6 +169,28 @@ class OutputRef:
 
 
 @dataclass(frozen=True)
+class CodeState:
+    """Which revision of a Git work tree a recipe's code was.
+
+    Parameters
+    ----------
+    commit : str or None
+        None before the first commit.
+    dirty : bool or None
+        Whether anything differed from it; None if Git could not tell.
+    diff : str
+        BLAKE3 (hex) of what differed, kept as ``.recall/code/aa/<digest>.diff``; else empty.
+    is_whole : bool
+        False if what differed was too large to be kept whole.
+    """
+
+    commit: str | None
+    dirty: bool | None
+    diff: str = ""
+    is_whole: bool = True
+
+
+@dataclass(frozen=True)
 class Derivation:
     """A recipe bound to inputs, parameters, seed and outputs.
 
@@ -185,6 +207,8 @@ class Derivation:
         Limits of a run, as the recipe declared them.
     environment_id : str
         Digest of the environment that the run was recorded in.
+    code : CodeState or None
+        Of the recipe's code, if it is in a Git work tree.
     """
 
     id: str
@@ -202,6 +226,7 @@ class Derivation:
     seconds: float
     timeout_s: float | None = None
     memory_bytes: int | None = None
+    code: CodeState | None = None
 
 
 @dataclass(frozen=True)

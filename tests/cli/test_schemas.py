@@ -12,8 +12,10 @@ import pytest
 
 from conftest import TESTS, Lab
 from mirrored import released_file
+from recallfs.catalog import records
 from recallfs.cli.app import COMMANDS, main, program
 from recallfs.cli.schemas import SCHEMAS, document, strict
+from recallfs.environment.capture import environment_id
 from recallfs.resolve.commit import add_existing
 
 
@@ -67,6 +69,7 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("unpin", ("recall://lab/d.h5",), capfd) == 0
     assert check("status", (), capfd) == 0
     assert check("recipes", (), capfd) == 0
+    check_environments(lab, capfd)
     assert check("doctor", (), capfd) == 0
     (lab.root / "new.bin").write_bytes(b"old")
     assert check("add", (str(lab.root / "new.bin"),), capfd) == 0
@@ -81,6 +84,25 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("status", (), capfd) == 1
     assert check("doctor", (), capfd) == 1
     assert check("init", (str(lab.base / "second"),), capfd) == 0
+
+
+def check_environments(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    """Hold the documents about environments against their schemas."""
+    known = records.environments(lab.store)
+    name = next(iter(known))
+    told = {**known[name], "packages": {}, "direct": {}}
+    other = environment_id(told)
+    records.save_environment(lab.store, other, told)
+    extra = (
+        f'[environments]\nfolder = "{lab.base}/built"\nindexes = ["http://127.0.0.1:9/simple"]\n'
+    )
+    lab.config.write_text(lab.config.read_text() + extra)
+    assert check("env list", (), capfd) == 0
+    assert check("env show", (name,), capfd) == 0
+    assert check("env diff", (name, other), capfd) == 1
+    assert check("env export", (name, "--format", "conda"), capfd) == 0
+    assert check("env restore", (other,), capfd) == 0
+    assert check("env remove", (other,), capfd) == 0
 
 
 def test_document_of_the_demonstration_fits(capfd: pytest.CaptureFixture[str]) -> None:

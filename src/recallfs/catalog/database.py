@@ -270,6 +270,26 @@ class Catalog(Leases, History):
         )
         return {row.name: entry_of(row) for row in rows}
 
+    def environment_use(self) -> dict[str, list[tuple[str, str]]]:
+        """Return path and state of the files that were made or proved in each environment."""
+        paths, proofs = schema.paths.c, schema.proofs.c
+        derivations, outputs = schema.derivations.c, schema.derivation_outputs.c
+        proved = (
+            sa.select(proofs.environment_id, paths.path, paths.state)
+            .join(schema.paths, paths.entry_id == proofs.entry_id)
+            .where(paths.store_id == self.store_id)
+        )
+        made = (
+            sa.select(derivations.environment_id, paths.path, paths.state)
+            .join(schema.derivation_outputs, outputs.derivation_id == derivations.id)
+            .join(schema.paths, paths.entry_id == outputs.entry_id)
+            .where(paths.store_id == self.store_id)
+        )
+        found: dict[str, set[tuple[str, str]]] = {}
+        for row in (*self.rows(proved), *self.rows(made)):
+            found.setdefault(row.environment_id, set()).add((row.path, row.state))
+        return {identifier: sorted(files) for identifier, files in found.items()}
+
     def environment(self, identifier: str) -> dict[str, Any] | None:
         """Return a captured environment, or None."""
         column = schema.environments.c

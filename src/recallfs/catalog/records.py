@@ -5,19 +5,25 @@ Changes go through `recallfs.catalog.changes`, which says first what it is about
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
+import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from recallfs.atomic import fault_point, make_folder, read_record, write_record
+from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import SUFFIX, Record, decode, encode
 from recallfs.catalog.store import Store
 from recallfs.digest.dandi_etag import etag_of
 from recallfs.digest.stream import digest_file
 from recallfs.errors import IntegrityError, InvalidInputError
-from recallfs.values import Digests, Entry, Identity, canonical_json
+from recallfs.values import CodeState, Digests, Entry, Identity, canonical_json
 
 
 def known_entry(store: Store, path: str) -> Entry:
@@ -136,10 +142,70 @@ def with_identity(store: Store, record: Record, inode: int | None = None) -> Rec
 
 
 def save_environment(store: Store, identifier: str, environment: Mapping[str, Any]) -> None:
-    """Keep a captured environment, once."""
+    """Keep a captured environment, once, under a label of its own.
+
+    The label is ``{user}_{name}_{NN}``; the number rises whenever the user's environment of that
+    name is another one than before. What identifies it is its digest.
+    """
     path = store.environment_path(identifier)
-    if not path.exists():
-        write_record(path, canonical_json(environment))
+    if path.exists():
+        return
+    with store.deciding():
+        if path.exists():
+            return
+        label = _next_label(store, str(environment.get("name") or "python"))
+        content = canonical_json({**environment, "label": label})
+        write_record(path, content)
+    store.catalog.put([], {identifier: content.decode()})
+
+
+def _next_label(store: Store, name: str) -> str:
+    user = re.sub(r"[^A-Za-z0-9.-]+", "-", user_name().partition("@")[0])
+    start = f"{user}_{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}_"
+    known = [str(kept.get("label", "")) for kept in environments(store).values()]
+    numbers = [
+        int(label.removeprefix(start))
+        for label in known
+        if label.startswith(start) and label.removeprefix(start).isdecimal()
+    ]
+    return f"{start}{max(numbers, default=-1) + 1:02d}"
+
+
+def environment(store: Store, identifier: str) -> dict[str, Any]:
+    """Return what is on record of an environment; empty if it cannot be read."""
+    try:
+        return dict(json.loads(store.environment_path(identifier).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def environments(store: Store) -> dict[str, dict[str, Any]]:
+    """Return the environments that are kept whole, by their digests."""
+    found = {}
+    for path in sorted((store.control / "environments").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, IntegrityError):
+            content = json.loads(read_record(path))
+            if isinstance(content, dict):
+                found[path.stem] = content
+    return found
+
+
+def save_code(store: Store, code: Mapping[str, Any] | None) -> CodeState | None:
+    """Keep what a worker told of its recipe's code; changes that no commit holds, by digest.
+
+    Parameters
+    ----------
+    code : Mapping or None
+        ``commit``, ``dirty``, ``is_whole`` and, in base64, ``diff``.
+    """
+    if code is None:
+        return None
+    diff, digest = base64.b64decode(code["diff"]), ""
+    if diff:
+        digest = blake3(diff).hexdigest()
+        if not store.code_path(digest).exists():
+            write_record(store.code_path(digest), diff)
+    return CodeState(code["commit"], code["dirty"], digest, code["is_whole"])
 
 
 def sidecars(store: Store) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from recallfs.digest.dandi_etag import ETAG
 from recallfs.errors import CatalogError, IntegrityError, InvalidInputError
 from recallfs.permissions import Acl
 from recallfs.values import (
+    CodeState,
     Copy,
     Derivation,
     Digests,
@@ -272,13 +273,7 @@ def _body(record: Record) -> dict[str, Any]:
         "blocks": base64.b64encode(record.blocks).decode("ascii"),
         "incarnations": [_plain(item) for item in record.incarnations],
         "copies": [_plain(item) for item in record.copies],
-        "derivations": [
-            {
-                **dataclasses.asdict(item),
-                "seed": None if item.seed is None else f"{item.seed:032x}",
-            }
-            for item in record.derivations
-        ],
+        "derivations": [_derivation_body(item) for item in record.derivations],
         "proofs": [_proof(item) for item in record.proofs],
         "revocations": [_plain(item) for item in record.revocations],
         "pins": [_plain(item) for item in record.pins],
@@ -292,6 +287,13 @@ def _proof(proof: Proof) -> dict[str, Any]:
     """Leave out what only proofs below the exact level have."""
     plain = _plain(proof)
     return {key: value for key, value in plain.items() if value or key not in _BELOW_EXACT}
+
+
+def _derivation_body(derivation: Derivation) -> dict[str, Any]:
+    body = dataclasses.asdict(derivation)
+    if derivation.code is None:
+        del body["code"]
+    return {**body, "seed": None if derivation.seed is None else f"{derivation.seed:032x}"}
 
 
 def _plain(item: Any) -> dict[str, Any]:
@@ -342,5 +344,6 @@ def _derivation(item: Mapping[str, Any]) -> Derivation:
             "seed": None if item["seed"] is None else int(item["seed"], 16),
             "inputs": tuple(InputRef(**reference) for reference in item["inputs"]),
             "outputs": tuple(OutputRef(**reference) for reference in item["outputs"]),
+            "code": CodeState(**item["code"]) if "code" in item else None,
         }
     )

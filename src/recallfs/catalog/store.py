@@ -187,6 +187,10 @@ class Store:
         """Return where a residual is."""
         return self._kept("residuals", digest[:2], f"{digest}.rsd1")
 
+    def code_path(self, digest: str) -> Path:
+        """Return where changes of a recipe's code are that no commit holds."""
+        return self._kept("code", digest[:2], f"{digest}.diff")
+
     def log_path(self, derivation_id: str) -> Path:
         """Return where the log of a derivation's last run is."""
         return self._kept("logs", f"{derivation_id}.log")

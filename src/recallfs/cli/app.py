@@ -35,6 +35,7 @@ COMMANDS = {
     "pin": "keep files resident",
     "unpin": "let files be released again",
     "push": "copy files to a mirror",
+    "env": "show, compare and build the environments that recipes ran in",
     "recipes": "list the recipes that are registered",
     "catalog": "rebuild the catalog from the sidecars",
     "verify": "check files and records against their digests",

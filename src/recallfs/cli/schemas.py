@@ -140,6 +140,19 @@ _RECORD = _object(
     recalls=_list({"type": "object"}),
     objects=_or_null({"type": "object"}),
 )
+_ENVIRONMENT: Mapping[str, Schema] = {
+    "id": _SHA256,
+    "label": _TEXT,
+    "store": _TEXT,
+    "python": _TEXT,
+    "packages": _COUNT,
+    "files": _COUNT,
+    "released": _COUNT,
+    "interpreter": _or_null(_TEXT),
+    "flags": _list(_TEXT),
+}
+_NAMED = _object(id=_SHA256, label=_TEXT)
+_DIFFERENCES = _list(_object(what=_TEXT, one=_or_null(_TEXT), other=_or_null(_TEXT)))
 _PARAMETER = _object(required=_FLAG, default=_ANYTHING)
 
 _SHELL: Mapping[str, Schema] = {"shell": {"enum": ["bash", "zsh", "fish"]}}
@@ -316,6 +329,14 @@ SCHEMAS: Mapping[str, Schema] = {
     "forget": _object(forgotten=_list(_URL)),
     "pin": _object(pinned=_list(_URL)),
     "unpin": _object(unpinned=_list(_URL)),
+    "env list": _object(environments=_list(_object(**_ENVIRONMENT))),
+    "env show": _object(**_ENVIRONMENT, content={"type": "object"}, problem=_TEXT),
+    "env diff": _object(one=_NAMED, other=_NAMED, differences=_DIFFERENCES),
+    "env export": _object(id=_SHA256, label=_TEXT, format=_TEXT, text=_TEXT),
+    "env restore": _object(
+        id=_SHA256, label=_TEXT, python=_TEXT, is_new=_FLAG, differences=_DIFFERENCES
+    ),
+    "env remove": _object(id=_SHA256, label=_TEXT, removed=_TEXT),
     "recipes": _object(
         recipes=_list(
             _object(
@@ -326,6 +347,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 seeded=_FLAG,
                 module=_TEXT,
                 source_digest=_TEXT,
+                code=_or_null(_object(commit=_or_null(_TEXT), dirty=_or_null(_FLAG))),
             )
         ),
         warnings=_list(_TEXT),

@@ -16,6 +16,7 @@ from recallfs.config.settings import (
     CacheSettings,
     Config,
     DandiSettings,
+    EnvironmentSettings,
     Floor,
     KacherySettings,
     LogSettings,
@@ -70,7 +71,17 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
     path = path or config_path()
     document = _read_toml(path)
     check = _Checker(path, _override(document, os.environ if environment is None else environment))
-    check.known(document, "", ("stores", "recipes", "sources", "release", "recall", "cache", "log"))
+    tables = (
+        "stores",
+        "recipes",
+        "sources",
+        "release",
+        "recall",
+        "cache",
+        "log",
+        "environments",
+    )
+    check.known(document, "", tables)
     stores = {
         check.store_name(name): check.store(table, f"stores.{name}")
         for name, table in check.table(document, "stores").items()
@@ -108,6 +119,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         recall=check.recall(check.table(document, "recall")),
         cache=check.cache(check.table(document, "cache")),
         log=check.log(check.table(document, "log")),
+        environments=check.environments(check.table(document, "environments")),
     )
 
 
@@ -252,6 +264,7 @@ class _Checker:
                     "memory_bytes": _size,
                     "threads": _positive(int),
                     "reuse": _boolean,
+                    "refuse_dirty": _boolean,
                 },
             )
         )
@@ -328,6 +341,10 @@ class _Checker:
             )
         )
 
+    def environments(self, table: Mapping[str, Any]) -> EnvironmentSettings:
+        readers = {"folder": _path, "indexes": _indexes}
+        return EnvironmentSettings(**self.take(table, "environments", readers))
+
     def log(self, table: Mapping[str, Any]) -> LogSettings:
         readers = {"level": _one_of(*LEVELS), "format": _one_of(*FORMATS), "file": _path}
         values = self.take(table, "log", readers)
@@ -382,6 +399,10 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise TypeError("a list of texts is needed")
     return tuple(_text(item) for item in value)
+
+
+def _indexes(value: Any) -> tuple[str, ...]:
+    return tuple(_http_url(item) for item in _texts(value))
 
 
 def _path(value: Any) -> Path:

@@ -70,6 +70,9 @@ class RecipeSettings:
     reuse : bool
         Whether `recall run` takes what the same derivation gave on another computer, if a mirror
         has it.
+    refuse_dirty : bool
+        Whether `recall run` and `recall prove` refuse code that is in a Git work tree and differs
+        from its commit. A recall never does: its bytes are compared.
     """
 
     modules: tuple[str, ...] = ()
@@ -78,6 +81,24 @@ class RecipeSettings:
     memory_bytes: int | None = None
     threads: int | None = None
     reuse: bool = False
+    refuse_dirty: bool = False
+
+
+@dataclass(frozen=True)
+class EnvironmentSettings:
+    """``[environments]``: where environments are built again, and from what.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Each environment that `recall env restore` builds is a folder in it, and recalls look for
+        their interpreter there first. Without it nothing is built.
+    indexes : tuple of str
+        URLs of the package indexes that may be used, first asked first.
+    """
+
+    folder: Path | None = None
+    indexes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -312,6 +333,7 @@ class Config:
     recall: RecallSettings = field(default_factory=RecallSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    environments: EnvironmentSettings = field(default_factory=EnvironmentSettings)
 
     def store_settings(self, name: str) -> StoreSettings:
         """Return the settings of a store.

@@ -82,6 +82,8 @@ def kept_files(store: Store, record: Record) -> Iterator[tuple[Path, _IsWhole]]:
     contents = store.contents_path(record.entry.sha256)
     if contents.exists():
         yield contents, _is_contents
+    for digest in sorted({item.code.diff for item in record.derivations if item.code} - {""}):
+        yield store.code_path(digest), functools.partial(_has_digest, digest)
     environments = {
         *(item.environment_id for item in record.derivations),
         *(item.environment_id for item in record.proofs),

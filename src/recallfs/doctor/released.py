@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from recallfs.catalog import records
 from recallfs.catalog.recovery import reconciled
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.doctor.faults import Finding
+from recallfs.environment.interpreter import find_interpreter
 from recallfs.errors import RecallError
 from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.stores import Stores
@@ -81,16 +80,14 @@ class ReleasedCheck:
                 yield Finding("recipe-gone", name, problem, self._store.name)
         for identifier, count in sorted(self._environments.items()):
             executable = self._executable(identifier)
-            if executable and not Path(executable).exists():
+            built = self._stores.config.environments.folder
+            if executable and find_interpreter(self._store, identifier, built) is None:
                 problem = f"{count} released files were proved with it."
                 yield Finding("interpreter-gone", executable, problem, self._store.name)
 
     def _executable(self, identifier: str) -> str:
-        try:
-            content = json.loads(self._store.environment_path(identifier).read_bytes())
-            return str(content.get("executable", ""))
-        except (OSError, ValueError, AttributeError):
-            return ""  # told as lost evidence
+        # One that cannot be read is told as lost evidence.
+        return str(records.environment(self._store, identifier).get("executable", ""))
 
 
 def _settle(store: Store, entry_id: str) -> str:

@@ -1,22 +1,27 @@
 """What a recipe ran in: interpreter, packages, processor, thread counts.
 
 Taken in the worker after each run, so it must be quick: packages are read off the names of their
-``.dist-info`` folders instead of their metadata files.
+``.dist-info`` folders (and those of conda off its file names) instead of their metadata files.
+What cannot be found out is left out: it makes no run fail.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from recallfs.environment.revision import revision_of
 from recallfs.values import canonical_json
+
+_T = TypeVar("_T")
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -29,12 +34,31 @@ THREAD_VARIABLES = (
 )
 """Environment variables that set how many threads numerical libraries use."""
 
-VOLATILE = frozenset({"executable"})
-"""Fields that differ between environments that give the same results."""
+RELEVANT_VARIABLES = (
+    "OPENBLAS_CORETYPE",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
+    "HDF5_PLUGIN_PATH",
+    "LD_PRELOAD",
+    "TZ",
+)
+"""Other environment variables that can change a result."""
+
+VOLATILE = frozenset({"executable", "name", "label", "builds", "pools"})
+"""Fields that differ between environments that give the same results.
+
+`builds` and `pools` follow from the packages, and tell only of those that a recipe has loaded.
+"""
 
 _SCHEME = "recallfs-environment-1"
 _EGG_PYTHON = re.compile(r"-py\d+(\.\d+)?$")
-_COMMIT = re.compile(r"[0-9a-f]{40,64}")
+_FEATURE = re.compile(
+    r"ss?se\d?(_\d)?|sse4a|avx\w*|amx_\w+|fma4?|f16c|bmi[12]|popcnt"
+    r"|asimd\w*|sve\w*|neon|fphp|bf16|i8mm"
+)
+"""Flags of processors that numerical libraries choose their code by."""
 
 
 def capture_environment() -> dict[str, Any]:
@@ -43,30 +67,53 @@ def capture_environment() -> dict[str, Any]:
     Returns
     -------
     dict
-        JSON: ``python``, ``implementation``, ``executable``, ``system``, ``machine``, ``libc``,
-        ``cpu``, ``packages`` (name to version), ``direct`` (packages installed from a URL or a
-        folder: ``url``, ``editable``, ``commit``), ``numpy`` and ``hdf5`` (versions of what is
-        loaded, or None) and ``threads`` (environment variables).
+        JSON: ``python``, ``implementation``, ``executable``, ``name`` (of the virtual or conda
+        environment), ``system``, ``machine``, ``libc``, ``cpu`` and ``cpu_features``, ``packages``
+        (name to version), ``conda`` (name to ``version=build``; absent elsewhere), ``direct``
+        (packages installed from a URL or a folder: ``url``, ``editable``, ``commit`` and, for a
+        work tree, ``dirty``), ``numpy`` and ``hdf5`` (versions of what is loaded, or None),
+        ``builds`` (how these were built), ``pools`` (what `threadpoolctl` says of BLAS and OpenMP,
+        if it is installed), ``threads`` and ``variables`` (environment variables).
 
     Notes
     -----
-    Nothing is imported and no program is run. Takes a few milliseconds for 100 packages.
+    Takes a few milliseconds for 100 packages, and some 10 for each editable install in a Git work
+    tree. Besides Git (`recallfs.environment.revision`) no program is run, and nothing but
+    `threadpoolctl` is imported.
     """
     packages, direct = _packages()
+    conda = _or(dict[str, str](), _conda)
     return {
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
         "executable": sys.executable,
+        "name": environment_name(),
         "system": platform.system(),
         "machine": platform.machine(),
         "libc": _libc(),
-        "cpu": _cpu(),
+        **_or({"cpu": platform.machine(), "cpu_features": list[str]()}, _cpu),
         "packages": packages,
+        **({"conda": conda} if conda else {}),
         "direct": direct,
         "numpy": getattr(sys.modules.get("numpy"), "__version__", None),
         "hdf5": getattr(getattr(sys.modules.get("h5py"), "version", None), "hdf5_version", None),
+        "builds": _or(dict[str, Any](), _builds),
+        "pools": _or(list[Any](), _pools),
         "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+        "variables": {name: os.environ[name] for name in RELEVANT_VARIABLES if name in os.environ},
     }
+
+
+def environment_name() -> str:
+    """Return what people call this environment: the name of its folder."""
+    prefix = Path(sys.prefix)
+    if sys.prefix == sys.base_prefix and not (prefix / "conda-meta").is_dir():
+        name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    elif prefix.name.strip(".").lower() in ("venv", "env", "virtualenv"):
+        name = prefix.parent.name  # the project's
+    else:
+        name = prefix.name
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "python"
 
 
 def environment_id(environment: Mapping[str, Any]) -> str:
@@ -87,7 +134,11 @@ def environment_id(environment: Mapping[str, Any]) -> str:
 
     lasting = {name: value for name, value in environment.items() if name not in VOLATILE}
     lasting["direct"] = {
-        name: {"editable": found.get("editable"), "commit": found.get("commit")}
+        name: {
+            "editable": found.get("editable"),
+            "commit": found.get("commit"),
+            **({"changes": found["changes"]} if found.get("changes") else {}),
+        }
         for name, found in (environment.get("direct") or {}).items()
     }
     content = {"scheme": _SCHEME, "environment": lasting}
@@ -145,45 +196,22 @@ def _direct_url(place: Path) -> dict[str, Any] | None:
         commit = record.get("vcs_info", {}).get("commit_id")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    state: dict[str, Any] = {}
     if commit is None and editable and parts.scheme == "file":
-        commit = _checked_out_commit(Path(unquote(parts.path)))
+        folder = Path(unquote(parts.path))
+        revision = _or(None, lambda: revision_of(folder, with_diff=True))
+        if revision is not None:
+            commit, state = revision.commit, {"dirty": revision.dirty}
+        if revision is not None and revision.dirty:
+            # Two states of changed code are two environments.
+            state["changes"] = hashlib.sha256(revision.diff).hexdigest()[:16]
     host = parts.netloc.rpartition("@")[2]  # a URL may carry a password
     return {
         "url": urlunsplit((parts.scheme, host, parts.path, "", "")),
         "editable": editable,
         "commit": commit,
+        **state,
     }
-
-
-def _checked_out_commit(folder: Path) -> str | None:
-    """Return the commit that the Git work tree around `folder` stands at, without running Git."""
-    for parent in (folder, *folder.parents):
-        git = parent / ".git"
-        try:
-            head = (git / "HEAD").read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        reference = head.removeprefix("ref:").strip()
-        if reference == head:
-            return head if _COMMIT.fullmatch(head) else None
-        return _resolve_reference(git, reference)
-    return None
-
-
-def _resolve_reference(git: Path, reference: str) -> str | None:
-    try:
-        return (git / reference).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        pass
-    try:
-        packed = (git / "packed-refs").read_text("utf-8", "replace")
-    except OSError:
-        return None
-    for line in packed.splitlines():
-        commit, _, name = line.partition(" ")
-        if name == reference:
-            return commit
-    return None
 
 
 def _libc() -> str | None:
@@ -193,10 +221,66 @@ def _libc() -> str | None:
         return None
 
 
-def _cpu() -> str:
+def _cpu() -> dict[str, Any]:
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
     except OSError:
         text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    return {
+        "cpu": model[1].strip() if model else platform.processor() or platform.machine(),
+        "cpu_features": sorted(filter(_FEATURE.fullmatch, flags[1].split())) if flags else [],
+    }
+
+
+def _conda() -> dict[str, str]:
+    """Read the names of the records that conda keeps of its packages."""
+    found = {}
+    for place in Path(sys.prefix, "conda-meta").glob("*-*-*.json"):
+        name, version, build = place.stem.rsplit("-", 2)
+        found[name] = f"{version}={build}"
+    return dict(sorted(found.items()))
+
+
+def _builds() -> dict[str, Any]:
+    """Tell how NumPy and HDF5 were built, as far as they are loaded."""
+    found: dict[str, Any] = {}
+    numpy, h5py = sys.modules.get("numpy"), sys.modules.get("h5py")
+    configuration = getattr(getattr(numpy, "__config__", None), "CONFIG", None)  # NumPy >= 1.25
+    if isinstance(configuration, dict):
+        parts = configuration.get("Build Dependencies", {})
+        found["numpy"] = {
+            **{
+                name: f"{parts[name].get('name')} {parts[name].get('version')}"
+                for name in ("blas", "lapack")
+                if name in parts
+            },
+            "simd": configuration.get("SIMD Extensions", {}).get("found", []),
+        }
+    if h5py is not None:
+        built = getattr(h5py.version, "hdf5_built_version_tuple", ())
+        found["hdf5"] = {"built": ".".join(map(str, built))}
+    return json.loads(json.dumps(found))  # type: ignore[no-any-return] # it is a dict
+
+
+def _pools() -> list[dict[str, Any]]:
+    """Ask threadpoolctl about the libraries that are loaded; without NumPy there are none."""
+    if "numpy" not in sys.modules:
+        return []
+    from importlib.util import find_spec
+
+    if find_spec("threadpoolctl") is None:
+        return []
+    from threadpoolctl import threadpool_info
+
+    kept = ("user_api", "internal_api", "version", "num_threads", "threading_layer", "architecture")
+    pools = [{key: pool[key] for key in kept if key in pool} for pool in threadpool_info()]
+    return sorted(json.loads(json.dumps(pools)), key=str)
+
+
+def _or(default: _T, probe: Callable[[], _T]) -> _T:
+    try:
+        return probe()
+    except Exception:  # noqa: BLE001 - whatever a library does here, the run went well
+        return default

@@ -118,6 +118,7 @@ class ProcessExecutor(Executor):
             environment=result["environment"],
             recipe_version=str(result["recipe_version"]),
             source_digest=str(result["source_digest"]),
+            code=result.get("code"),
         )
 
 

@@ -63,6 +63,8 @@ class Job:
     expose : tuple of Path
         Files and folders below these that it may read nevertheless. Inputs, `paths`, the
         interpreter and `scratch` are exposed anyway.
+    refuse_dirty : bool
+        Whether code that is in a Git work tree must stand at a commit.
     """
 
     recipe: str
@@ -80,6 +82,7 @@ class Job:
     python: str = sys.executable
     hide: tuple[Path, ...] = ()
     expose: tuple[Path, ...] = ()
+    refuse_dirty: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON; paths are made absolute, since the worker's folder differs."""
@@ -99,6 +102,7 @@ class Job:
             "python": self.python,
             "hide": [_absolute(path) for path in self.hide],
             "expose": [_absolute(path) for path in self.expose],
+            "refuse_dirty": self.refuse_dirty,
         }
 
     @classmethod
@@ -120,6 +124,8 @@ class Job:
             python=data["python"],
             hide=tuple(map(Path, data["hide"])),
             expose=tuple(map(Path, data["expose"])),
+            # An interpreter that has another version of recallfs may run the worker.
+            refuse_dirty=bool(data.get("refuse_dirty", False)),
         )
 
 
@@ -141,6 +147,9 @@ class Outcome:
         As `recallfs.environment.capture.capture_environment` saw it in the worker.
     recipe_version, source_digest : str
         Of the recipe as the worker loaded it.
+    code : Mapping or None
+        Revision of that code, if it is in a Git work tree; see
+        `recallfs.catalog.records.save_code`.
     """
 
     seconds: float
@@ -150,6 +159,7 @@ class Outcome:
     environment: Mapping[str, Any]
     recipe_version: str
     source_digest: str
+    code: Mapping[str, Any] | None = None
 
 
 def _absolute(path: Path) -> str:

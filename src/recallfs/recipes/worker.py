@@ -102,20 +102,22 @@ def _run(job: Job) -> dict[str, Any]:
 
         apply_seed(job.seed, job.started_at)
     with _limited_memory(job.memory_bytes):
-        version, source_digest = _run_recipe(job)
+        version, source_digest, code = _run_recipe(job)
     gc.collect()  # closes files that the recipe left open in reference cycles
     from recallfs.environment.capture import capture_environment
 
     return {
         "recipe_version": version,
         "source_digest": source_digest,
+        "code": code,
         "environment": capture_environment(),
         **_usage(),
     }
 
 
-def _run_recipe(job: Job) -> tuple[str, str]:
-    """Load and run the recipe; return its version and source digest."""
+def _run_recipe(job: Job) -> tuple[str, str, dict[str, Any] | None]:
+    """Load and run the recipe; return its version, source digest and the revision of its code."""
+    from recallfs.recipes.code import code_state, refuse_dirty
     from recallfs.recipes.model import validate_parameters
     from recallfs.recipes.registry import find_recipe
 
@@ -128,6 +130,9 @@ def _run_recipe(job: Job) -> tuple[str, str]:
                 f"but was asked for {', '.join(sorted(job.outputs)) or 'nothing'}."
             )
         source_digest = recipe.source_digest
+        code = code_state(recipe)
+        if job.refuse_dirty:
+            refuse_dirty(recipe, code)
     except BaseException as error:
         if _is_out_of_memory(error):
             raise _out_of_memory(job, error) from error
@@ -136,7 +141,7 @@ def _run_recipe(job: Job) -> tuple[str, str]:
         recipe.run(job.inputs, job.outputs, parameters)
     except BaseException as error:  # what a recipe raises is told, be it SystemExit
         raise _failure(job, error) from error
-    return recipe.version, source_digest
+    return recipe.version, source_digest, code
 
 
 def _failure(job: Job, error: BaseException) -> RecomputeError:

@@ -182,7 +182,10 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
                         inputs,
                         folder,
                         settings=stores.config.recipes,
-                        python=recorded_python(store, record, derivation),
+                        python=recorded_python(
+                            store, record, derivation, stores.config.environments.folder
+                        ),
+                        is_new=True,
                         hide=() if effort.move_aside else _hidden_folders(stores, store),
                     )
 

@@ -15,7 +15,14 @@ from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor
-from recallfs.errors import AccessError, ConflictError, NotRecallableError, RecallError
+from recallfs.environment.interpreter import check_start
+from recallfs.errors import (
+    AccessError,
+    ConflictError,
+    EnvironmentMismatchError,
+    NotRecallableError,
+    RecallError,
+)
 from recallfs.exclusive import Watch, watch
 from recallfs.ownership import metadata_of
 from recallfs.release.copies import verified_copies
@@ -62,6 +69,13 @@ def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decisi
         # Copies are read whole to count, so they are looked at only when they are needed.
         copies = verified_copies(stores, store, record)
         decision = decide(replace(quick, verified_copies=copies), settings, wanted)
+    if decision.verdict == "release" and decision.evidence.startswith("proof:"):
+        try:
+            identifier = record.valid_proofs(now)[0].environment_id
+            check_start(store, identifier, stores.config.environments.folder)
+        except EnvironmentMismatchError as error:
+            reason = f"was proved where nothing runs now: {error.message.removesuffix('.')}"
+            return replace(decision, verdict="refuse", kind=error.kind, reason=reason, evidence="")
     return decision
 
 

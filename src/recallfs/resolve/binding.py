@@ -12,6 +12,7 @@ from recallfs.catalog.store import Store
 from recallfs.digest.listing import list_folder
 from recallfs.environment.capture import capture_environment, environment_id
 from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.recipes.code import code_state
 from recallfs.recipes.model import derivation_key, validate_parameters
 from recallfs.recipes.outputs import in_commit_order, is_folder, recorded_outputs
 from recallfs.recipes.registry import find_recipe
@@ -92,6 +93,7 @@ def adopt(
         new_derivation(recipe, key, checked, bound, settings.threads),
         # What it was made with is not known; it is tried with what is here.
         environment_id=identifier,
+        code=records.save_code(store, code_state(recipe)),
         seed=None,
     )
     references = [OutputRef(name, entry.id) for name, entry in entries.items()]

@@ -87,7 +87,7 @@ def chain_for(
         TrashSource(),
         CacheSource(stores.config.cache),
         *stores.remotes(),
-        RecomputeSource(stores.config.recipes),
+        RecomputeSource(stores.config.recipes, stores.config.environments.folder),
     ]
     offers = []
     if state in (State.RELEASED, State.MISSING):

@@ -153,7 +153,13 @@ def _run(
         def run(inputs: Mapping[str, Path]) -> tuple[dict[str, Path], Outcome]:
             settings = stores.config.recipes
             return run_derivation(
-                store, derivation, inputs, scratch, settings=settings, cancelled=cancelled
+                store,
+                derivation,
+                inputs,
+                scratch,
+                settings=settings,
+                cancelled=cancelled,
+                is_new=True,
             )
 
         files, outcome = with_inputs(
@@ -169,7 +175,12 @@ def _run(
         environment = dict(outcome.environment)
         identifier = environment_id(environment)
         records.save_environment(store, identifier, environment)
-        derivation = replace(derivation, environment_id=identifier, seconds=outcome.seconds)
+        derivation = replace(
+            derivation,
+            environment_id=identifier,
+            seconds=outcome.seconds,
+            code=records.save_code(store, outcome.code),
+        )
         digests = {name: digest_file(file) for name, file in files.items()}
         references = {name: OutputRef(name, uuid.uuid4().hex) for name in files}
         for name in in_commit_order(files):

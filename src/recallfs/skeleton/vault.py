@@ -4,6 +4,7 @@
 
     <vault>/<store id>/entries/aa/<entry id>.rsc1
     <vault>/<store id>/environments/<id>.json
+    <vault>/<store id>/code/aa/<digest>.diff
     <vault>/<store id>/skeletons/aa/<digest>.rsk1
     <vault>/<store id>/residuals/aa/<digest>.rsd1
 """
@@ -168,6 +169,8 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
     if record.residual is not None:
         digest = record.residual.digest
         _secure_kept(store, store.residual_path(digest), digest, record.entry.metadata)
+    changes = {derivation.code.diff for derivation in record.derivations if derivation.code}
+    paths += map(store.code_path, sorted(changes - {""}))
     for path in paths:
         _write_and_read_back(vault_place(store, path), read_record(path))
     contents = store.contents_path(record.entry.sha256)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
-import stat
 import sys
 import tempfile
 import threading
@@ -22,6 +20,7 @@ from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import RecipeSettings
 from recallfs.digest.stream import digest_file
+from recallfs.environment.interpreter import find_interpreter
 from recallfs.errors import (
     IntegrityError,
     InvalidInputError,
@@ -56,13 +55,16 @@ class RecomputeSource(Source):
     ----------
     settings : RecipeSettings
         Where recipes may come from, and limits.
+    built : Path, optional
+        Folder of the environments that were built again.
     """
 
     kind = "recompute"
     name = "recompute"
 
-    def __init__(self, settings: RecipeSettings) -> None:
+    def __init__(self, settings: RecipeSettings, built: Path | None = None) -> None:
         self.settings = settings
+        self.built = built
 
     def offer(self, store: Store, record: Record) -> Offer | None:
         """Offer to run the derivation of the newest valid proof, else the last one."""
@@ -89,24 +91,25 @@ class RecomputeSource(Source):
         derivation = record.derivation(now_utc())
         if derivation is None:
             raise NotRecallableError("no recipe is on record for it.")
+        python = recorded_python(store, record, derivation, self.built)
         outputs, outcome = run_derivation(
             store,
             derivation,
             request.inputs,
             request.scratch,
             settings=self.settings,
-            python=recorded_python(store, record, derivation),
+            python=python,
             cancelled=request.cancelled,
         )
         try:
             output = own_output(store, derivation, record.entry, outputs)
             matched = match_recorded(store, record, output, request.scratch, request.progress)
         except IntegrityError as error:
-            if outcome.source_digest == derivation.source_digest:
+            why = _changes(derivation, outcome, has_environment=python is not None)
+            if not why:
                 raise
             raise IntegrityError(
-                f"{error.message} The code of the recipe {derivation.recipe!r} was changed since "
-                "the file was made.",
+                f"{error.message} {why}",
                 details={**error.details, "source_digest": outcome.source_digest},
             ) from error
         others = {
@@ -117,6 +120,21 @@ class RecomputeSource(Source):
         return Fetched(
             matched.path, matched.digests, matched.method, others=others, level=matched.level
         )
+
+
+def _changes(derivation: Derivation, outcome: Outcome, *, has_environment: bool) -> str:
+    """Say what was other than when the file was made."""
+    why = []
+    if outcome.source_digest != derivation.source_digest:
+        why.append(
+            f"The code of the recipe {derivation.recipe!r} was changed since the file was made."
+        )
+    if not has_environment:
+        why.append(
+            "The environment on record is not on this computer, so it ran in the caller's; "
+            "`recall env list` names it, `recall env restore` builds it."
+        )
+    return " ".join(why)
 
 
 def run_need(store: Store, derivation: Derivation, entry: Entry | None = None) -> Need:
@@ -139,6 +157,7 @@ def run_derivation(
     python: Path | None = None,
     hide: tuple[Path, ...] = (),
     cancelled: threading.Event | None = None,
+    is_new: bool = False,
 ) -> tuple[dict[str, Path], Outcome]:
     """Run a derivation's recipe.
 
@@ -150,6 +169,8 @@ def run_derivation(
         Interpreter to run it with; by default the caller's.
     hide : tuple of Path
         Folders to be put out of the recipe's sight; inputs and scratch stay in sight.
+    is_new : bool
+        Whether evidence is made; then code is refused that the configuration does not want.
 
     Returns
     -------
@@ -184,6 +205,7 @@ def run_derivation(
         python=str(python or sys.executable),
         hide=hide,
         expose=tuple(inputs.values()),
+        refuse_dirty=is_new and settings.refuse_dirty,
     )
     before = {name: Identity.from_stat(path.stat()) for name, path in inputs.items()}
     try:
@@ -369,39 +391,19 @@ def output_name(derivation: Derivation, entry_id: str) -> str:
     )
 
 
-def recorded_python(store: Store, record: Record, derivation: Derivation) -> Path | None:
-    """Return the interpreter of the newest valid proof, else of the first run, if it is there."""
+def recorded_python(
+    store: Store, record: Record, derivation: Derivation, built: Path | None
+) -> Path | None:
+    """Return the interpreter of the newest valid proof, else of the first run, if it is there.
+
+    Parameters
+    ----------
+    built : Path, optional
+        Folder of the environments that were built again.
+    """
     proofs = [p for p in record.valid_proofs(now_utc()) if p.derivation_id == derivation.id]
     identifier = proofs[0].environment_id if proofs else derivation.environment_id
-    environment = _environment(store, identifier)
-    executable = Path(str(environment.get("executable", "")))
-    if not (executable.is_absolute() and os.access(executable, os.X_OK)):
-        return None
-    return executable if _is_trusted(executable, store) else None
-
-
-def _is_trusted(executable: Path, store: Store) -> bool:
-    """Tell whether an interpreter may be run that a record names: records are data.
-
-    Whoever may write evidence could name a program of their own. So it, what it links to and the
-    folders of both belong to root, to the caller or to the owner of the store, and nobody else may
-    write to them.
-    """
-    owners = {0, os.geteuid(), store.root.stat().st_uid}
-    real = executable.resolve()
-    for place in {executable.parent, executable, real.parent, real}:
-        status = place.stat()
-        others_write = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-        if status.st_uid not in owners or others_write:
-            return False
-    return True
-
-
-def _environment(store: Store, identifier: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(store.environment_path(identifier).read_bytes()))
-    except (OSError, ValueError):
-        return {}
+    return find_interpreter(store, identifier, built)
 
 
 def _least(*limits: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from recallfs.cli.output import print_json, print_table, warn
+from recallfs.recipes.code import code_revision
 from recallfs.recipes.model import Parameter, Recipe
 from recallfs.recipes.registry import load_recipes
 from recallfs.resolve.stores import stores_in_reach
@@ -31,7 +32,7 @@ def command(as_json: bool) -> None:
     for problem in problems:
         warn(problem)
     print_table(
-        ["recipe", "version", "parameters", "outputs", "from"],
+        ["recipe", "version", "parameters", "outputs", "from", "code"],
         [
             [
                 recipe.name,
@@ -39,6 +40,7 @@ def command(as_json: bool) -> None:
                 ", ".join(_shown(item) for item in recipe.parameters.values()) or "none",
                 ", ".join(recipe.outputs),
                 recipe.function.__module__,
+                _state(recipe),
             ]
             for recipe in recipes
         ],
@@ -49,7 +51,16 @@ def _shown(parameter: Parameter) -> str:
     return parameter.name if parameter.required else f"{parameter.name}={parameter.default!r}"
 
 
+def _state(recipe: Recipe) -> str:
+    found = code_revision(recipe)
+    if found is None:
+        return f"source {recipe.source_digest[:12]}"
+    state = {True: ", changed since", False: "", None: ", not compared"}[found.dirty]
+    return f"commit {(found.commit or 'none yet')[:12]}{state}"
+
+
 def _document(recipe: Recipe) -> dict[str, Any]:
+    code = code_revision(recipe)
     return {
         "name": recipe.name,
         "version": recipe.version,
@@ -61,4 +72,5 @@ def _document(recipe: Recipe) -> dict[str, Any]:
         "seeded": recipe.seeded,
         "module": recipe.function.__module__,
         "source_digest": recipe.source_digest,
+        "code": code and {"commit": code.commit, "dirty": code.dirty},
     }

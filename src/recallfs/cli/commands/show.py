@@ -14,11 +14,12 @@ from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
 from recallfs.digest.hdf5 import ContentDigest
+from recallfs.environment.interpreter import label_of
 from recallfs.release.copies import Known, known_copies
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.skeleton.contents import load_contents
-from recallfs.values import Level, Proof, format_size, now_utc
+from recallfs.values import Derivation, Level, Proof, format_size, now_utc
 
 
 @click.command(name="show")
@@ -115,7 +116,11 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
             ("parameters", parameters or "none"),
             ("seeded", "no" if derivation.seed is None else "yes"),
             ("key", derivation.key),
+            *_code(store, derivation),
         ]
+        proofs = [p for p in record.valid_proofs(now_utc()) if p.derivation_id == derivation.id]
+        ran = proofs[0].environment_id if proofs else derivation.environment_id
+        facts.append(("environment", label_of(ran, records.environment(store, ran))))
         facts += [
             (f"input {item.name}", f"{store.url(item.path)} (sha256 {item.sha256[:16]}…)")
             for item in derivation.inputs
@@ -148,6 +153,19 @@ def _level(proof: Proof) -> str:
     if proof.level is not Level.TOLERANCE:
         return str(proof.level.value)
     return f"{proof.level.value} (rtol {proof.rtol:g}, atol {proof.atol:g})"
+
+
+def _code(store: Store, derivation: Derivation) -> list[tuple[str, str]]:
+    """Tell which code it was."""
+    facts = [("source", derivation.source_digest)]
+    code = derivation.code
+    if code is not None:
+        state = {True: "with changes", False: "unchanged", None: "not compared"}[code.dirty]
+        facts.append(("commit", f"{code.commit or 'none yet'}, {state}"))
+    if code is not None and code.diff:
+        cut = "" if code.is_whole else " (cut off: too large)"
+        facts.append(("changes", f"{store.code_path(code.diff)}{cut}"))
+    return facts
 
 
 def _print_proofs(record: Record) -> None:

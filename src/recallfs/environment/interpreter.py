@@ -1,0 +1,123 @@
+"""The interpreter that stands for a recorded environment, and whether it starts."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recallfs.catalog import records
+from recallfs.catalog.store import Store
+from recallfs.errors import EnvironmentMismatchError
+
+READY = "recallfs-environment.json"
+"""File in the folder of a built environment, written last: what was built."""
+
+_START_S = 60.0
+_REMEMBERED_S = 60.0
+
+
+def find_interpreter(store: Store, identifier: str, folder: Path | None = None) -> Path | None:
+    """Return the interpreter of an environment, if it is on this computer and may be run.
+
+    Parameters
+    ----------
+    identifier : str
+        Digest of the environment.
+    folder : Path, optional
+        Where environments are built; what is there comes before what is on record.
+    """
+    if folder is not None:
+        built = folder / identifier
+        python = built / "bin" / "python"
+        is_ready = (built / READY).exists() and os.access(python, os.X_OK)
+        if is_ready and _is_trusted(python, {*_owners(store), folder.stat().st_uid}):
+            return python
+    executable = Path(str(records.environment(store, identifier).get("executable", "")))
+    if not (executable.is_absolute() and os.access(executable, os.X_OK)):
+        return None
+    return executable if _is_trusted(executable, _owners(store)) else None
+
+
+def check_start(store: Store, identifier: str, folder: Path | None = None) -> Path:
+    """Start an environment's interpreter and let it import the worker; return its path.
+
+    Raises
+    ------
+    EnvironmentMismatchError
+        It is not here, may not be run, or does not start.
+
+    Notes
+    -----
+    Takes some 0.1 s; what it found is remembered for a minute.
+    """
+    environment = records.environment(store, identifier)
+    name = label_of(identifier, environment)
+    python = find_interpreter(store, identifier, folder)
+    if python is None:
+        place = environment.get("executable") or "no interpreter on record"
+        problem = f"{place} is not here, or others may change it"
+    else:
+        problem = _start(python, int(time.monotonic() / _REMEMBERED_S))
+    if python is None or problem:
+        raise EnvironmentMismatchError(
+            f"the environment {name} cannot be started ({problem}); `recall env restore {name}` "
+            "builds it again, or `recall prove` proves the file in another.",
+            details={"environment": identifier, "label": name, "python": str(python or "")},
+        )
+    return python
+
+
+def label_of(identifier: str, environment: Mapping[str, Any]) -> str:
+    """Return what an environment is called: its label, else the start of its digest."""
+    return str(environment.get("label") or identifier[:12])
+
+
+@functools.lru_cache(maxsize=256)
+def _start(python: Path, _period: int) -> str:
+    """Return why an interpreter cannot run the worker; empty if it can."""
+    variables = {name: text for name, text in os.environ.items() if name != "PYTHONHOME"}
+    try:
+        done = subprocess.run(
+            [python, "-c", "import recallfs.recipes.worker, recallfs.recipes.registry, blake3"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=variables,
+            timeout=_START_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{python} did not start within {_START_S:g} s"
+    except OSError as error:
+        return f"{python}: {error.strerror}"
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"{python}: {lines[-1] if lines else f'exit code {done.returncode}'}"
+
+
+def _owners(store: Store) -> set[int]:
+    return {0, os.geteuid(), store.root.stat().st_uid}
+
+
+def _is_trusted(executable: Path, owners: set[int]) -> bool:
+    """Tell whether an interpreter may be run that a record names: records are data.
+
+    Whoever may write evidence could name a program of their own. So it, what it links to and the
+    folders of both belong to root, to the caller or to the owner of the store, and nobody else may
+    write to them.
+    """
+    real = executable.resolve()
+    for place in {executable.parent, executable, real.parent, real}:
+        status = place.stat()
+        others_write = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+        if status.st_uid not in owners or others_write:
+            return False
+    return True

@@ -1,0 +1,83 @@
+"""A recall runs where the file was proved, whoever asks for it; what cannot start bears nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from conftest import TESTS, Lab, sha256
+from recallfs.catalog import records
+from venvs import make_venv, recall
+
+OTHER = f"{np.__version__.split('.')[0]}.0.99"
+
+
+def _make(python: Path, path: str) -> None:
+    words = ("-o", f"recall://lab/{path}", "-i", "raw=recall://lab/raw.h5")
+    done = recall(python, "run", "versioned", *words)
+    assert done.returncode == 0, done.stderr
+
+
+def _prove(python: Path, path: str) -> None:
+    done = recall(python, "prove", f"recall://lab/{path}", "--hide", "auto")
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_a_recall_runs_where_the_file_was_proved(lab: Lab) -> None:
+    """Proved in X, asked for in Y with another NumPy: the original comes, not what Y would make."""
+    x = make_venv(lab.base / "X")
+    y = make_venv(lab.base / "Y", numpy=OTHER)
+    lab.write_raw()
+    _make(x, "x.h5")
+    _prove(x, "x.h5")
+    before = sha256(lab.root / "x.h5")
+    words = ("recall://lab/x.h5", "--yes", "--hold", "0s", "--max-skeleton", "1.0")
+    assert recall(x, "release", *words).returncode == 0
+    assert not (lab.root / "x.h5").exists()
+    done = recall(y, "get", "recall://lab/x.h5", "--json")
+    assert json.loads(done.stdout)["files"][0]["source"] == "recompute"
+    assert sha256(lab.root / "x.h5") == before
+
+    # The same recipe on the same input, made by Y itself, is another file.
+    shutil.copyfile(lab.root / "raw.h5", lab.base / "raw.h5")
+    code = (
+        f"import sys; sys.path.insert(0, {str(TESTS)!r}); import lab_recipes, numpy; "
+        "from pathlib import Path; print(numpy.__version__); "
+        f"lab_recipes.versioned({{'raw': Path({str(lab.base / 'raw.h5')!r})}}, "
+        f"Path({str(lab.base / 'own.h5')!r}))"
+    )
+    own = subprocess.run([y, "-c", code], capture_output=True, text=True, check=True)
+    assert own.stdout.strip() == OTHER
+    with h5py.File(lab.base / "own.h5") as made, h5py.File(lab.root / "x.h5") as original:
+        assert not np.array_equal(made["data"][:], original["data"][:])
+    told = lab.cli_json("env", "list")["environments"]
+    assert [each["label"].partition("_")[2] for each in told] == ["X_00"]
+
+
+def test_release_refuses_what_cannot_start(lab: Lab) -> None:
+    """An interpreter that is there, but whose packages are gone, bears no release; it is named."""
+    x = make_venv(lab.base / "X")
+    lab.write_raw()
+    _make(x, "x.h5")
+    _prove(x, "x.h5")
+    next((lab.base / "X").glob("lib/python*/site-packages/rest.pth")).unlink()
+    done = lab.cli(
+        "release", "recall://lab/x.h5", "--yes", "--max-skeleton", "1.0", "--json", check=False
+    )
+    assert done.returncode == 1
+    decision = json.loads(done.stdout)["decisions"][0]
+    assert (decision["verdict"], decision["kind"]) == ("refuse", "environment-mismatch")
+    label = next(iter(records.environments(lab.store).values()))["label"]
+    assert label in decision["reason"]
+    assert "No module named" in decision["reason"]
+    assert (lab.root / "x.h5").exists()
+    shown = lab.cli_json("env", "show", label)
+    assert "No module named" in shown["problem"]
+    assert shown["interpreter"] == str(lab.base / "X" / "bin" / "python")
+    assert sys.executable != shown["interpreter"]

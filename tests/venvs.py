@@ -1,0 +1,56 @@
+"""Virtual environments for tests, made of what is installed: no index is asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+def make_venv(folder: Path, *, numpy: str = "") -> Path:
+    """Make an environment that has all that this one has; returns its interpreter.
+
+    Parameters
+    ----------
+    numpy : str
+        Version that its NumPy, a copy, says it is.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    here = sysconfig.get_paths()["purelib"]
+    (site / "rest.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    if numpy:
+        source = Path(np.__file__).parent
+        copied = shutil.ignore_patterns("tests", "__pycache__", "version.py*")
+        shutil.copytree(source, site / "numpy", ignore=copied, copy_function=_link)
+        version = (source / "version.py").read_text().replace(np.__version__, numpy)
+        (site / "numpy" / "version.py").write_text(version)
+        if (source.parent / "numpy.libs").is_dir():
+            (site / "numpy.libs").symlink_to(source.parent / "numpy.libs")
+        (site / f"numpy-{numpy}.dist-info").mkdir()
+    return folder / "bin" / "python"
+
+
+def recall(python: Path, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line with an interpreter."""
+    environment: Mapping[str, str] = {**os.environ, **({"PATH": path} if path else {})}
+    return subprocess.run(
+        [python, "-m", "recallfs", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # on another disk
+        shutil.copy2(source, target)
