@@ -180,6 +180,11 @@ class Derivation:
         Limits of a run, as the recipe declared them.
     environment_id : str
         Digest of the environment that the run was recorded in.
+    cpu_seconds : float or None
+        User and system time of the recipe and the processes it waited for. None where it is not
+        known, as of a file that was adopted.
+    peak_memory_bytes : int or None
+        Largest resident size of any one of its processes.
     """
 
     id: str
@@ -197,6 +202,8 @@ class Derivation:
     seconds: float
     timeout_s: float | None = None
     memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

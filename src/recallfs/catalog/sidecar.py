@@ -264,13 +264,7 @@ def _body(record: Record) -> dict[str, Any]:
         "blocks": base64.b64encode(record.blocks).decode("ascii"),
         "incarnations": [_plain(item) for item in record.incarnations],
         "copies": [_plain(item) for item in record.copies],
-        "derivations": [
-            {
-                **dataclasses.asdict(item),
-                "seed": None if item.seed is None else f"{item.seed:032x}",
-            }
-            for item in record.derivations
-        ],
+        "derivations": [_plain_derivation(item) for item in record.derivations],
         "proofs": [_plain(item) for item in record.proofs],
         "revocations": [_plain(item) for item in record.revocations],
         "pins": [_plain(item) for item in record.pins],
@@ -278,6 +272,16 @@ def _body(record: Record) -> dict[str, Any]:
         "skeleton": record.skeleton and _plain(record.skeleton),
         **({} if record.residual is None else {"residual": _plain(record.residual)}),
     }
+
+
+def _plain_derivation(item: Derivation) -> dict[str, Any]:
+    values = dataclasses.asdict(item)
+    values["seed"] = None if item.seed is None else f"{item.seed:032x}"
+    # Left out where nothing is known, so that programs that do not know them can read the rest.
+    for name in ("cpu_seconds", "peak_memory_bytes"):
+        if values[name] is None:
+            del values[name]
+    return values
 
 
 def _plain(item: Any) -> dict[str, Any]:

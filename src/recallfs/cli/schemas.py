@@ -140,6 +140,19 @@ _RECORD = _object(
     recalls=_list({"type": "object"}),
     objects=_or_null({"type": "object"}),
 )
+_RUN = _object(
+    run=_TEXT,
+    recipe=_TEXT,
+    status={"enum": ["made", "there", "taken", "failed"]},
+    outputs=_map(_TEXT),
+    key=_or_null(_TEXT),
+    seconds=_or_null(_NUMBER),
+    cpu_seconds=_or_null(_NUMBER),
+    peak_memory_bytes=_or_null(_COUNT),
+    source=_TEXT,
+    warnings=_list(_TEXT),
+    error=_or_null(ERROR),
+)
 _PARAMETER = _object(required=_FLAG, default=_ANYTHING)
 
 _SHELL: Mapping[str, Schema] = {"shell": {"enum": ["bash", "zsh", "fish"]}}
@@ -160,14 +173,31 @@ SCHEMAS: Mapping[str, Schema] = {
         failed=_FAILED,
         warnings=_list(_TEXT),
     ),
-    "run": _object(
-        outputs=_map(_URL),
-        executed=_FLAG,
-        key=_TEXT,
-        seconds=_NUMBER,
-        source=_TEXT,
-        warnings=_list(_TEXT),
-    ),
+    "run": {
+        "anyOf": [
+            _object(
+                outputs=_map(_URL),
+                executed=_FLAG,
+                key=_TEXT,
+                seconds=_NUMBER,
+                cpu_seconds=_or_null(_NUMBER),
+                peak_memory_bytes=_or_null(_COUNT),
+                source=_TEXT,
+                warnings=_list(_TEXT),
+            ),
+            {
+                **_object(
+                    runs=_list(_RUN),
+                    made=_COUNT,
+                    there=_COUNT,
+                    taken=_COUNT,
+                    failed=_COUNT,
+                    seconds=_NUMBER,
+                ),
+                "description": "of a sweep and with --batch",
+            },
+        ]
+    },
     "adopt": _object(outputs=_map(_URL), key=_TEXT, is_new=_FLAG),
     "digest": _object(
         files=_list(

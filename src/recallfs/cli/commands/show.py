@@ -18,7 +18,7 @@ from recallfs.release.copies import Known, known_copies
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.skeleton.contents import load_contents
-from recallfs.values import format_size, now_utc
+from recallfs.values import Derivation, format_size, now_utc
 
 
 @click.command(name="show")
@@ -104,6 +104,7 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
         facts += [
             ("recipe", f"{derivation.recipe} {derivation.version} ({derivation.seconds:.1f} s)"),
             ("parameters", parameters or "none"),
+            *_cost(derivation),
             ("seeded", "no" if derivation.seed is None else "yes"),
             ("key", derivation.key),
         ]
@@ -133,6 +134,19 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
     if record.is_pinned:
         facts.append(("pinned", record.pins[-1].reason or "yes"))
     return facts
+
+
+def _cost(derivation: Derivation) -> list[tuple[str, str]]:
+    if derivation.cpu_seconds is None or derivation.peak_memory_bytes is None:
+        return []
+    peak = format_size(derivation.peak_memory_bytes)
+    return [
+        (
+            "cost",
+            f"{derivation.seconds:.1f} s, {derivation.cpu_seconds:.1f} s of CPU, "
+            f"{peak} of memory at most",
+        )
+    ]
 
 
 def _print_proofs(record: Record) -> None:
