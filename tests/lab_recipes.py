@@ -48,6 +48,16 @@ def counted(
     double(inputs, output)
 
 
+@recallfs.recipe(name="waiting", version="1", seeded=False)
+def waiting(inputs: Mapping[str, Path], output: Path, *, count_file: str, wait_for: str) -> None:
+    """Write a line for each execution, and go on when there is a file."""
+    with Path(count_file).open("a") as count:
+        count.write(f"{os.getpid()}\n")
+    while not Path(wait_for).exists():
+        time.sleep(0.02)
+    double(inputs, output)
+
+
 @recallfs.recipe(name="text", version="1")
 def text(inputs: Mapping[str, Path], output: Path, *, words: str = "hello") -> None:
     """Write a file that is not HDF5."""

@@ -209,6 +209,12 @@ class Derivation:
         Digest of the environment that the run was recorded in.
     code : CodeState or None
         Of the recipe's code, if it is in a Git work tree.
+
+    cpu_seconds : float or None
+        User and system time of the recipe and the processes it waited for. None where it is not
+        known, as of a file that was adopted.
+    peak_memory_bytes : int or None
+        Largest resident size of any one of its processes.
     """
 
     id: str
@@ -227,6 +233,9 @@ class Derivation:
     timeout_s: float | None = None
     memory_bytes: int | None = None
     code: CodeState | None = None
+
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from recallfs.values import (
 GOLDEN = Path(__file__).parent / "data" / "rsc1-1.rsc1"
 GOLDEN_ACL = GOLDEN.with_name("rsc1-2.rsc1")
 GOLDEN_RESIDUAL = GOLDEN.with_name("rsc1-residual.rsc1")
+GOLDEN_COSTS = GOLDEN.with_name("rsc1-costs.rsc1")
 
 
 def sealed(body: Any, **outer: Any) -> bytes:
@@ -96,6 +97,20 @@ def test_the_golden_file_with_a_residual_is_read_and_written() -> None:
     assert "residual" not in body_of(rich_record())
 
 
+def with_costs(record: Record) -> Record:
+    """Return a record whose derivation says what it used."""
+    made = replace(record.derivations[0], cpu_seconds=40.25, peak_memory_bytes=6_000_000_000)
+    return replace(record, derivations=(made,))
+
+
+def test_the_golden_file_with_costs_is_read_and_written() -> None:
+    """What a derivation used is optional: sidecars with it and without it are both read."""
+    record = with_costs(rich_record())
+    assert decode(GOLDEN_COSTS.read_bytes()) == record
+    assert encode(record) == GOLDEN_COSTS.read_bytes()
+    assert "cpu_seconds" not in body_of(rich_record())["derivations"][0]
+
+
 @pytest.mark.parametrize("acl", ["rw", "user::rw-", "other::---,group::r--,user::rw-", 5])
 def test_an_acl_that_cannot_be_is_damaged(acl: Any) -> None:
     """An ACL that could not be set, or is not in its one form, is not guessed at."""
@@ -147,7 +162,7 @@ def test_the_golden_record_leaves_no_field_empty() -> None:
         else:
             assert value is not None, name
 
-    check(rich_record(), "record")
+    check(with_costs(rich_record()), "record")
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

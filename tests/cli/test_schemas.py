@@ -55,6 +55,12 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     derive = ("double", "-o", "recall://lab/d.h5", "-i", "raw=recall://lab/raw.h5", "-p")
     assert check("add", (str(lab.root),), capfd) == 0
     assert check("run", (*derive, "factor=3"), capfd) == 0
+    assert (
+        check(
+            "run", ("double", "-o", "recall://lab/s{factor}.h5", *derive[3:], "factor=3,4"), capfd
+        )
+        == 0
+    )
     assert check("prove", ("recall://lab/d.h5", "recall://lab/new.bin"), capfd) == 1
     assert check("release", ("recall://lab", "--yes", "--hold", "1d"), capfd) == 1
     assert check("release", ("--purge",), capfd) == 0
@@ -68,6 +74,7 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("show", ("recall://lab/far.bin",), capfd) == 0
     assert check("unpin", ("recall://lab/d.h5",), capfd) == 0
     assert check("status", (), capfd) == 0
+    assert check("survey", (str(lab.root),), capfd) == 0
     assert check("recipes", (), capfd) == 0
     check_environments(lab, capfd)
     assert check("doctor", (), capfd) == 0

@@ -52,13 +52,17 @@ class Database:
     url : str or Path
         SQLAlchemy URL (``sqlite``, ``postgresql+psycopg``, ``mariadb+pymysql``), or the file of an
         SQLite database.
+    looks_only : bool
+        Whether an SQLite file is opened for reading even if the caller may write it: not so much as
+        the log beside it is made.
 
     Notes
     -----
     Safe to use from several threads and after a fork.
     """
 
-    def __init__(self, url: str | Path) -> None:
+    def __init__(self, url: str | Path, *, looks_only: bool = False) -> None:
+        self._looks_only = looks_only
         # A path is not pasted into a URL: there '?', '#' and '%' mean something.
         self.url = (
             sa.URL.create("sqlite", database=str(url)) if isinstance(url, Path) else parse_url(url)
@@ -90,7 +94,7 @@ class Database:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether this is an SQLite file that the caller may read and not write."""
+        """Whether this is an SQLite file that the caller may, or is to, read and not write."""
         return isinstance(self.engine.pool, sa.pool.NullPool)
 
     def migrate(self) -> None:
@@ -253,7 +257,7 @@ class Database:
     def _make_engine(self) -> sa.Engine:
         if not self.is_sqlite:
             return make_server_engine(self.url)
-        if self.url.database and _belongs_to_others(self._file):
+        if self.url.database and (self._looks_only or _belongs_to_others(self._file)):
             return _make_read_only_engine(self._file)
         engine = sa.create_engine(
             self.url,
@@ -327,7 +331,8 @@ def _belongs_to_others(file: Path) -> bool:
     return file.exists() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
 
 
-_WITH_OTHERS, _ALONE = "mode=ro", "mode=ro&immutable=1"
+# Without 'readonly_shm' SQLite would open the log's index for writing where it may.
+_WITH_OTHERS, _ALONE = "mode=ro&readonly_shm=1", "mode=ro&immutable=1"
 
 
 def _way_to_read(file: Path) -> str:
@@ -341,7 +346,7 @@ def _way_to_read(file: Path) -> str:
 
 
 def _make_read_only_engine(file: Path) -> sa.Engine:
-    """Open a file that belongs to others, at each query anew.
+    """Open a file that belongs to others, or is only looked at, at each query anew.
 
     Notes
     -----

@@ -138,6 +138,8 @@ def _add_derivation(rows: dict[str, list[Row]], derivation: Derivation) -> None:
             threads=derivation.threads,
             environment_id=derivation.environment_id,
             seconds=derivation.seconds,
+            cpu_seconds=derivation.cpu_seconds,
+            peak_memory_bytes=derivation.peak_memory_bytes,
         )
     )
     rows["derivation_inputs"].extend(

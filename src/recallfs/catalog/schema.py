@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from recallfs.catalog.types import LONG_TEXT, Path, Unsigned
 
-REVISION = "0002"
+REVISION = "0003"
 """Newest migration; a catalog at another revision is upgraded or, when newer, refused."""
 
 metadata = MetaData()
@@ -141,6 +141,8 @@ derivations = Table(
     Column("threads", Integer, nullable=False),
     Column("environment_id", _HEX, nullable=False),
     Column("seconds", Double, nullable=False),
+    Column("cpu_seconds", Double),
+    Column("peak_memory_bytes", BigInteger),
 )
 
 derivation_inputs = Table(

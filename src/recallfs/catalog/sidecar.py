@@ -289,11 +289,14 @@ def _proof(proof: Proof) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if value or key not in _BELOW_EXACT}
 
 
-def _derivation_body(derivation: Derivation) -> dict[str, Any]:
-    body = dataclasses.asdict(derivation)
-    if derivation.code is None:
-        del body["code"]
-    return {**body, "seed": None if derivation.seed is None else f"{derivation.seed:032x}"}
+def _derivation_body(item: Derivation) -> dict[str, Any]:
+    values = dataclasses.asdict(item)
+    values["seed"] = None if item.seed is None else f"{item.seed:032x}"
+    # Left out where nothing is known, so that programs that do not know them can read the rest.
+    for name in ("cpu_seconds", "peak_memory_bytes", "code"):
+        if values[name] is None:
+            del values[name]
+    return values
 
 
 def _plain(item: Any) -> dict[str, Any]:

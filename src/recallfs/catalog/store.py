@@ -56,7 +56,9 @@ _STOPPED_PATIENCE_S = 5.0
 STORE_FILE = "store.toml"
 """Name, id and vault of a store, in its control folder."""
 
-_CATALOG_FILE = "catalog.sqlite"
+CATALOG_FILE = "catalog.sqlite"
+"""A store's own catalog, in its control folder."""
+
 _FOLDERS = (
     "entries",
     "environments",
@@ -104,7 +106,7 @@ class Store:
     @functools.cached_property
     def catalog(self) -> Catalog:
         """The store's catalog."""
-        return Catalog(self.settings.catalog or self.control / _CATALOG_FILE, self.id)
+        return Catalog(self.settings.catalog or self.control / CATALOG_FILE, self.id)
 
     @functools.cached_property
     def is_writable(self) -> bool:
@@ -339,12 +341,12 @@ def _unwritable(error: OSError, root: Path) -> OSError:
 
 def set_aside_catalog(root: Path) -> bool:
     """Rename a store's own SQLite catalog, so that a new one can be made; False if none is."""
-    catalog = root / CONTROL_FOLDER / _CATALOG_FILE
+    catalog = root / CONTROL_FOLDER / CATALOG_FILE
     if not catalog.exists():
         return False
-    catalog.rename(catalog.with_name(new_name(f"{_CATALOG_FILE}.damaged-")))
+    catalog.rename(catalog.with_name(new_name(f"{CATALOG_FILE}.damaged-")))
     for suffix in ("-wal", "-shm"):
-        catalog.with_name(_CATALOG_FILE + suffix).unlink(missing_ok=True)
+        catalog.with_name(CATALOG_FILE + suffix).unlink(missing_ok=True)
     return True
 
 
@@ -445,7 +447,7 @@ def open_store(
         configured vault is inside the store.
     """
     root = Path(os.path.realpath(root))
-    values = _read_store_file(root)
+    values = read_store_file(root)
     settings = settings or StoreSettings(root=root)
     if settings.vault is not None:
         _check_vault(root, Path(os.path.realpath(settings.vault)))
@@ -468,7 +470,7 @@ def _make_catalog_file(store: Store) -> None:
     """
     for folder in _FOLDERS:
         refuse_links(store.root, store.control / folder)
-    catalog = store.control / _CATALOG_FILE
+    catalog = store.control / CATALOG_FILE
     if os.path.lexists(catalog) and not is_regular(catalog):
         raise not_ours(catalog)
     if store.settings.catalog is None:
@@ -484,7 +486,8 @@ def _write_store_file(root: Path, values: dict[str, Any]) -> None:
     write_record(root / CONTROL_FOLDER / STORE_FILE, content)
 
 
-def _read_store_file(root: Path) -> dict[str, Any]:
+def read_store_file(root: Path) -> dict[str, Any]:
+    """Read name, id and vault of the store at a folder, and nothing else."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 

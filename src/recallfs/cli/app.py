@@ -18,6 +18,7 @@ from recallfs.values import display_name
 COMMANDS = {
     "init": "make a folder the root of a store",
     "add": "catalog existing files",
+    "survey": "show what lies in folders, without changing anything",
     "run": "run a recipe",
     "adopt": "put on record how a file was made elsewhere",
     "get": "bring files back",

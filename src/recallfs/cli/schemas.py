@@ -153,6 +153,25 @@ _ENVIRONMENT: Mapping[str, Schema] = {
 }
 _NAMED = _object(id=_SHA256, label=_TEXT)
 _DIFFERENCES = _list(_object(what=_TEXT, one=_or_null(_TEXT), other=_or_null(_TEXT)))
+
+_RUN = _object(
+    run=_TEXT,
+    recipe=_TEXT,
+    status={"enum": ["made", "there", "taken", "failed"]},
+    outputs=_map(_TEXT),
+    key=_or_null(_TEXT),
+    seconds=_or_null(_NUMBER),
+    cpu_seconds=_or_null(_NUMBER),
+    peak_memory_bytes=_or_null(_COUNT),
+    source=_TEXT,
+    warnings=_list(_TEXT),
+    error=_or_null(ERROR),
+)
+_ON_DISK: Mapping[str, Schema] = {"files": _COUNT, "size_bytes": _COUNT, "disk_bytes": _COUNT}
+_SPANS = _object(
+    **{name: _object(**_ON_DISK) for name in ("month", "quarter", "year", "two_years", "older")}
+)
+_TOLD = _object(count=_COUNT, first=_list(_object(path=_TEXT, why=_TEXT)))
 _PARAMETER = _object(required=_FLAG, default=_ANYTHING)
 
 _SHELL: Mapping[str, Schema] = {"shell": {"enum": ["bash", "zsh", "fish"]}}
@@ -173,13 +192,74 @@ SCHEMAS: Mapping[str, Schema] = {
         failed=_FAILED,
         warnings=_list(_TEXT),
     ),
-    "run": _object(
-        outputs=_map(_URL),
-        executed=_FLAG,
-        key=_TEXT,
+    "run": {
+        "anyOf": [
+            _object(
+                outputs=_map(_URL),
+                executed=_FLAG,
+                key=_TEXT,
+                seconds=_NUMBER,
+                cpu_seconds=_or_null(_NUMBER),
+                peak_memory_bytes=_or_null(_COUNT),
+                source=_TEXT,
+                warnings=_list(_TEXT),
+            ),
+            {
+                **_object(
+                    runs=_list(_RUN),
+                    made=_COUNT,
+                    there=_COUNT,
+                    taken=_COUNT,
+                    failed=_COUNT,
+                    seconds=_NUMBER,
+                ),
+                "description": "of a sweep and with --batch",
+            },
+        ]
+    },
+    "survey": _object(
+        roots=_list(_TEXT),
+        at=_MOMENT,
+        **_ON_DISK,
+        folder_count=_COUNT,
+        folders=_list(_object(path=_TEXT, **_ON_DISK, last_modified=_TEXT, last_accessed=_TEXT)),
+        modified=_SPANS,
+        accessed=_SPANS,
+        access_times=_list(
+            _object(
+                path=_TEXT,
+                file_system=_TEXT,
+                is_network=_FLAG,
+                kept={"enum": ["always", "daily", "never"]},
+            )
+        ),
+        kinds=_list(_object(kind=_TEXT, folders=_COUNT, **_ON_DISK)),
+        other_endings=_list(_object(ending=_TEXT, **_ON_DISK)),
+        nwb=_object(
+            looked_into=_COUNT,
+            unread=_COUNT,
+            versions=_map(_COUNT),
+            writers=_map(_COUNT),
+            types=_map(_COUNT),
+        ),
+        stores=_list(
+            _object(
+                root=_TEXT,
+                name=_TEXT,
+                catalogued=_object(**_ON_DISK),
+                with_recipe=_object(**_ON_DISK),
+                proved=_object(**_ON_DISK),
+                problem=_TEXT,
+            )
+        ),
+        hard_links=_object(**_ON_DISK, more_names=_COUNT),
+        sparse=_object(**_ON_DISK),
+        symbolic_links=_COUNT,
+        special_files=_COUNT,
+        vanished=_COUNT,
+        unreadable=_TOLD,
+        other_file_systems=_TOLD,
         seconds=_NUMBER,
-        source=_TEXT,
-        warnings=_list(_TEXT),
     ),
     "adopt": _object(outputs=_map(_URL), key=_TEXT, is_new=_FLAG),
     "digest": _object(

@@ -56,6 +56,8 @@ class Derived:
         Where the outputs were found, if another computer made them; else empty.
     warnings : tuple of str
         What was amiss with results that were found elsewhere and not taken.
+    cpu_seconds, peak_memory_bytes : float, int or None
+        What the recipe used, now or then, if that is known.
     """
 
     outputs: Mapping[str, str]
@@ -64,6 +66,19 @@ class Derived:
     seconds: float
     source: str = ""
     warnings: tuple[str, ...] = ()
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+class _Stop(threading.Event):
+    """Set when any of several events is."""
+
+    def __init__(self, *events: threading.Event | None) -> None:
+        super().__init__()
+        self._events = [event for event in events if event is not None]
+
+    def is_set(self) -> bool:
+        return super().is_set() or any(event.is_set() for event in self._events)
 
 
 def derive(
@@ -75,6 +90,7 @@ def derive(
     parameters: Mapping[str, Any],
     wish: Wish | None = None,
     reuse: bool | None = None,
+    cancelled: threading.Event | None = None,
 ) -> Derived:
     """Run a recipe, unless the same derivation was run before.
 
@@ -90,6 +106,8 @@ def derive(
         Whether to take what the same derivation gave on another computer, if a mirror has it; by
         default as configured. Its bytes are verified, and that they are what the recipe would give
         here is believed; see `recallfs.resolve.reuse`.
+    cancelled : threading.Event, optional
+        Ends the run soon after it is set.
 
     Raises
     ------
@@ -120,7 +138,7 @@ def derive(
         for name, path in targets.items():
             _make_room(store, path, key, is_folder=is_folder(name))
         derivation = new_derivation(recipe, key, checked, bound, settings.threads)
-        lost = grant.lost if grant else None
+        lost = _Stop(grant.lost if grant else None, cancelled)
         wish = wish or Wish()
         warnings: list[str] = []
         if is_reusing:
@@ -180,6 +198,8 @@ def _run(
             environment_id=identifier,
             seconds=outcome.seconds,
             code=records.save_code(store, outcome.code),
+            cpu_seconds=outcome.cpu_seconds,
+            peak_memory_bytes=outcome.peak_memory_bytes,
         )
         digests = {name: digest_file(file) for name, file in files.items()}
         references = {name: OutputRef(name, uuid.uuid4().hex) for name in files}
@@ -194,7 +214,66 @@ def _run(
                 entry_id=references[name].entry_id,
             )
     urls = {name: store.url(path) for name, path in targets.items()}
-    return Derived(urls, True, derivation.key, time.monotonic() - start)
+    return Derived(
+        urls,
+        True,
+        derivation.key,
+        time.monotonic() - start,
+        cpu_seconds=outcome.cpu_seconds,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+    )
+
+
+def foresee(
+    stores: Stores,
+    recipe_name: str,
+    *,
+    outputs: Mapping[str, str],
+    inputs: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    is_coming: Callable[[Store, str], bool] = lambda _store, _path: False,
+) -> Derived | None:
+    """Find out what speaks against a run, without running or changing anything.
+
+    Parameters
+    ----------
+    outputs, inputs, parameters
+        As for `derive`.
+    is_coming : callable
+        Tells of an input that is not on record whether it will be, made by another run.
+
+    Returns
+    -------
+    Derived or None
+        What the same derivation made before; None if it is yet to be run, or if that cannot be
+        known before its inputs are made.
+
+    Raises
+    ------
+    RecallError
+        What `derive` would raise before it runs anything.
+    """
+    settings = stores.config.recipes
+    recipe = find_recipe(recipe_name, settings.modules, settings.paths)
+    checked = validate_parameters(recipe, parameters)
+    store, targets = output_targets(stores, recipe, outputs)
+    there = {}
+    for name, address in inputs.items():
+        owner, path = stores.resolve(address)
+        if owner.catalog.entry_at(path) is not None or not is_coming(owner, path):
+            there[name] = address
+    bound = bind_inputs(stores, store, there)
+    refuse_cycle(store, bound, targets)
+    if len(there) < len(inputs) or not all(item.sha256 for item in bound):
+        return None
+    digests = {item.name: item.sha256 for item in bound}
+    key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
+    earlier = _earlier(store, key)
+    if earlier is None:
+        for name, path in targets.items():
+            if not is_folder(name):
+                _check_room(store, path, key)
+    return earlier
 
 
 def new_derivation(
@@ -309,12 +388,21 @@ def _earlier(store: Store, key: str) -> Derived | None:
     if not entries:
         return None
     record = records.load(store, next(iter(entries.values())).id)
-    seconds = next((item.seconds for item in record.derivations if item.key == key), 0.0)
+    made = next((item for item in record.derivations if item.key == key), None)
     urls = {
         declared_name(name): store.url(folder_path(name, entry.path))
         for name, entry in entries.items()
     }
-    return Derived(urls, False, key, seconds)
+    if made is None:
+        return Derived(urls, False, key, 0.0)
+    return Derived(
+        urls,
+        False,
+        key,
+        made.seconds,
+        cpu_seconds=made.cpu_seconds,
+        peak_memory_bytes=made.peak_memory_bytes,
+    )
 
 
 def _make_room(store: Store, path: str, key: str, *, is_folder: bool) -> None:
@@ -331,10 +419,15 @@ def _make_room(store: Store, path: str, key: str, *, is_folder: bool) -> None:
                 details={"path": path},
             )
         return
+    if _check_room(store, path, key):
+        forget(store, path)
+
+
+def _check_room(store: Store, path: str, key: str) -> bool:
+    """Refuse a path that is taken; tell whether a killed run of this derivation left a file."""
     known = store.catalog.entry_at(path)
     if known is not None and _is_leftover(store, known, key):
-        forget(store, path)
-        return
+        return True
     if known is not None or has_bytes(store.locate(path)):
         what = f"is an entry already ({known.state.value})" if known else "is a file already"
         raise ConflictError(
@@ -342,6 +435,7 @@ def _make_room(store: Store, path: str, key: str, *, is_folder: bool) -> None:
             "or remove it first.",
             details={"path": path},
         )
+    return False
 
 
 def _is_leftover(store: Store, entry: Entry, key: str) -> bool:

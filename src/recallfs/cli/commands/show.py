@@ -114,6 +114,7 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
         facts += [
             ("recipe", f"{derivation.recipe} {derivation.version} ({derivation.seconds:.1f} s)"),
             ("parameters", parameters or "none"),
+            *_cost(derivation),
             ("seeded", "no" if derivation.seed is None else "yes"),
             ("key", derivation.key),
             *_code(store, derivation),
@@ -166,6 +167,19 @@ def _code(store: Store, derivation: Derivation) -> list[tuple[str, str]]:
         cut = "" if code.is_whole else " (cut off: too large)"
         facts.append(("changes", f"{store.code_path(code.diff)}{cut}"))
     return facts
+
+
+def _cost(derivation: Derivation) -> list[tuple[str, str]]:
+    if derivation.cpu_seconds is None or derivation.peak_memory_bytes is None:
+        return []
+    peak = format_size(derivation.peak_memory_bytes)
+    return [
+        (
+            "cost",
+            f"{derivation.seconds:.1f} s, {derivation.cpu_seconds:.1f} s of CPU, "
+            f"{peak} of memory at most",
+        )
+    ]
 
 
 def _print_proofs(record: Record) -> None:
