@@ -331,8 +331,7 @@ def _belongs_to_others(file: Path) -> bool:
     return file.exists() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
 
 
-# Without 'readonly_shm' SQLite would open the log's index for writing where it may.
-_WITH_OTHERS, _ALONE = "mode=ro&readonly_shm=1", "mode=ro&immutable=1"
+_WITH_OTHERS, _ALONE = "mode=ro", "mode=ro&immutable=1"
 
 
 def _way_to_read(file: Path) -> str:

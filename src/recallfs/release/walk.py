@@ -68,8 +68,8 @@ class _Watched:
         try:
             relative = os.path.relpath(folder, self.root)
             return self.onlooker.files_in("" if relative == "." else relative)
-        except RecallError as error:
-            self.amount.problem = error.message
+        except (RecallError, OSError) as error:
+            self.amount.problem = str(error)
             self.onlooker = None
             return {}
 
@@ -201,10 +201,8 @@ class _Walk:
         try:
             onlooker = Onlooker(Path(folder), self.catalogs.get(Path(folder)))
             amount.name = onlooker.name
-        except RecallError as error:
-            amount.problem = error.message
-        except OSError as error:
-            amount.problem = f"{error.strerror or error}."
+        except (RecallError, OSError) as error:
+            amount.problem = str(error)
         self.found.stores.append(amount)
         store = _Watched(folder, onlooker, amount)
         self.stores.append(store)

@@ -11,6 +11,7 @@ import click
 from recallfs.cli.output import bar, count_bar, count_files, print_json, print_table, say, warn
 from recallfs.config import load_config
 from recallfs.errors import RecallError
+from recallfs.release.kinds import shown
 from recallfs.release.survey import Amount, Survey, Told, largest
 from recallfs.release.walk import survey
 from recallfs.values import format_size
@@ -105,7 +106,7 @@ def _catalogs() -> tuple[dict[Path, str], str]:
 
 def _print(found: Survey) -> None:
     total = found.total
-    say(f"{', '.join(found.roots)}", style="bold")
+    say(", ".join(map(shown, found.roots)), style="bold")
     say(
         f"{count_files(total.files)} in {found.folder_count:,} folders take "
         f"{format_size(total.disk_bytes)} on disk and are {format_size(total.size_bytes)} long; "
@@ -127,7 +128,7 @@ def _print_folders(found: Survey) -> None:
     whole = found.total.disk_bytes
     rows = [
         [
-            path,
+            shown(path),
             f"{item.files:,}",
             format_size(item.disk_bytes),
             bar(item.disk_bytes, whole),
@@ -169,7 +170,7 @@ def _print_kinds(found: Survey) -> None:
     say("")
     print_table(["kind", "files>", "on disk>", "", "folders"], rows)
     endings = [
-        f"{ending or 'none'} ({format_size(item.disk_bytes)})"
+        f"{shown(ending) or 'none'} ({format_size(item.disk_bytes)})"
         for ending, item in largest(found.endings)[:8]
     ]
     if endings:
@@ -211,7 +212,7 @@ def _print_stores(found: Survey) -> None:
         return
     rows = [
         [
-            f"{store.name} ({store.root})".strip(),
+            f"{store.name} ({shown(store.root)})".strip(),
             *(
                 f"{item.files:,}, {format_size(item.disk_bytes)}"
                 for item in (store.catalogued, store.with_recipe, store.proved)
@@ -225,7 +226,7 @@ def _print_stores(found: Survey) -> None:
         print_table(["store", "catalogued", "made by a recipe", "proved"], rows)
     for store in found.stores:
         if store.problem:
-            warn(f"{store.root}: what is known of its files cannot be told: {store.problem}")
+            warn(f"{shown(store.root)}: what is known of its files cannot be told: {store.problem}")
 
 
 def _remarks(found: Survey) -> Iterator[str]:
