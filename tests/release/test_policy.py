@@ -59,7 +59,7 @@ def test_proved_resident_file_is_released() -> None:
         ({"is_pinned": True}, "pinned"),
         ({"links": 2}, "hard-linked"),
         ({"proofs": ()}, "unproved"),
-        ({"proofs": (replace(PROOF, level=Level.TOLERANCE),)}, "unproved"),
+        ({"proofs": (replace(PROOF, level=Level.TOLERANCE),), "lowest": Level.CONTENT}, "unproved"),
         ({"proofs": (), "verified_copies": ("one",)}, "unproved"),
         ({"kept_bytes": 60_000}, "skeleton-too-large"),
         ({"resting": ("recall://lab/b",)}, "relied-on"),

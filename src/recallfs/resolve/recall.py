@@ -234,7 +234,7 @@ def _bring_back(stores: Stores, store: Store, entry: Entry, wish: Wish, grant: G
         seconds=seconds,
         level=fetched.level.value,
     )
-    tell_recall(store, entry, step.source, seconds, level=fetched.level.value)
+    tell_recall(store, entry, step.source, seconds, reached=fetched.level.value)
     result = _result(store, committed, step.source, fetched.method, seconds)
     if fetched.level is Level.EXACT or fetched.digests is None:
         return result
