@@ -58,7 +58,8 @@ def _environment(**fields: object) -> dict[str, object]:
 def test_labels_rise_and_outlive_the_catalog(lab: Lab) -> None:
     """Each new environment of a name gets the next number; a rebuild keeps them."""
     first, second = _environment(), _environment(packages={"numpy": "2.0"})
-    for content in (first, second, first, _environment(name="sorting")):
+    third = _environment(name="sorting", packages={})
+    for content in (first, second, first, third):
         records.save_environment(lab.store, environment_id(content), content)
     labels = {key: each["label"] for key, each in records.environments(lab.store).items()}
     assert labels[environment_id(first)].endswith("_lfp_00")
@@ -97,7 +98,8 @@ def test_changes_of_a_recipe_are_kept(lab: Lab, code: Path) -> None:
     assert kept.dirty
     place = lab.store.code_path(kept.diff)
     assert b'+def words(inputs, output, *, text: str = "b"):' in place.read_bytes()
-    assert str(place) in lab.cli("show", "recall://lab/a.txt").stdout
+    shown = lab.cli("show", "recall://lab/a.txt").stdout
+    assert str(place) in "".join(shown.split())  # a long path is folded
     lab.prove("a.txt")
     lab.release("a.txt")
     assert vault_place(lab.store, place).read_bytes() == place.read_bytes()
