@@ -43,6 +43,11 @@ class Link:
         """The path as text."""
         return readable(self.name)
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the path is UTF-8, so that the object is found by it again."""
+        return self.path.encode() == self.name
+
 
 class ObjectNames:
     """The one path by which each object of a file is known.
