@@ -197,6 +197,10 @@ def mutations(content: Content) -> dict[str, Content]:
         rest = {key: item for key, item in attributes.items() if key != name}
         found[f"no {name}"] = content.changed(attributes=rest)
         found[f"another {name}"] = content.changed(attributes={**rest, name: "other"})
+        value = np.asarray(attributes[name]) if name != "f@null" else None
+        if value is not None and value.dtype.kind in "iuf":
+            flipped = _with_one_bit_flipped(np.atleast_1d(value)).reshape(value.shape)
+            found[f"a value of {name}"] = content.changed(attributes={**rest, name: flipped[()]})
     found["a soft link elsewhere"] = content.changed(soft={**content.soft, "link/soft": "/i"})
     found["an external link elsewhere"] = content.changed(
         external={"link/outside": ("other file.h5", "/dat")}
