@@ -193,10 +193,13 @@ def mutations(content: Content) -> dict[str, Content]:
         "b/enum",
         lambda v: (v[0], h5py.enum_dtype({"RED": 0, "GREEN": 1, "BLAU": 42}, basetype="i1")),
     )
-    for name in attributes:
+    for name, value in attributes.items():
         rest = {key: item for key, item in attributes.items() if key != name}
         found[f"no {name}"] = content.changed(attributes=rest)
         found[f"another {name}"] = content.changed(attributes={**rest, name: "other"})
+        if isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind in "if":
+            flipped = _with_one_bit_flipped(np.atleast_1d(value)).reshape(value.shape)
+            found[f"a value of {name}"] = content.changed(attributes={**rest, name: flipped[()]})
     found["a soft link elsewhere"] = content.changed(soft={**content.soft, "link/soft": "/i"})
     found["an external link elsewhere"] = content.changed(
         external={"link/outside": ("other file.h5", "/dat")}

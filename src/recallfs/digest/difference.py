@@ -22,7 +22,7 @@ from recallfs.digest.hdf5 import (
     varying_elements,
 )
 from recallfs.digest.rules import KNOWN, Rules
-from recallfs.hdf5.access import Bytes, hdf5_errors, open_hdf5
+from recallfs.hdf5.access import Bytes, hdf5_errors, open_hdf5, unchanged
 from recallfs.hdf5.canonical import CanonicalType, canonical_type
 from recallfs.hdf5.elements import ElementReader
 from recallfs.hdf5.objects import ObjectNames, readable
@@ -164,6 +164,17 @@ def compare_files(
     if same_bytes(one, other):
         with open_hdf5(one):
             return Difference(VERDICTS[0], rules.label, 0, 0)
+    with unchanged(one, other):
+        return _compare_content(one, other, rules, tolerance, progress)
+
+
+def _compare_content(
+    one: Path,
+    other: Path,
+    rules: Rules,
+    tolerance: Tolerance,
+    progress: Callable[[int], None] | None,
+) -> Difference:
     first = content_digest(one, rules, progress=progress)
     second = content_digest(other, rules, progress=progress)
     if first.digest == second.digest:

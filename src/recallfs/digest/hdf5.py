@@ -6,7 +6,6 @@ The byte-level page is docs/reference/formats/h5c1.md.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +18,13 @@ from blake3 import blake3
 from h5py import h5a, h5d, h5s
 
 from recallfs.digest.rules import KNOWN, Rules
-from recallfs.errors import ConflictError, IntegrityError, InvalidInputError
-from recallfs.hdf5.access import Bytes, hdf5_errors, open_hdf5
+from recallfs.errors import IntegrityError, InvalidInputError
+from recallfs.hdf5.access import Bytes, hdf5_errors, open_hdf5, unchanged
 from recallfs.hdf5.canonical import CanonicalType, canonical_type
 from recallfs.hdf5.elements import ElementReader
 from recallfs.hdf5.extents import contiguous_pieces
 from recallfs.hdf5.objects import Link, ObjectNames, readable
-from recallfs.values import Identity, canonical_json
+from recallfs.values import canonical_json
 
 SCHEME = "h5c1"
 
@@ -179,15 +178,8 @@ def content_digest(
     ConflictError
         Kind ``in-use``: open for writing, or changed while it was read.
     """
-    with open_hdf5(path) as file, hdf5_errors(path):
-        before = Identity.from_stat(os.stat(file.filename))  # noqa: PTH116 - of what HDF5 opened
+    with open_hdf5(path) as file, hdf5_errors(path), unchanged(path):
         objects = dict(_digest_objects(file, rules, threads, progress))
-        if Identity.from_stat(path.stat()) != before:
-            raise ConflictError(
-                f"{path} was changed while it was read; try again when nobody writes to it.",
-                kind="in-use",
-                details={"path": str(path)},
-            )
     return ContentDigest(rules.label, _digest_of(objects), objects)
 
 

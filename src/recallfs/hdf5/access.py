@@ -16,6 +16,7 @@ import numpy.typing as npt
 from h5py import h5s, h5z
 
 from recallfs.errors import AccessError, ConflictError, InvalidInputError, RecallError
+from recallfs.values import Identity
 
 Bytes = npt.NDArray[np.uint8]
 """A flat buffer, shape (n_bytes,)."""
@@ -108,6 +109,26 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
     finally:
         file.close()
+
+
+@contextmanager
+def unchanged(*paths: Path) -> Iterator[None]:
+    """Make sure that nobody wrote to files while the block read them.
+
+    Raises
+    ------
+    ConflictError
+        Kind ``in-use``.
+    """
+    before = [Identity.from_stat(path.stat()) for path in paths]
+    yield
+    for path, identity in zip(paths, before, strict=True):
+        if not path.exists() or Identity.from_stat(path.stat()) != identity:
+            raise ConflictError(
+                f"{path} was changed while it was read; try again when nobody writes to it.",
+                kind="in-use",
+                details={"path": str(path)},
+            )
 
 
 def _open_unlocked(path: Path) -> h5py.File:

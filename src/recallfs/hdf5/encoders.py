@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -347,6 +348,8 @@ def _test_buffer(size_bytes: int) -> Bytes:
     return (walk >> 2).astype(np.uint8)
 
 
-def hdf5_version() -> str:
-    """Return the version of the HDF5 library in use."""
-    return str(h5py.version.hdf5_version)
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that encode in this process."""
+    found = {"hdf5": str(h5py.version.hdf5_version), "h5py": str(h5py.version.version)}
+    plugins = sys.modules.get("hdf5plugin")
+    return found if plugins is None else {**found, "hdf5plugin": str(plugins.version)}

@@ -11,11 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5d, h5o, h5s
+from h5py import h5d, h5s
 
 from recallfs.hdf5.access import HDF5_ERRORS
 from recallfs.hdf5.datatypes import is_fixed_size
 from recallfs.hdf5.encoders import is_repeatable, read_steps
+from recallfs.hdf5.objects import ObjectNames
 
 CONTIGUOUS_PIECE_BYTES = 4 * 1024 * 1024
 """Contiguous data is cut into pieces of at most this many bytes."""
@@ -85,8 +86,11 @@ def list_bulk(file: h5py.File) -> Iterator[BulkDataset]:
     OSError, RuntimeError, KeyError, ValueError, TypeError
         Of h5py, if the file is damaged; the caller maps them.
     """
-    for name in _dataset_names(file):
-        dataset = h5o.open(file.id, name)
+    for link, open_object in ObjectNames(file).walk():
+        # What has a name that is not UTF-8 stays in the skeleton.
+        if link.kind != "dataset" or not link.is_text:
+            continue
+        dataset = open_object()
         properties = dataset.get_create_plist()
         try:
             datatype = dataset.get_type()
@@ -98,30 +102,9 @@ def list_bulk(file: h5py.File) -> Iterator[BulkDataset]:
             continue
         if dataset.get_space().get_simple_extent_type() != h5s.SIMPLE:
             continue
-        bulk = _locate(dataset, properties, "/" + name.decode("utf-8"), datatype.get_size())
+        bulk = _locate(dataset, properties, link.path, datatype.get_size())
         if bulk is not None and bulk.stored_bytes >= MINIMUM_PIECE_BYTES * len(bulk.sizes):
             yield bulk
-
-
-def _dataset_names(file: h5py.File) -> list[bytes]:
-    """List the path of each dataset once; HDF5's visit goes to each object once, by name."""
-    names: list[bytes] = []
-
-    def note(name: bytes, info: Any) -> None:
-        if info.type == h5o.TYPE_DATASET and _is_text(name):
-            names.append(name)
-
-    h5o.visit(file.id, note, info=True)
-    return names
-
-
-def _is_text(name: bytes) -> bool:
-    """Tell whether a link's name is UTF-8; what has another name stays in the skeleton."""
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _locate(dataset: Any, properties: Any, path: str, item_bytes: int) -> BulkDataset | None:

@@ -10,13 +10,18 @@ from typing import Any
 import h5py
 from h5py import h5g, h5l, h5o, h5r
 
+from recallfs.errors import InvalidInputError
 from recallfs.hdf5.access import HDF5_ERRORS
+from recallfs.values import format_size
 
 _KINDS = {
     h5o.TYPE_GROUP: "group",
     h5o.TYPE_DATASET: "dataset",
     h5o.TYPE_NAMED_DATATYPE: "datatype",
 }
+
+MOST_PATH_BYTES = 256 * 1024**2
+"""All paths of a file are held; nested deeply enough, a small file has paths without end."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,11 @@ class Link:
         """The path as text."""
         return readable(self.name)
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the path is UTF-8, so that the object is found by it again."""
+        return self.path.encode() == self.name
+
 
 class ObjectNames:
     """The one path by which each object of a file is known.
@@ -61,10 +71,13 @@ class ObjectNames:
     ------
     OSError, RuntimeError, KeyError, ValueError, TypeError
         Of h5py, if the file is damaged; the caller maps them.
+    InvalidInputError
+        If the paths take more than `MOST_PATH_BYTES`.
     """
 
     def __init__(self, file: h5py.File) -> None:
         self.file = file
+        self._path_bytes = 0
         self._paths: dict[tuple[int, int], str] = {}
         self._is_complete = False
 
@@ -119,6 +132,13 @@ class ObjectNames:
         known = self._paths.setdefault((info.fileno, info.addr), path)
         if known != path:
             return Link(name, "alias", known)
+        self._path_bytes += len(name)
+        if self._path_bytes > MOST_PATH_BYTES:
+            raise InvalidInputError(
+                f"{self.file.filename} nests its groups too deeply: the paths of its objects take "
+                f"more than {format_size(MOST_PATH_BYTES)}.",
+                details={"path": str(self.file.filename)},
+            )
         return Link(name, _KINDS.get(info.type, "other"))
 
 

@@ -169,6 +169,7 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
     record = _with_skeleton(store, entry, original)
     keep_contents(store, entry, original)
     shared = effort.shared(derivation)
+    python = recorded_python(store, record, derivation, stores.config.environments.folder)
     with store.staging() as scratch:
 
         def execute(inputs: Mapping[str, Path], turn: int) -> Run:
@@ -182,9 +183,7 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
                         inputs,
                         folder,
                         settings=stores.config.recipes,
-                        python=recorded_python(
-                            store, record, derivation, stores.config.environments.folder
-                        ),
+                        python=python,
                         is_new=True,
                         hide=() if effort.move_aside else _hidden_folders(stores, store),
                     )
@@ -195,7 +194,7 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
             return shared.run(store, derivation, make, turn)
 
         def run(inputs: Mapping[str, Path]) -> _Attempt:
-            trial = Trial(store, record, derivation, original, scratch, wish.progress)
+            trial = Trial(store, record, derivation, original, scratch, wish.progress, python)
 
             def made(turn: int) -> tuple[Path, Outcome]:
                 outputs, outcome = execute(inputs, turn)

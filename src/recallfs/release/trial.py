@@ -28,6 +28,8 @@ class Trial:
         Only read, and only after the recipe has ended.
     scratch : Path
         Private folder.
+    python : Path, optional
+        Interpreter that runs the recipe.
     """
 
     store: Store
@@ -36,6 +38,7 @@ class Trial:
     original: Path
     scratch: Path
     progress: Progress | None = None
+    python: Path | None = None
     _residual: Residual | None = field(default=None, init=False)
 
     def match(self, result: Path, limit: float) -> Matched:
@@ -61,6 +64,7 @@ class Trial:
                     self.progress,
                     residual=self._known,
                     witness=witness,
+                    python=self.python,
                 )
             except IntegrityError as error:
                 reasons = {one["reason"] for one in error.details.get("objects", [])}
@@ -99,6 +103,7 @@ class Trial:
                     self.progress,
                     residual=lambda: residual,
                     witness=witness,
+                    python=self.python,
                 )
             except IntegrityError as error:
                 raise IntegrityError(

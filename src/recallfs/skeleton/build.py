@@ -24,7 +24,7 @@ from recallfs.hdf5.access import (
     read_elements,
     require_filters,
 )
-from recallfs.hdf5.encoders import ChunkEncoder, Encoder, hdf5_version, is_own
+from recallfs.hdf5.encoders import ChunkEncoder, Encoder, is_own, versions
 from recallfs.hdf5.extents import BulkDataset, list_bulk, stored_chunk
 from recallfs.skeleton.format import EXTENT, PIECE, Skeleton, SkeletonDataset
 from recallfs.skeleton.stale import Present, StaleChunk, ZlibStream, find_streams, gzipped_bytes
@@ -505,7 +505,7 @@ def _assemble(
         pieces=np.concatenate([np.zeros(0, dtype=PIECE), *tables]),
         coordinates=np.concatenate(coordinates),
         encoders=tuple(encoders),
-        written_with={"hdf5": hdf5_version(), "h5py": str(h5py.version.version)},
+        written_with=versions(),
     )
     skeleton.check()
     return skeleton

@@ -493,7 +493,7 @@ def _encoder_note(
     versions = ", ".join(f"{name} {number}" for name, number in skeleton.written_with.items())
     return (
         f"; {names} here is another build than the one on record ({versions or 'unknown'}): "
-        "recall it with the Python that proved it, or prove it again with this one"
+        "recall it with the Python that proved it, or with one that has these versions"
     )
 
 

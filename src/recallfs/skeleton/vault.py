@@ -74,6 +74,28 @@ def load_skeleton(store: Store, record: Record) -> Skeleton | None:
     return _load(store, record, "skeleton", store.skeleton_path(record.skeleton.digest), decode)
 
 
+def skeleton_place(store: Store, record: Record) -> Path:
+    """Return where an entry's skeleton is whole: in the store, or else in the vault.
+
+    Raises
+    ------
+    IntegrityError
+        Kind ``damaged-record`` if it is in neither, or the entry has none.
+    """
+    if record.skeleton is not None:
+        digest = record.skeleton.digest
+        local = store.skeleton_path(digest)
+        for path in (local, vault_place(store, local)):
+            if _has_digest(path, digest):
+                return path
+    raise IntegrityError(
+        f"the skeleton of {store.url(record.entry.path)} is whole neither in the store nor in the "
+        "vault.",
+        kind="damaged-record",
+        details={"path": record.entry.path},
+    )
+
+
 def load_residual(store: Store, record: Record, derivation_id: str) -> Residual | None:
     """Read the residual that a derivation's result needs, from the store or else from the vault.
 

@@ -33,6 +33,7 @@ from recallfs.recipes.executors import ProcessExecutor
 from recallfs.recipes.job import LOG_NAME, Job, Outcome
 from recallfs.recipes.outputs import declared_names, is_folder, written_files
 from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
+from recallfs.sources.grafting import graft_elsewhere, is_about_encoders, is_elsewhere
 from recallfs.sources.levels import Matched, allowed_level, match_lower
 from recallfs.values import Derivation, Entry, Identity, InputRef, Level, Metadata, now_utc
 
@@ -103,7 +104,9 @@ class RecomputeSource(Source):
         )
         try:
             output = own_output(store, derivation, record.entry, outputs)
-            matched = match_recorded(store, record, output, request.scratch, request.progress)
+            matched = match_recorded(
+                store, record, output, request.scratch, request.progress, python=python
+            )
         except IntegrityError as error:
             why = _changes(derivation, outcome, has_environment=python is not None)
             if not why:
@@ -227,7 +230,13 @@ def run_derivation(
 
 
 def match_recorded(
-    store: Store, record: Record, output: Path, scratch: Path, progress: Progress | None = None
+    store: Store,
+    record: Record,
+    output: Path,
+    scratch: Path,
+    progress: Progress | None = None,
+    *,
+    python: Path | None = None,
 ) -> Matched:
     """Make a recomputed file the original by what is kept of that; see `match_output`.
 
@@ -241,7 +250,9 @@ def match_recorded(
         return load_residual(store, record, derivation.id) if derivation else None
 
     try:
-        return match_output(store, record, output, scratch, progress, residual=residual)
+        return match_output(
+            store, record, output, scratch, progress, residual=residual, python=python
+        )
     except IntegrityError as error:
         if allowed_level(store, record) is Level.EXACT:
             raise
@@ -257,6 +268,7 @@ def match_output(
     *,
     residual: Callable[[], Residual | None],
     witness: Witness | None = None,
+    python: Path | None = None,
 ) -> Matched:
     """Make a recomputed file the original: as it is, or its bulk data grafted into the skeleton.
 
@@ -266,6 +278,8 @@ def match_output(
         Gives what makes its values right, if anything does; called only if it is needed.
     witness : Witness, optional
         Is shown what differs.
+    python : Path, optional
+        Interpreter that ran the recipe.
 
     Returns
     -------
@@ -277,6 +291,11 @@ def match_output(
     IntegrityError
         If neither gives the recorded sha256; ``details['objects']`` names what differs, and
         ``details['result']`` is where the recomputed file lies.
+
+    Notes
+    -----
+    Where the compressors of this process do not give the original's bytes, those of `python` are
+    asked to; for a proof (`witness`) they always have a say.
     """
     digests = digest_file(output)
     if digests.sha256 in record.accepted:
@@ -298,10 +317,22 @@ def match_output(
         )
     grafted = Path(tempfile.mkdtemp(prefix="grafted-", dir=scratch)) / "data"
     mending = residual()
+    elsewhere = python if is_elsewhere(python) else None
     try:
-        report = graft(
-            skeleton, output, grafted, residual=mending, witness=witness, progress=progress
-        )
+        try:
+            report = graft(
+                skeleton, output, grafted, residual=mending, witness=witness, progress=progress
+            )
+            # A proof says what the environment on record can do, not what this process can.
+            is_done = witness is None or report.pieces_encoded == 0
+        except (IntegrityError, InvalidInputError) as error:
+            if elsewhere is None or not is_about_encoders(error):
+                raise
+            is_done = False
+        if elsewhere is not None and not is_done:
+            grafted, report = graft_elsewhere(
+                store, record, output, scratch, python=elsewhere, residual=mending
+            )
     except (IntegrityError, InvalidInputError) as error:
         raise IntegrityError(
             f"{store.url(record.entry.path)} was recomputed, but differs from the original: "
