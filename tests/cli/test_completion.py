@@ -42,7 +42,7 @@ def complete(*words: str) -> list[str]:
 
 def test_commands_options_and_stores(stocked: Lab) -> None:
     """Names of commands, options and stores are completed."""
-    assert complete("re") == ["release", "recipes"]
+    assert complete("re") == ["revoke", "release", "recipes"]
     assert complete("release", "--min") == ["--min-size"]
     assert complete("status", "l") == ["lab"]
 

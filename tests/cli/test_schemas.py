@@ -77,6 +77,8 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("survey", (str(lab.root),), capfd) == 0
     assert check("recipes", (), capfd) == 0
     check_environments(lab, capfd)
+    assert check("status", ("--by", "parameter:factor"), capfd) == 0
+    assert check("graph", ("recall://lab/raw.h5",), capfd) == 0
     assert check("doctor", (), capfd) == 0
     (lab.root / "new.bin").write_bytes(b"old")
     assert check("add", (str(lab.root / "new.bin"),), capfd) == 0

@@ -138,9 +138,9 @@ def test_some_nwb_files_are_looked_into(tmp_path: Path) -> None:
     assert some["looked_into"] + some["unread"] == 3
 
 
-def snapshot(folder: Path) -> dict[str, tuple[int, int, int, int]]:
+def snapshot(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return all that can be seen of the files and folders below one, catalogs' own reads apart."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for path in [folder, *folder.rglob("*")]:
         status = path.lstat()
         is_ours = ".recall" in path.parts

@@ -95,6 +95,19 @@ class Work:
     unknown_costs: int = 0
     peak_memory_bytes: int = 0
 
+    def add(self, other: Work) -> None:
+        """Add what was made elsewhere."""
+        for state, item in other.states.items():
+            before = self.states.get(state, Amount(0, 0))
+            self.states[state] = Amount(
+                before.files + item.files, before.size_bytes + item.size_bytes
+            )
+        self.runs += other.runs
+        self.seconds += other.seconds
+        self.cpu_seconds += other.cpu_seconds
+        self.unknown_costs += other.unknown_costs
+        self.peak_memory_bytes = max(self.peak_memory_bytes, other.peak_memory_bytes)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
         return {

@@ -24,6 +24,7 @@ COMMANDS = {
     "get": "bring files back",
     "status": "show what the stores hold",
     "show": "show all that is known of a file",
+    "graph": "show what a file was made from, and what from it",
     "explain": "show what opening a file would do",
     "digest": "digest files, and the content of HDF5 files",
     "diff": "show how two HDF5 files differ",

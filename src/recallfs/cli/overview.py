@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from recallfs.cache.cache import Cache
 from recallfs.catalog import statistics
+from recallfs.catalog.lineage import work_by
 from recallfs.catalog.statistics import Amount
 from recallfs.catalog.store import Store
 from recallfs.config import CacheSettings
@@ -91,6 +92,45 @@ def gather(store: Store) -> dict[str, Any]:
         ],
         "warnings": list(_warnings(store, trash)),
     }
+
+
+WORK_COLUMNS = (
+    "files>", "resident>", "size>", "released>", "size>", "runs>", "hours>", "CPU hours>",
+    "peak memory>",
+)  # fmt: skip
+"""What `work_cells` tells."""
+
+
+def work_page(store: Store, parameter: str | None) -> dict[str, Any]:
+    """Gather what recipes made and what it cost, as the JSON document of `recall status --by`."""
+    found = work_by(store.catalog, parameter)
+    return {
+        "name": store.name,
+        "root": str(store.root),
+        "work": [
+            {"recipe": recipe, "value": value, **work.to_json()}
+            for (recipe, value), work in found.items()
+        ],
+    }
+
+
+def work_cells(work: Mapping[str, Any]) -> list[str]:
+    """Write what a recipe made and cost as the cells of a table."""
+    states = work["states"]
+    nothing = {"files": 0, "size_bytes": 0}
+    here, gone = states.get("resident", nothing), states.get("released", nothing)
+    peak = work["peak_memory_bytes"]
+    return [
+        f"{sum(item['files'] for item in states.values()):,}",
+        f"{here['files']:,}",
+        format_size(here["size_bytes"]),
+        f"{gone['files']:,}",
+        format_size(gone["size_bytes"]),
+        f"{work['runs']:,}",
+        f"{work['seconds'] / 3600:.2f}",
+        f"{work['cpu_seconds'] / 3600:.2f}",
+        format_size(peak) if peak else "-",
+    ]
 
 
 def cache_use(settings: CacheSettings) -> dict[str, Any]:

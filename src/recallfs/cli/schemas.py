@@ -172,6 +172,15 @@ _SPANS = _object(
     **{name: _object(**_ON_DISK) for name in ("month", "quarter", "year", "two_years", "older")}
 )
 _TOLD = _object(count=_COUNT, first=_list(_object(path=_TEXT, why=_TEXT)))
+_WORK: Mapping[str, Schema] = {
+    "states": _STATES,
+    "runs": _COUNT,
+    "seconds": _NUMBER,
+    "cpu_seconds": _NUMBER,
+    "unknown_costs": _COUNT,
+    "peak_memory_bytes": _COUNT,
+}
+_WORK_BY = _object(recipe=_TEXT, value=_TEXT, **_WORK)
 _PARAMETER = _object(required=_FLAG, default=_ANYTHING)
 
 _SHELL: Mapping[str, Schema] = {"shell": {"enum": ["bash", "zsh", "fish"]}}
@@ -217,6 +226,27 @@ SCHEMAS: Mapping[str, Schema] = {
             },
         ]
     },
+    "graph": _object(
+        url=_URL,
+        files=_list(
+            _object(
+                entry=_TEXT,
+                url=_URL,
+                state={"enum": [*_STATE["enum"], "unverified", "unreadable", "forgotten"]},
+                size_bytes=_or_null(_COUNT),
+                made_by=_or_null(_TEXT),
+            )
+        ),
+        derivations=_list(
+            _object(
+                id=_TEXT,
+                recipe=_TEXT,
+                version=_TEXT,
+                parameters=_map(_ANYTHING),
+                inputs=_map(_TEXT),
+            )
+        ),
+    ),
     "survey": _object(
         roots=_list(_TEXT),
         at=_MOMENT,
@@ -312,10 +342,28 @@ SCHEMAS: Mapping[str, Schema] = {
         failed=_FAILED,
         warnings=_list(_TEXT),
     ),
-    "status": _object(
-        stores=_list({"anyOf": [_STORE, _object(name=_TEXT, root=_TEXT, error=ERROR)]}),
-        cache=_object(**_CACHES),
-    ),
+    "status": {
+        "anyOf": [
+            _object(
+                stores=_list({"anyOf": [_STORE, _object(name=_TEXT, root=_TEXT, error=ERROR)]}),
+                cache=_object(**_CACHES),
+            ),
+            {
+                **_object(
+                    by=_TEXT,
+                    stores=_list(
+                        {
+                            "anyOf": [
+                                _object(name=_TEXT, root=_TEXT, work=_list(_WORK_BY)),
+                                _object(name=_TEXT, root=_TEXT, error=ERROR),
+                            ]
+                        }
+                    ),
+                ),
+                "description": "with --by",
+            },
+        ]
+    },
     "cache show": _object(**_CACHES, problem=_or_null(_TEXT)),
     "cache clear": _AMOUNT,
     "show": _RECORD,
@@ -428,8 +476,10 @@ SCHEMAS: Mapping[str, Schema] = {
                 module=_TEXT,
                 source_digest=_TEXT,
                 code=_or_null(_object(commit=_or_null(_TEXT), dirty=_or_null(_FLAG))),
+                work=_or_null(_object(**_WORK)),
             )
         ),
+        unregistered=_map(_object(**_WORK)),
         warnings=_list(_TEXT),
     ),
     "catalog rebuild": _map(

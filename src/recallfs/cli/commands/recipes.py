@@ -7,27 +7,49 @@ from typing import Any
 
 import click
 
-from recallfs.cli.output import print_json, print_table, warn
+from recallfs.catalog.lineage import Work, work_by
+from recallfs.cli.output import print_json, print_table, say, warn
+from recallfs.cli.overview import WORK_COLUMNS, work_cells
+from recallfs.errors import RecallError
 from recallfs.recipes.code import code_revision
 from recallfs.recipes.model import Parameter, Recipe
 from recallfs.recipes.registry import load_recipes
-from recallfs.resolve.stores import stores_in_reach
+from recallfs.resolve.stores import Stores, stores_in_reach
 
 
 @click.command(name="recipes")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """List the recipes that are registered, with their parameters.
+    """List the recipes that are registered, with their parameters and what they made and cost.
+
+    All stores of the configuration are asked, and recipes that made files and are registered no
+    more are told, too.
 
     Example: recall recipes
     """
-    settings = stores_in_reach().config.recipes
+    stores = stores_in_reach()
+    settings = stores.config.recipes
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
-        recipes = load_recipes(settings.modules, settings.paths).values()
+        recipes = list(load_recipes(settings.modules, settings.paths).values())
     problems = [str(item.message) for item in caught if item.category is RuntimeWarning]
+    work, unasked = _work(stores)
+    problems += unasked
+    unregistered = {name: work[name] for name in work.keys() - {item.name for item in recipes}}
     if as_json:
-        print_json({"recipes": [_document(recipe) for recipe in recipes], "warnings": problems})
+        print_json(
+            {
+                "recipes": [
+                    {
+                        **_document(recipe),
+                        "work": work[recipe.name].to_json() if recipe.name in work else None,
+                    }
+                    for recipe in recipes
+                ],
+                "unregistered": {name: item.to_json() for name, item in unregistered.items()},
+                "warnings": problems,
+            }
+        )
         return
     for problem in problems:
         warn(problem)
@@ -45,6 +67,31 @@ def command(as_json: bool) -> None:
             for recipe in recipes
         ],
     )
+    known = {item.name for item in recipes}
+    if work:
+        say("")
+        print_table(
+            ["made so far by", *WORK_COLUMNS],
+            [
+                [name if name in known else f"{name} (not registered)", *work_cells(item.to_json())]
+                for name, item in sorted(work.items())
+            ],
+        )
+
+
+def _work(stores: Stores) -> tuple[dict[str, Work], list[str]]:
+    """Add up what recipes made in all stores; tell which stores could not be asked."""
+    total: dict[str, Work] = {}
+    problems = []
+    for name in stores.names():
+        try:
+            found = work_by(stores.by_name(name).catalog)
+        except (RecallError, OSError) as error:
+            problems.append(f"the store {name} could not be asked: {error}")
+            continue
+        for (recipe, _), work in found.items():
+            total.setdefault(recipe, Work()).add(work)
+    return total, problems
 
 
 def _shown(parameter: Parameter) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
+from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_store
 from recallfs.cli.output import bar, count_files, print_json, print_table, say, warn
-from recallfs.cli.overview import cache_use, gather
+from recallfs.cli.overview import WORK_COLUMNS, cache_use, gather, work_cells, work_page
 from recallfs.errors import CatalogError, InvalidInputError, RecallError
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import format_size
@@ -26,14 +27,23 @@ _AGES = {
 
 @click.command(name="status")
 @click.argument("names", metavar="[STORE...]", shell_complete=complete_store, nargs=-1)
+@click.option(
+    "--by",
+    metavar="recipe|parameter:NAME",
+    help="Show instead what each recipe, or each value of a parameter, made and cost.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(names: tuple[str, ...], as_json: bool) -> int:
+def command(names: tuple[str, ...], by: str | None, as_json: bool) -> int:
     """Show what the stores hold, what is released, what could be, and what recalls cost lately.
+
+    With `--by recipe` files, bytes and costs are told by the recipe that made them; with
+    `--by parameter:freq_max` by recipe and the value of that parameter.
 
     A store that cannot be opened is told as such, and the others are shown; the exit code is 1.
 
     Example: recall status analysis
     """
+    parameter = _parameter(by)
     stores = stores_in_reach()
     for name in names:
         stores.root_of(name)  # a name that is not configured is an error of its own
@@ -43,7 +53,15 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
             "no store is configured; `recall init DIR --name NAME` makes one.",
             kind="unknown-store",
         )
-    pages = [_page(stores, name) for name in chosen]
+    if by is not None:
+        pages = [_page(stores, name, lambda store: work_page(store, parameter)) for name in chosen]
+        if as_json:
+            print_json({"by": by, "stores": pages})
+        else:
+            for page in pages:
+                _print_work(page, parameter)
+        return 1 if any("error" in page for page in pages) else 0
+    pages = [_page(stores, name, gather) for name in chosen]
     cache = cache_use(stores.config.cache)
     if as_json:
         print_json({"stores": pages, "cache": cache})
@@ -54,9 +72,18 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
     return 1 if any("error" in page for page in pages) else 0
 
 
-def _page(stores: Stores, name: str) -> dict[str, Any]:
+def _parameter(by: str | None) -> str | None:
+    if by in (None, "recipe"):
+        return None
+    kind, _, parameter = str(by).partition(":")
+    if kind != "parameter" or not parameter:
+        raise InvalidInputError(f"--by cannot be {by!r}; write recipe or parameter:NAME.")
+    return parameter
+
+
+def _page(stores: Stores, name: str, gathered: Callable[[Store], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return gather(stores.by_name(name))
+        return gathered(stores.by_name(name))
     except RecallError as error:
         failure = error
     except OSError as error:
@@ -78,6 +105,28 @@ def _print(page: Mapping[str, Any]) -> None:
     _print_lately(page)
     for line in page["warnings"]:
         warn(line)
+    say("")
+
+
+def _print_work(page: Mapping[str, Any], parameter: str | None) -> None:
+    say(f"{page['name']}  {page['root']}", style="bold")
+    if "error" in page:
+        say(f"  cannot be shown: {page['error']['message']}", style="red")
+        return
+    rows = [
+        [item["recipe"], *([] if parameter is None else [item["value"]]), *work_cells(item)]
+        for item in page["work"]
+    ]
+    if rows:
+        columns = ["recipe", *([] if parameter is None else [parameter]), *WORK_COLUMNS]
+        print_table(columns, rows)
+    elif parameter is None:
+        say("  No recipe made any of its files.")
+    else:
+        say(f"  No recipe that has a parameter {parameter} made any of its files.")
+    unknown = sum(item["unknown_costs"] for item in page["work"])
+    if unknown:
+        say(f"  Processor time is not known of {unknown:,} runs, such as those of adopted files.")
     say("")
 
 
