@@ -373,7 +373,7 @@ def ask_sources(
             else:
                 warn_of_liars(store, entry, answers, brought[0].liars, wish.warn)
                 if put_beside is not None:
-                    commit_others(brought[0].others, scratch, step.source, put_beside)
+                    commit_others(brought[0], scratch, step.source, put_beside)
                 return step, *brought
     failure = all_failed(store, entry, answers)
     said = {"kind": failure.kind, "message": failure.message}

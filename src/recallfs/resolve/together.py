@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from recallfs.catalog import records
@@ -18,11 +18,12 @@ from recallfs.resolve.commit import commit_recalled
 from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.telling import tell_recall
+from recallfs.sources.base import Fetched
 from recallfs.sources.recompute import match_recorded
 from recallfs.values import State, now_utc
 
-CommitOther = Callable[[str, Path, Path, str], bool]
-"""Given entry, file, scratch folder and source; False if somebody else is at the entry just now."""
+CommitOther = Callable[[str, Fetched, Path, str], bool]
+"""Given entry, what came, scratch folder, source; False if somebody is at the entry just now."""
 
 _POLL_S = 0.01
 _OTHERS_S = 2.0
@@ -75,26 +76,24 @@ def run_alone(store: Store, run: str, runs: Sequence[str], chain: Sequence[str])
         yield
 
 
-def commit_others(
-    others: Mapping[str, Path], scratch: Path, source: str, commit_other: CommitOther
-) -> None:
+def commit_others(brought: Fetched, scratch: Path, source: str, commit_other: CommitOther) -> None:
     """Put back what came along; those who just begin to want one of them are let out of the way."""
     give_up = time.monotonic() + _OTHERS_S
-    waiting = dict(others)
+    waiting = list(brought.others)
     while waiting:
-        for entry_id, file in list(waiting.items()):
+        for entry_id in list(waiting):
             is_done = True
             # It was not asked for; whoever asks for it hears what is wrong with it.
             with contextlib.suppress(RecallError, OSError):
-                is_done = commit_other(entry_id, file, scratch, source)
+                is_done = commit_other(entry_id, brought, scratch, source)
             if is_done:
-                del waiting[entry_id]
+                waiting.remove(entry_id)
         if not waiting or time.monotonic() > give_up:
             return
         time.sleep(_POLL_S)
 
 
-def commit_other(store: Store, entry_id: str, output: Path, scratch: Path, source: str) -> bool:
+def commit_other(store: Store, entry_id: str, brought: Fetched, scratch: Path, source: str) -> bool:
     """Put back a file that came along, if it is gone, is the original, and nobody is at it."""
     entry = store.catalog.entry(entry_id)
     if entry is None or settle(store, entry) not in (State.RELEASED, State.MISSING):
@@ -106,7 +105,10 @@ def commit_other(store: Store, entry_id: str, output: Path, scratch: Path, sourc
         if grant is None:
             return has_bytes(target)
         start = time.monotonic()
-        matched = match_recorded(store, records.load(store, entry_id), output, scratch)
+        record = records.load(store, entry_id)
+        matched = match_recorded(
+            store, record, brought.others[entry_id], scratch, python=brought.python
+        )
         committed = commit_recalled(
             store, entry_id, matched.path, matched.digests, grant, level=matched.level
         )

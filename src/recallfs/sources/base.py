@@ -94,6 +94,8 @@ class Fetched:
         What the source found to be wrong before, a sentence each.
     others : Mapping of str to Path
         Files of other entries (by id) that came along, not believed either.
+    python : Path, optional
+        Interpreter that made them, if it is not this process' own.
     level : Level
         Below the exact one the bytes are new, and the source has checked what they hold.
     """
@@ -103,6 +105,7 @@ class Fetched:
     method: str
     liars: tuple[str, ...] = ()
     others: Mapping[str, Path] = field(default_factory=dict)
+    python: Path | None = None
     level: Level = Level.EXACT
 
 

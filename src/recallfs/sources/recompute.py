@@ -121,7 +121,12 @@ class RecomputeSource(Source):
             if name in outputs and entry.id != record.entry.id
         }
         return Fetched(
-            matched.path, matched.digests, matched.method, others=others, level=matched.level
+            matched.path,
+            matched.digests,
+            matched.method,
+            others=others,
+            python=python,
+            level=matched.level,
         )
 
 
