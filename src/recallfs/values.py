@@ -254,6 +254,8 @@ class Proof:
         which a recall has to give again; else empty.
     rtol, atol : float
         Relative and absolute tolerance that it was held to.
+    source_digest : str
+        Of the recipe's code that ran; empty for proofs from before that was kept.
     """
 
     id: str
@@ -271,6 +273,7 @@ class Proof:
     content: str = ""
     rtol: float = 0.0
     atol: float = 0.0
+    source_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,9 @@ def save(store: Store, record: Record, *, replacing: Collection[str] = ()) -> No
 
 
 def discard(store: Store, entry_id: str) -> None:
-    """Drop an entry's sidecar and its place in the catalog."""
+    """Drop an entry's sidecar, what else is told of it, and its place in the catalog."""
     store.sidecar_path(entry_id).unlink(missing_ok=True)
+    store.failure_path(entry_id).unlink(missing_ok=True)
     store.catalog.drop(entry_id)
 
 

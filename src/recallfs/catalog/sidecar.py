@@ -40,7 +40,7 @@ FORMAT = "rsc1"
 SUFFIX = ".rsc1"
 
 
-_BELOW_EXACT = frozenset({"content", "rtol", "atol"})
+_NOT_OF_ALL_PROOFS = frozenset({"content", "rtol", "atol", "source_digest"})
 
 
 @dataclass(frozen=True)
@@ -284,9 +284,9 @@ def _body(record: Record) -> dict[str, Any]:
 
 
 def _proof(proof: Proof) -> dict[str, Any]:
-    """Leave out what only proofs below the exact level have."""
+    """Leave out what only some proofs have, as those below the exact level."""
     plain = _plain(proof)
-    return {key: value for key, value in plain.items() if value or key not in _BELOW_EXACT}
+    return {key: value for key, value in plain.items() if value or key not in _NOT_OF_ALL_PROOFS}
 
 
 def _derivation_body(item: Derivation) -> dict[str, Any]:

@@ -14,6 +14,7 @@
     <root>/.recall/rejected/         results that did not match, for `recall diff`
     <root>/.recall/superseded/       sidecars of files that were written over
     <root>/.recall/logs/             what recipes printed when they last ran
+    <root>/.recall/failures/         why entries could not be proved when that was last tried
     <root>/.recall/locks/            one writer of evidence at a time
 """
 
@@ -59,7 +60,7 @@ STORE_FILE = "store.toml"
 CATALOG_FILE = "catalog.sqlite"
 """A store's own catalog, in its control folder."""
 
-_FOLDERS = (
+FOLDERS = (
     "entries",
     "environments",
     "skeletons",
@@ -73,6 +74,7 @@ _FOLDERS = (
     "logs",
     "locks",
 )
+"""Folders of a control folder that are there from the start."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,10 @@ class Store:
         """Return where the log of a derivation's last run is."""
         return self._kept("logs", f"{derivation_id}.log")
 
+    def failure_path(self, entry_id: str) -> Path:
+        """Return where it is told why an entry could not be proved."""
+        return self._kept("failures", entry_id[:2], f"{entry_id}.json")
+
     def trash_path(self, entry_id: str) -> Path:
         """Return where an entry's released bytes wait."""
         return self._kept("trash", entry_id)
@@ -212,7 +218,7 @@ class Store:
     def _kept(self, *parts: str) -> Path:
         """Return a place in the control folder; a symlink on the way there is refused."""
         path = self.control.joinpath(*parts)
-        refuse_links(self.root, path.parent)
+        refuse_links(self.control.parent, path.parent)
         return path
 
     @contextmanager
@@ -397,7 +403,7 @@ def create_store(
     try:
         make_folder(root)
         refuse_links(root, root / CONTROL_FOLDER)
-        for folder in _FOLDERS:
+        for folder in FOLDERS:
             make_shared_folder(root / CONTROL_FOLDER / folder)
         for folder in ("staging", "partial"):
             _make_sticky(root / CONTROL_FOLDER / folder)
@@ -468,7 +474,7 @@ def _make_catalog_file(store: Store) -> None:
 
     What SQLite puts beside it gets the permissions of the database.
     """
-    for folder in _FOLDERS:
+    for folder in FOLDERS:
         refuse_links(store.root, store.control / folder)
     catalog = store.control / CATALOG_FILE
     if os.path.lexists(catalog) and not is_regular(catalog):

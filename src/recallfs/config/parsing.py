@@ -17,6 +17,7 @@ from recallfs.config.settings import (
     Config,
     DandiSettings,
     EnvironmentSettings,
+    ExpectedFailure,
     Floor,
     KacherySettings,
     LogSettings,
@@ -36,6 +37,8 @@ STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _MAY_BE_SECRET = ("options", "url")
 """Keys whose values may hold passwords, and are not shown."""
+
+_PATTERN_LETTERS = 500
 
 _NOT_SETTINGS = {"RECALLFS_CONFIG", "RECALLFS_WORKER"}
 
@@ -80,6 +83,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         "cache",
         "log",
         "environments",
+        "expected_failures",
     )
     check.known(document, "", tables)
     stores = {
@@ -120,6 +124,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         cache=check.cache(check.table(document, "cache")),
         log=check.log(check.table(document, "log")),
         environments=check.environments(check.table(document, "environments")),
+        expected_failures=check.expected_failures(document.get("expected_failures", [])),
     )
 
 
@@ -307,6 +312,19 @@ class _Checker:
             if not is_table or not all(isinstance(text, str) for text in headers.values()):
                 raise self.error(f"{where}.{key}", "a table of texts")
 
+    def expected_failures(self, tables: Any) -> tuple[ExpectedFailure, ...]:
+        if not isinstance(tables, list):
+            raise self.error("expected_failures", "an array of tables ([[expected_failures]])")
+        found = []
+        for number, table in enumerate(tables):
+            where = f"expected_failures[{number}]"
+            values = self.take(table, where, {"match": _pattern, "reason": _text})
+            for key in ("match", "reason"):
+                if key not in values:
+                    raise self.error(f"{where}.{key}", "given")
+            found.append(ExpectedFailure(**values))
+        return tuple(found)
+
     def release(self, table: Mapping[str, Any]) -> ReleaseSettings:
         return ReleaseSettings(
             **self.take(
@@ -374,6 +392,17 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError("a text is needed")
     return value
+
+
+def _pattern(value: Any) -> re.Pattern[str]:
+    """Read a regular expression; one that is long is not for matching the end of a log."""
+    text = _text(value)
+    try:
+        if len(text) > _PATTERN_LETTERS:
+            raise ValueError(f"it has more than {_PATTERN_LETTERS} letters")
+        return re.compile(text, re.MULTILINE)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"it is no regular expression ({error})") from error
 
 
 def _mirror_url(value: Any) -> str:

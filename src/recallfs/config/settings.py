@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -223,6 +224,21 @@ class ReleaseSettings:
 
 
 @dataclass(frozen=True)
+class ExpectedFailure:
+    """``[[expected_failures]]``: proofs that are known to fail, and why.
+
+    Parameters
+    ----------
+    match : re.Pattern
+        Searched for in the end of the recipe's log and in ``kind: message`` of the error.
+    reason : str
+    """
+
+    match: re.Pattern[str]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Floor:
     """How much of a disk is to stay free.
 
@@ -334,6 +350,7 @@ class Config:
     cache: CacheSettings = field(default_factory=CacheSettings)
     log: LogSettings = field(default_factory=LogSettings)
     environments: EnvironmentSettings = field(default_factory=EnvironmentSettings)
+    expected_failures: tuple[ExpectedFailure, ...] = ()
 
     def store_settings(self, name: str) -> StoreSettings:
         """Return the settings of a store.

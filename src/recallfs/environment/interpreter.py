@@ -13,11 +13,12 @@ from typing import Any
 
 from recallfs.catalog import records
 from recallfs.catalog.store import Store
-from recallfs.errors import EnvironmentMismatchError
+from recallfs.errors import EnvironmentMismatchError, InvalidInputError
 
 READY = "recallfs-environment.json"
 """File in the folder of a built environment, written last: what was built."""
 
+_SHORTEST_DIGEST = 4
 _START_S = 60.0
 _REMEMBERED_S = 60.0
 
@@ -71,6 +72,27 @@ def check_start(store: Store, identifier: str, folder: Path | None = None) -> Pa
             details={"environment": identifier, "label": name, "python": str(python or "")},
         )
     return python
+
+
+def find_environment(store: Store, name: str) -> str:
+    """Return the digest of the environment of a store that goes by a label or part of a digest.
+
+    Raises
+    ------
+    InvalidInputError
+        None goes by it, or several do.
+    """
+    known = {key: str(one.get("label", "")) for key, one in records.environments(store).items()}
+    found = [key for key, label in known.items() if name in (label, key)]
+    if not found and len(name) >= _SHORTEST_DIGEST:
+        found = [key for key in known if key.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    problem = f"{len(found)} environments are" if found else "no environment on record is"
+    raise InvalidInputError(
+        f"{problem} called {name!r} in the store {store.name!r}; `recall env list` names them.",
+        details={"known": sorted(known.values())},
+    )
 
 
 def label_of(identifier: str, environment: Mapping[str, Any]) -> str:

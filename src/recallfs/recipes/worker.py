@@ -154,7 +154,7 @@ def _failure(job: Job, error: BaseException) -> RecomputeError:
     traceback.print_exception(type(error), error, below)
     if _is_out_of_memory(error):
         return _out_of_memory(job, error)
-    details: dict[str, Any] = {"recipe": job.recipe}
+    details: dict[str, Any] = {"recipe": job.recipe, "exception": _last_line(error)}
     if isinstance(error, MissingInputError):
         details["input"] = error.name
         return RecipeFailedError(f"recipe {job.recipe!r} failed: {error}.", details=details)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from recallfs.catalog import records
 from recallfs.catalog.store import Store
 from recallfs.errors import RecallError, RecomputeError
 from recallfs.recipes.job import Outcome
-from recallfs.values import Derivation, Entry, now_utc
+from recallfs.release.scratch import private_folder
+from recallfs.values import Derivation
 
 Run = tuple[dict[str, Path], Outcome]
 """Where each output was written, and how the run went."""
@@ -19,11 +19,17 @@ Run = tuple[dict[str, Path], Outcome]
 class Runs:
     """The runs that several outputs of one derivation are proved by; close it to drop its files.
 
-    Only those of one derivation are kept: ask for the outputs of one derivation one after the other
-    (`by_derivation`).
+    Only those of one derivation are kept: ask for the outputs of one derivation one after the
+    other.
+
+    Parameters
+    ----------
+    scratch : Path, optional
+        Folder to work in; by default the store's own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path | None = None) -> None:
+        self._scratch = scratch
         self._folder = contextlib.ExitStack()
         self._derivation_id = ""
         self._made: dict[int, Run | RecomputeError] = {}
@@ -60,7 +66,8 @@ class Runs:
             self._made, self._derivation_id = {}, derivation.id
         if turn not in self._made:
             try:
-                self._made[turn] = make(self._folder.enter_context(store.staging()))
+                place = private_folder(store, self._scratch)
+                self._made[turn] = make(self._folder.enter_context(place))
             except RecomputeError as error:
                 self._made[turn] = error
                 raise
@@ -68,15 +75,3 @@ class Runs:
         if isinstance(made, RecomputeError):
             raise RecallError.from_json(made.to_json())
         return made
-
-
-def by_derivation(found: Sequence[tuple[Store, Entry]]) -> list[tuple[Store, Entry]]:
-    """Order entries so that those that one run gives follow one another."""
-    groups: dict[str, list[tuple[Store, Entry]]] = {}
-    for store, entry in found:
-        key = entry.id
-        with contextlib.suppress(RecallError):  # proving it says what is wrong
-            derivation = records.load(store, entry.id).derivation(now_utc())
-            key = key if derivation is None else derivation.id
-        groups.setdefault(key, []).append((store, entry))
-    return [item for group in groups.values() for item in group]

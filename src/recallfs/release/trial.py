@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.digest.difference import VERDICTS, Tolerance, compare_files
-from recallfs.errors import IntegrityError
+from recallfs.digest.hdf5 import content_digest
+from recallfs.digest.stream import digest_file
+from recallfs.errors import IntegrityError, InvalidInputError
 from recallfs.skeleton.residual import Residual, ResidualWriter
-from recallfs.skeleton.vault import load_residual
+from recallfs.skeleton.vault import load_residual, load_skeleton
 from recallfs.skeleton.witness import Witness
 from recallfs.sources.base import Progress
 from recallfs.sources.levels import Matched, lay_out
 from recallfs.sources.recompute import match_output
-from recallfs.values import Derivation, Level, format_size
+from recallfs.values import Derivation, Level, display_name, format_size
 
 
 @dataclass
@@ -84,8 +87,72 @@ class Trial:
             raise error
         return self._residual
 
-    def match_again(self, result: Path, residual: Residual) -> Matched:
+    def are_values_wrong(self, error: IntegrityError) -> bool:
+        """Tell whether it is values in which a file differs, and not only its structure."""
+        if self.record.skeleton is None:
+            return True
+        return any(one["reason"] == "values" for one in error.details.get("objects", []))
+
+    def values_of(self, result: Path) -> dict[str, str]:
+        """Digest what a recall needs of a recomputed file: its bulk data, object by object.
+
+        Returns
+        -------
+        dict of str to str
+            Digest of the elements of each object that the skeleton leaves out, by its path; of a
+            file without a skeleton, that of its bytes by the file's own path.
+        """
+        skeleton = load_skeleton(self.store, self.record)
+        if skeleton is None:
+            return {self.record.entry.path: digest_file(result).sha256}
+        try:
+            objects = content_digest(result).objects
+        except InvalidInputError:
+            return {self.record.entry.path: digest_file(result).sha256}
+        wanted = [dataset.path for dataset in skeleton.datasets]
+        return {path: (objects[path].data or "") if path in objects else "" for path in wanted}
+
+    def refuse_varying(
+        self, before: Mapping[str, str], result: Path, error: IntegrityError
+    ) -> None:
+        """Refuse a recipe whose second run gave other values than its first.
+
+        Parameters
+        ----------
+        before : Mapping of str to str
+            `values_of` the first run's file.
+        error : IntegrityError
+            What was wrong with it anyway.
+
+        Raises
+        ------
+        IntegrityError
+            Kind ``not-repeatable``; ``details['varying']`` names the objects, and
+            ``details['compared']`` is of how many.
+        """
+        now = self.values_of(result)
+        names = sorted({*before, *now})
+        varying = [name for name in names if before.get(name) != now.get(name)]
+        if not varying:
+            return
+        more = f" and {len(varying) - 3:,} more" if len(varying) > 3 else ""
+        named = ", ".join(map(display_name, varying[:3])) + more
+        raise IntegrityError(
+            f"unreproducible: {len(varying):,} of {len(names):,} objects vary between runs "
+            f"({named}). The recipe {self.derivation.recipe!r} gave other values in two runs in "
+            "one environment, so a recall could not be held to anything; make it repeatable "
+            f"(seeds, threads, order). {error.message}",
+            kind="not-repeatable",
+            details={**error.details, "varying": varying, "compared": len(names)},
+        ) from error
+
+    def match_again(self, result: Path, residual: Residual, before: Mapping[str, str]) -> Matched:
         """Match the file of a second run with the help of the residual of the first.
+
+        Parameters
+        ----------
+        before : Mapping of str to str
+            `values_of` the first run's file.
 
         Raises
         ------
@@ -106,13 +173,8 @@ class Trial:
                     python=self.python,
                 )
             except IntegrityError as error:
-                raise IntegrityError(
-                    f"the recipe {self.derivation.recipe!r} gave other values in two runs in one "
-                    "environment, so no residual can make them right; make it repeatable (seeds, "
-                    f"threads, order). {error.message}",
-                    kind="not-repeatable",
-                    details=error.details,
-                ) from error
+                self.refuse_varying(before, result, error)
+                raise
 
     def lower(
         self, error: IntegrityError, result: Path, lowest: Level, tolerance: Tolerance
@@ -152,8 +214,17 @@ class Trial:
             ) from error
         return matched
 
-    def confirm(self, matched: Matched, again: Matched) -> None:
+    def confirm(
+        self, matched: Matched, again: Matched, result: Path, before: Mapping[str, str]
+    ) -> None:
         """Make sure that a second run gave the same: a recall has to give what was proved.
+
+        Parameters
+        ----------
+        result : Path
+            Of the second run.
+        before : Mapping of str to str
+            `values_of` the first run's file.
 
         Raises
         ------
@@ -161,10 +232,11 @@ class Trial:
             Kind ``not-repeatable``.
         """
         if again.content != matched.content:
+            error = IntegrityError("Both are within the tolerance.")
+            self.refuse_varying(before, result, error)
             raise IntegrityError(
-                f"the recipe {self.derivation.recipe!r} gave other values in two runs in one "
-                "environment; both are within the tolerance, but a recall could not be held to "
-                "what was proved. Make it repeatable (seeds, threads, order).",
+                f"the recipe {self.derivation.recipe!r} gave another content in two runs in one "
+                "environment; make it repeatable (seeds, threads, order).",
                 kind="not-repeatable",
             )
 

@@ -437,9 +437,13 @@ def recorded_python(
     built : Path, optional
         Folder of the environments that were built again.
     """
+    return find_interpreter(store, recorded_environment(record, derivation), built)
+
+
+def recorded_environment(record: Record, derivation: Derivation) -> str:
+    """Return the digest of the environment of the newest valid proof, else of the first run."""
     proofs = [p for p in record.valid_proofs(now_utc()) if p.derivation_id == derivation.id]
-    identifier = proofs[0].environment_id if proofs else derivation.environment_id
-    return find_interpreter(store, identifier, built)
+    return proofs[0].environment_id if proofs else derivation.environment_id
 
 
 def _least(*limits: Any) -> Any:

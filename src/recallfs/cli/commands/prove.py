@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
-from recallfs.cli.batch import for_each, print_failures
 from recallfs.cli.completion import complete_address
-from recallfs.cli.output import byte_bar, print_json, print_table
+from recallfs.cli.output import byte_bar, console, count_files, print_json, print_table, say, warn
 from recallfs.digest.difference import Tolerance
 from recallfs.errors import InvalidInputError
-from recallfs.release.proof import HIDING, prove
-from recallfs.release.runs import Runs, by_derivation
+from recallfs.release.proof import HIDING
+from recallfs.release.proving import Campaign, Terms, Tried, campaign
 from recallfs.resolve.recall import Wish
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
-from recallfs.values import Level, format_size
+from recallfs.values import Level, display_name, format_size, parse_size
 
 
 @click.command(name="prove")
 @click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
+@click.option("--largest-first", is_flag=True, help="Begin with the largest files.")
+@click.option("--until", metavar="SIZE", help="Stop once files of so many bytes are proved.")
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path),
+    help="Folder that recipes write to, such as one on a fast disk; by default the store's own.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many runs at a time.",
+)
+@click.option("--env", "environment", metavar="ID", help="Prove in this environment on record.")
+@click.option("--again", is_flag=True, help="Prove anew what is proved already.")
+@click.option("--retry-xfail", is_flag=True, help="Try what failed as the configuration expects.")
 @click.option(
     "--hide",
     "hiding",
@@ -44,6 +64,13 @@ from recallfs.values import Level, format_size
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(  # noqa: PLR0917 - each is an option
     selection: tuple[str, ...],
+    largest_first: bool,
+    until: str | None,
+    scratch: Path | None,
+    jobs: int,
+    environment: str | None,
+    again: bool,
+    retry_xfail: bool,
     hiding: str,
     max_residual: float | None,
     level: str | None,
@@ -58,6 +85,11 @@ def command(  # noqa: PLR0917 - each is an option
     recipe runs: reading through recallfs waits that long, other programs miss the file.
     Files that one run gives, such as those of a folder, are proved by one run, except with aside.
 
+    What has a valid proof of the present recipe is passed over, so the same command goes on after
+    an interrupt. What fails beside other runs (`--jobs`) is tried once more alone. Failures are
+    kept for `recall show`; those that `[[expected_failures]]` names are not tried again before
+    recipe or environment change.
+
     Where values come out with a few other bits, the recipe is run a second time. If both runs
     agree, the difference to the original is kept as a residual, and the file is exact again.
 
@@ -65,80 +97,148 @@ def command(  # noqa: PLR0917 - each is an option
     out anew, `--level tolerance` with numbers that are near enough and the same in two runs. The
     file comes back at the level at which it was proved.
 
-    Example: recall prove 'recall://analysis/sub-1/*_lfp.nwb'
+    Example: recall prove recall://analysis --largest-first --until 1TB --scratch /fast --jobs 4
     """
-    # Not click's own range, which takes 'nan' for a number within it.
+    check_numbers(max_residual, rtol, atol)
+    if (rtol or atol) and level != Level.TOLERANCE.value:
+        raise InvalidInputError("--rtol and --atol are for --level tolerance; give that too.")
+    terms = Terms(
+        hiding=hiding,
+        max_residual=max_residual,
+        level=None if level is None else Level(level),
+        tolerance=Tolerance(atol, rtol),
+        environment=environment,
+        scratch=scratch,
+        jobs=jobs,
+        until_bytes=None if until is None else parse_size(until),
+        largest_first=largest_first,
+        again=again,
+        retry_expected=retry_xfail,
+    )
+    stores = stores_in_reach()
+    found = select(stores, selection)
+
+    def tell(item: Tried) -> None:
+        # Now, and not at the end: that may be tomorrow.
+        if item.error is not None and len(found) > 1 and not as_json:
+            line = display_name(f"error: {item.error}")
+            console(error=True).print(line, markup=False, soft_wrap=True)
+
+    with byte_bar("proving", sum(e.size_bytes for _, e in found), quiet=as_json) as progress:
+        done = campaign(stores, found, terms, Wish(progress=progress), told=tell)
+    failed = [item.error for item in done.tried if item.error is not None]
+    if len(found) == 1 and failed:
+        raise failed[0]
+    if as_json:
+        print_json(_document(done))
+    else:
+        _print(done, terms)
+    if done.stopped is not None:
+        if as_json:
+            return done.stopped.exit_code
+        raise done.stopped
+    return 1 if failed else 0
+
+
+def check_numbers(max_residual: float | None, rtol: float, atol: float) -> None:
+    """Refuse what click's own ranges let pass, which take 'nan' for a number within them."""
     if max_residual is not None and not 0 <= max_residual <= 1:
         raise InvalidInputError(
             f"--max-residual cannot be {max_residual}; write a fraction from 0 to 1, such as 0.2."
         )
     if not (0 <= rtol < math.inf and 0 <= atol < math.inf):
         raise InvalidInputError(f"--rtol {rtol} --atol {atol}: write numbers such as 1e-9.")
-    if (rtol or atol) and level != Level.TOLERANCE.value:
-        raise InvalidInputError("--rtol and --atol are for --level tolerance; give that too.")
-    stores = stores_in_reach()
-    found = select(stores, selection)
-    with byte_bar("proving", sum(e.size_bytes for _, e in found), quiet=as_json) as progress:
-        wish = Wish(progress=progress)
-        with Runs() as runs:
-            proved, failed = for_each(
-                by_derivation(found),
-                lambda store, entry: prove(
-                    stores,
-                    store,
-                    entry,
-                    wish,
-                    hiding=hiding,
-                    max_residual=max_residual,
-                    runs=runs,
-                    level=None if level is None else Level(level),
-                    tolerance=Tolerance(atol, rtol),
-                ),
-            )
-    if as_json:
-        rows = [
+
+
+def _document(done: Campaign) -> dict[str, Any]:
+    return {
+        "proved": [
             {
                 "url": item.url,
-                "proof": item.proof.id,
-                "level": item.proof.level.value,
-                "method": item.proof.method,
-                "seconds": item.proof.seconds,
-                "valid_until": item.proof.valid_until,
-                "size_bytes": item.size_bytes,
-                "kept_bytes": item.kept_bytes,
-                "residual_bytes": item.residual_bytes,
-                "frees_bytes": item.frees_bytes,
+                "proof": item.proved.proof.id,
+                "level": item.proved.proof.level.value,
+                "method": item.proved.proof.method,
+                "seconds": item.proved.proof.seconds,
+                "valid_until": item.proved.proof.valid_until,
+                "size_bytes": item.proved.size_bytes,
+                "kept_bytes": item.proved.kept_bytes,
+                "residual_bytes": item.proved.residual_bytes,
+                "frees_bytes": item.proved.frees_bytes,
+                "note": item.reason,
             }
-            for item in proved
+            for item in done.tried
+            if item.proved is not None
+        ],
+        "failed": [
+            {"url": item.url, **item.error.to_json()}
+            for item in done.tried
+            if item.error is not None
+        ],
+        "skipped": [
+            {
+                "url": item.url,
+                "size_bytes": item.entry.size_bytes,
+                "status": {"there": "proved already", "expected": "expected failure"}[item.status],
+                "reason": item.reason,
+            }
+            for item in done.tried
+            if item.status in ("there", "expected")
+        ],
+        "left": {
+            "files": len(done.left),
+            "size_bytes": sum(entry.size_bytes for _, entry in done.left),
+        },
+        "stopped": done.stopped and done.stopped.to_json(),
+    }
+
+
+def _print(done: Campaign, terms: Terms) -> None:
+    rows = [
+        [
+            item.url,
+            format_size(item.proved.size_bytes),
+            item.proved.proof.level.value,
+            item.proved.proof.method,
+            f"{item.proved.proof.seconds:.1f}",
+            format_size(item.proved.kept_bytes),
+            format_size(item.proved.residual_bytes) if item.proved.residual_bytes else "-",
+            format_size(item.proved.frees_bytes),
+            item.proved.proof.valid_until[:10],
         ]
-        print_json({"proved": rows, "failed": [error.to_json() for error in failed]})
-        return 1 if failed else 0
-    print_table(
-        [
-            "file",
-            "size>",
-            "level",
-            "how",
-            "seconds>",
-            "kept>",
-            "residual>",
-            "frees>",
-            "valid until",
-        ],
-        [
-            [
-                item.url,
-                format_size(item.size_bytes),
-                item.proof.level.value,
-                item.proof.method,
-                f"{item.proof.seconds:.1f}",
-                format_size(item.kept_bytes),
-                format_size(item.residual_bytes) if item.residual_bytes else "-",
-                format_size(item.frees_bytes),
-                item.proof.valid_until[:10],
-            ]
-            for item in proved
-        ],
-    )
-    print_failures(failed)
-    return 1 if failed else 0
+        for item in done.tried
+        if item.proved is not None
+    ]
+    columns = (
+        "file", "size>", "level", "how", "seconds>", "kept>", "residual>", "frees>", "valid until",
+    )  # fmt: skip
+    if rows:
+        print_table(columns, rows)
+    for item in done.tried:
+        if item.status == "proved" and item.reason:
+            warn(f"{item.url}: {item.reason}")
+    expected = Counter(item.reason for item in done.tried if item.status == "expected")
+    for reason, count in expected.most_common():
+        say(f"{count_files(count)} not tried, expected to fail: {reason} (--retry-xfail tries).")
+    say(_sentence(done, terms))
+
+
+def _sentence(done: Campaign, terms: Terms) -> str:
+    words = {
+        "there": "proved already",
+        "proved": "proved now",
+        "expected": "expected to fail",
+        "failed": "failed",
+    }
+    parts = [_part(word, [i for i in done.tried if i.status == key]) for key, word in words.items()]
+    if done.left:
+        size = format_size(sum(entry.size_bytes for _, entry in done.left))
+        why = "not tried" if terms.until_bytes is None or done.stopped else "left, enough is proved"
+        parts.append(f"{count_files(len(done.left))} ({size}) {why}")
+    return "; ".join(filter(None, parts)) + "."
+
+
+def _part(word: str, items: Sequence[Tried]) -> str:
+    if not items:
+        return ""
+    size = format_size(sum(item.entry.size_bytes for item in items))
+    return f"{count_files(len(items))} ({size}) {word}"
