@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recallfs.cache.cache import Cache
-from recallfs.catalog import statistics
+from recallfs.catalog import attempts, statistics
 from recallfs.catalog.lineage import work_by
 from recallfs.catalog.statistics import Amount
 from recallfs.catalog.store import Store
@@ -62,6 +62,7 @@ def gather(store: Store) -> dict[str, Any]:
             "files": max(0, summary.derived.files - summary.proved.files),
             "size_bytes": max(0, summary.derived.size_bytes - summary.proved.size_bytes),
         },
+        "proofs_failed": sum(1 for _ in attempts.failed(store)),
         "in_trash": {
             **_amount(trash.waiting),
             "due": _amount(trash.due),

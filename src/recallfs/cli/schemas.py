@@ -53,6 +53,7 @@ ERROR = _object(
 """What any command prints when it fails as a whole."""
 
 _FAILED = _list(ERROR)
+_FAILED_FILES = _list({**ERROR, "properties": {"url": _URL, **ERROR["properties"]}})
 _AMOUNT = _object(files=_COUNT, size_bytes=_COUNT)
 _STATES = _map(_AMOUNT)
 _RECALLS = _list(_object(source=_TEXT, files=_COUNT, size_bytes=_COUNT, seconds=_NUMBER))
@@ -68,6 +69,7 @@ _STORE = _object(
     proved_and_resident=_AMOUNT,
     releasable=_AMOUNT,
     derived_and_unproved=_AMOUNT,
+    proofs_failed=_COUNT,
     in_trash=_object(files=_COUNT, size_bytes=_COUNT, due=_AMOUNT, next_purge=_or_null(_MOMENT)),
     kept=_object(
         sidecars_bytes=_COUNT,
@@ -139,6 +141,23 @@ _RECORD = _object(
     residual=_or_null({"type": "object"}),
     recalls=_list({"type": "object"}),
     objects=_or_null({"type": "object"}),
+    failure=_or_null(
+        _object(
+            at=_MOMENT,
+            by=_TEXT,
+            recipe=_TEXT,
+            version=_TEXT,
+            source_digest=_TEXT,
+            environment_id=_TEXT,
+            kind=_TEXT,
+            message=_TEXT,
+            objects=_list({"type": "object"}),
+            missing=_list(_TEXT),
+            exception=_TEXT,
+            log=_TEXT,
+            expected=_TEXT,
+        )
+    ),
 )
 _ENVIRONMENT: Mapping[str, Schema] = {
     "id": _SHA256,
@@ -399,9 +418,20 @@ SCHEMAS: Mapping[str, Schema] = {
                 kept_bytes=_COUNT,
                 residual_bytes=_COUNT,
                 frees_bytes={"type": "integer"},
+                note=_TEXT,
             )
         ),
-        failed=_FAILED,
+        failed=_FAILED_FILES,
+        skipped=_list(
+            _object(
+                url=_URL,
+                size_bytes=_COUNT,
+                status={"enum": ["proved already", "expected failure"]},
+                reason=_TEXT,
+            )
+        ),
+        left=_AMOUNT,
+        stopped=_or_null(ERROR),
     ),
     "release": {
         "anyOf": [

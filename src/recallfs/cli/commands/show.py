@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from recallfs.catalog import records
+from recallfs.catalog import attempts, records
+from recallfs.catalog.attempts import Failure
 from recallfs.catalog.sidecar import Record, encode
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
@@ -20,6 +21,8 @@ from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.skeleton.contents import load_contents
 from recallfs.values import Derivation, Level, Proof, format_size, now_utc
+
+_LOG_LINES = 15
 
 
 @click.command(name="show")
@@ -38,11 +41,13 @@ def command(address: str, objects: bool, as_json: bool) -> None:
     record = records.load(store, entry.id)
     recalls = store.catalog.recalls(entry.id)
     contents = load_contents(store, entry) if objects else None
+    failure = attempts.load(store, entry.id)
     if as_json:
         body = json.loads(encode(record))["body"]
         body.pop("blocks")
         body.setdefault("residual", None)
         body["dandi_etag"] = record.dandi_etag
+        body["failure"] = failure and failure.to_json()
         body["copies"] = [item.to_json() for item in known_copies(stores, store, record)]
         body["objects"] = contents and {
             path: {**found.to_json(), "digest": found.digest}
@@ -53,6 +58,8 @@ def command(address: str, objects: bool, as_json: bool) -> None:
     say(f"{store.url(entry.path)}")
     print_table(["", ""], [[name, value] for name, value in _facts(store, record, state.value)])
     _print_proofs(record)
+    if failure is not None:
+        _print_failure(store, failure)
     _print_copies(known_copies(stores, store, record))
     if recalls:
         print_table(
@@ -202,6 +209,45 @@ def _print_proofs(record: Record) -> None:
             ],
             title="\nproofs",
         )
+
+
+def _print_failure(store: Store, failure: Failure) -> None:
+    """Print why the file could not be proved when that was last tried."""
+    environment = records.environment(store, failure.environment_id)
+    facts = [
+        ("tried", f"{failure.at[:19]} by {failure.by}"),
+        ("recipe", f"{failure.recipe} {failure.version}"),
+        ("source", failure.source_digest),
+        ("environment", label_of(failure.environment_id, environment)),
+        ("kind", failure.kind),
+        ("expected", failure.expected),
+        ("why", failure.message),
+        ("exception", failure.exception),
+        *(("not written", name) for name in failure.missing),
+    ]
+    print_table(["", ""], [[key, value] for key, value in facts if value], title="\nlast failure")
+    if failure.objects:
+        print_table(
+            ["object", "what differs", "pieces>", "values>", "by at most>"],
+            [_object_row(one) for one in failure.objects],
+            title="\nobjects that differ",
+        )
+    if failure.log.strip():
+        say("\nend of the recipe's log")
+        for line in failure.log.rstrip().splitlines()[-_LOG_LINES:]:
+            say(f"  {line}")
+
+
+def _object_row(one: Mapping[str, Any]) -> list[str]:
+    values = one.get("values") or {}
+    count, largest = values.get("count"), values.get("largest_absolute")
+    return [
+        str(one.get("path", "")),
+        str(one.get("note") or one.get("reason", "")),
+        f"{one.get('pieces', '-')} of {one.get('of', '-')}",
+        "-" if count is None else f"{count:,} of {values.get('total', 0):,}",
+        "-" if largest is None else f"{largest:.3g}",
+    ]
 
 
 def _print_copies(copies: Sequence[Known]) -> None:

@@ -171,6 +171,11 @@ def _print_space(page: Mapping[str, Any]) -> None:
     rows = [
         ["can be released now", f"{_shown(page['releasable'])} (proved, not pinned)"],
         ["after proving", f"{_shown(page['derived_and_unproved'])} (made by recipes)"],
+        *(
+            [["could not be proved", f"{count_files(failed)}; `recall show` says why"]]
+            if (failed := page["proofs_failed"])
+            else []
+        ),
         ["in the trash", waiting],
         [
             "kept for recalls",
