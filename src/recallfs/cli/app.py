@@ -28,6 +28,7 @@ COMMANDS = {
     "explain": "show what opening a file would do",
     "digest": "digest files, and the content of HDF5 files",
     "diff": "show how two HDF5 files differ",
+    "trial": "try on a sample what could be proved, without recording anything",
     "prove": "prove that files can be recomputed exactly",
     "revoke": "let proofs count no more",
     "release": "drop local bytes that can come back",

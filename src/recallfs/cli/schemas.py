@@ -54,6 +54,10 @@ ERROR = _object(
 
 _FAILED = _list(ERROR)
 _FAILED_FILES = _list({**ERROR, "properties": {"url": _URL, **ERROR["properties"]}})
+_FILES: Mapping[str, Schema] = {"files": _COUNT, "size_bytes": _COUNT}
+_LEVELS_AND_FAILED = ("exact", "content", "tolerance", "failed")
+_SHARE = _object(**_FILES, share=_NUMBER, low=_NUMBER, high=_NUMBER)
+_ESTIMATE = _object(expected={"type": "integer"}, low=_COUNT, high=_COUNT)
 _AMOUNT = _object(files=_COUNT, size_bytes=_COUNT)
 _STATES = _map(_AMOUNT)
 _RECALLS = _list(_object(source=_TEXT, files=_COUNT, size_bytes=_COUNT, seconds=_NUMBER))
@@ -310,7 +314,56 @@ SCHEMAS: Mapping[str, Schema] = {
         other_file_systems=_TOLD,
         seconds=_NUMBER,
     ),
-    "adopt": _object(outputs=_map(_URL), key=_TEXT, is_new=_FLAG),
+    "adopt": {
+        "anyOf": [
+            _object(outputs=_map(_URL), key=_TEXT, is_new=_FLAG),
+            {
+                **_object(
+                    files=_list(
+                        _object(
+                            run=_TEXT,
+                            recipe=_TEXT,
+                            status={"enum": ["bound", "there", "failed"]},
+                            outputs=_map(_TEXT),
+                            key=_or_null(_TEXT),
+                            error=_or_null(ERROR),
+                        )
+                    ),
+                    bound=_COUNT,
+                    there=_COUNT,
+                    failed=_COUNT,
+                ),
+                "description": "with --batch",
+            },
+        ]
+    },
+    "trial": _object(
+        population=_object(**_FILES, left_out=_map(_COUNT)),
+        files=_list(
+            _object(
+                url=_URL,
+                recipe=_TEXT,
+                environment=_TEXT,
+                size_bytes=_COUNT,
+                outcome={"enum": ["exact", "content", "tolerance", "failed"]},
+                seconds=_NUMBER,
+                kept_bytes=_COUNT,
+                error=_or_null(ERROR),
+                reason=_TEXT,
+            )
+        ),
+        groups=_list(
+            _object(
+                **_FILES,
+                by={"enum": ["all", "environment", "recipe"]},
+                name=_TEXT,
+                outcomes=_object(**dict.fromkeys(_LEVELS_AND_FAILED, _SHARE)),
+            )
+        ),
+        reasons=_list(_object(reason=_TEXT, files=_COUNT, example=_URL)),
+        frees_bytes=_object(**dict.fromkeys(_LEVELS_AND_FAILED[:3], _ESTIMATE)),
+        hours=_NUMBER,
+    ),
     "digest": _object(
         files=_list(
             _object(

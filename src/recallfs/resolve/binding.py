@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +11,12 @@ from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
 from recallfs.digest.listing import list_folder
 from recallfs.environment.capture import capture_environment, environment_id
-from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.recipes.code import code_state
 from recallfs.recipes.model import derivation_key, validate_parameters
 from recallfs.recipes.outputs import in_commit_order, is_folder, recorded_outputs
 from recallfs.recipes.registry import find_recipe
+from recallfs.recipes.runs import Run
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.derive import bind_inputs, new_derivation, output_targets, refuse_cycle
 from recallfs.resolve.presence import settle
@@ -101,6 +102,65 @@ def adopt(
         own = replace(derivation, outputs=recorded_outputs(references, name))
         _bind(store, entries[name], own)
     return Adopted(urls, key, is_new=True)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What became of a line: either `adopted` or `error` is there."""
+
+    run: Run
+    adopted: Adopted | None
+    error: RecallError | None = None
+
+    @property
+    def status(self) -> str:
+        """``bound``, ``there`` (it was before) or ``failed``."""
+        if self.adopted is None:
+            return "failed"
+        return "bound" if self.adopted.is_new else "there"
+
+
+def adopt_all(
+    stores: Stores, runs: Sequence[Run], *, told: Callable[[Bound], None] = lambda _bound: None
+) -> list[Bound]:
+    """Adopt what a list says; a line that cannot be bound does not keep the others back.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        As `recallfs.recipes.runs.read_batch` reads them. An input may be the output of a line
+        further up.
+    told : callable
+        Called as each is done.
+
+    Raises
+    ------
+    SourceError
+        Kind ``no-space``; what was bound before stays so.
+
+    Notes
+    -----
+    Each line is bound for itself: after an interrupt, the same list goes on with what is left.
+    """
+    done = []
+    for run in runs:
+        try:
+            adopted = adopt(
+                stores,
+                run.recipe,
+                outputs=run.outputs,
+                inputs=run.inputs,
+                parameters=run.parameters,
+            )
+            item = Bound(run, adopted)
+        except RecallError as error:
+            if error.kind == "no-space":
+                raise
+            said = RecallError.from_json({**error.to_json(), "message": f"{run.label}: {error}"})
+            item = Bound(run, None, said)
+        done.append(item)
+        told(item)
+    return done
 
 
 def _files(store: Store, targets: Mapping[str, str]) -> dict[str, str]:

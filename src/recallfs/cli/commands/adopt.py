@@ -2,39 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import click
 
+from recallfs.cli.batch import print_failures
 from recallfs.cli.commands.run import named
-from recallfs.cli.output import print_json, say
+from recallfs.cli.output import count_bar, print_json, print_table, say
+from recallfs.errors import InvalidInputError, RecallError
 from recallfs.recipes.model import parse_parameters
 from recallfs.recipes.registry import find_recipe
-from recallfs.resolve.binding import adopt
-from recallfs.resolve.stores import stores_in_reach
+from recallfs.recipes.runs import Run, read_batch
+from recallfs.resolve.binding import Adopted, Bound, adopt, adopt_all
+from recallfs.resolve.stores import Stores, stores_in_reach
+
+_STATUS = {"bound": "bound", "there": "bound already", "failed": "FAILED"}
 
 
 @click.command(name="adopt")
-@click.argument("outputs", metavar="[NAME=]FILE...", nargs=-1, required=True)
-@click.option("--recipe", "name", required=True, help="The recipe that made it.")
+@click.argument("outputs", metavar="[NAME=]FILE...", nargs=-1)
+@click.option("--recipe", "name", help="The recipe that made it.")
 @click.option("-i", "inputs", metavar="NAME=URL", multiple=True, help="Input.")
 @click.option("-p", "parameters", metavar="NAME=VALUE", multiple=True, help="Parameter (JSON).")
+@click.option(
+    "--batch",
+    type=click.Path(path_type=Path),
+    help="File that lists how files were made, as `recall run` takes it: .csv or .jsonl.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
+    *,
     outputs: tuple[str, ...],
-    name: str,
+    name: str | None,
     inputs: tuple[str, ...],
     parameters: tuple[str, ...],
+    batch: Path | None,
     as_json: bool,
-) -> None:
-    """Put on record how a file was made that recallfs did not make; nothing is run.
+) -> int:
+    """Put on record how files were made that recallfs did not make; nothing is run.
 
-    Whether the recipe gives it back is shown by `recall prove`, before which it is not released.
-    A recipe with several outputs takes one NAME=FILE for each.
+    Whether the recipe gives them back is shown by `recall prove`, before which they are not
+    released. A recipe with several outputs takes one NAME=FILE for each.
+
+    With `--batch` a file lists them, in the form that `recall run --batch` reads. A line that
+    cannot be bound does not keep the others back; what is bound already is passed over.
 
     Example: recall adopt recall://analysis/s1_lfp.nwb --recipe lfp -i raw=recall://analysis/s1.nwb
     -p freq_max=300
     """
     stores = stores_in_reach()
     settings = stores.config.recipes
+    if batch is not None:
+        if outputs or inputs or parameters:
+            raise InvalidInputError(
+                "with --batch, files, inputs and parameters are in the file; leave out FILE, -i "
+                "and -p."
+            )
+        runs = read_batch(
+            batch, name, lambda wanted: find_recipe(wanted, settings.modules, settings.paths)
+        )
+        return _adopt_all(stores, runs, as_json=as_json)
+    if not outputs:
+        raise click.UsageError("Missing argument 'FILE' (or --batch FILE).")
+    if name is None:
+        raise click.UsageError("Missing option '--recipe' (or --batch FILE).")
     recipe = find_recipe(name, settings.modules, settings.paths)
     result = adopt(
         stores,
@@ -45,9 +78,52 @@ def command(
     )
     if as_json:
         print_json({"outputs": dict(result.outputs), "key": result.key, "is_new": result.is_new})
-        return
+        return 0
     for url in result.outputs.values():
         if result.is_new:
             say(f"{url}: bound to {name}; `recall prove {url}` shows whether it comes back.")
         else:
             say(f"{url}: was bound to this derivation already.")
+    return 0
+
+
+def _adopt_all(stores: Stores, runs: Sequence[Run], *, as_json: bool) -> int:
+    with count_bar(f"binding {len(runs):,}", quiet=as_json) as update:
+        results = adopt_all(stores, runs, told=lambda item: update(item.run.label, 1))
+    errors: list[RecallError] = [item.error for item in results if item.error is not None]
+    counts = {status: sum(item.status == status for item in results) for status in _STATUS}
+    if as_json:
+        print_json({"files": [_row(item) for item in results], **counts})
+        return 1 if errors else 0
+    rows = [
+        [
+            item.run.label,
+            item.run.recipe,
+            _STATUS[item.status],
+            ", ".join(_outputs(item).values()),
+        ]
+        for item in results
+        if item.status != "there"  # of a thousand lines that were resumed, the new ones count
+    ]
+    if rows:
+        print_table(["", "recipe", "", "file"], rows)
+    parts = [f"{count:,} {_STATUS[status].lower()}" for status, count in counts.items() if count]
+    say(f"{len(results):,} lines: {', '.join(parts)}.")
+    print_failures(errors)
+    return 1 if errors else 0
+
+
+def _row(item: Bound) -> dict[str, Any]:
+    return {
+        "run": item.run.label,
+        "recipe": item.run.recipe,
+        "status": item.status,
+        "outputs": _outputs(item),
+        "key": item.adopted and item.adopted.key,
+        "error": item.error and item.error.to_json(),
+    }
+
+
+def _outputs(item: Bound) -> dict[str, str]:
+    adopted: Adopted | None = item.adopted
+    return dict(item.run.outputs if adopted is None else adopted.outputs)

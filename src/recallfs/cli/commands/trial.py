@@ -1,0 +1,167 @@
+"""``recall trial``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recallfs.cli.commands.prove import check_numbers
+from recallfs.cli.completion import complete_address
+from recallfs.cli.output import count_bar, count_files, print_json, print_table, say
+from recallfs.digest.difference import Tolerance
+from recallfs.recipes.registry import find_recipe
+from recallfs.recipes.runs import read_batch
+from recallfs.release.sample import (
+    OUTCOMES,
+    Group,
+    Population,
+    Sampled,
+    draw,
+    estimate,
+    groups,
+    population_of_entries,
+    population_of_runs,
+    reasons,
+    try_sample,
+)
+from recallfs.resolve.selection import select
+from recallfs.resolve.stores import stores_in_reach
+from recallfs.values import format_size
+
+
+@click.command(name="trial")
+@click.argument("selection", shell_complete=complete_address, nargs=-1)
+@click.option(
+    "--batch",
+    type=click.Path(path_type=Path),
+    help="File that lists how files were made, as `recall run` takes it: .csv or .jsonl.",
+)
+@click.option("--recipe", "name", help="With --batch, the recipe of lines that name none.")
+@click.option("--sample", default=30, show_default=True, type=click.IntRange(1), help="Files.")
+@click.option("--seed", type=int, help="Draw the same files again.")
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path),
+    help="Folder to work in; by default that for temporary files.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many runs at a time.",
+)
+@click.option("--rtol", type=float, default=0.0, help="Relative tolerance to try, too.")
+@click.option("--atol", type=float, default=0.0, help="Absolute tolerance to try, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(  # noqa: PLR0917 - each is an option
+    selection: tuple[str, ...],
+    batch: Path | None,
+    name: str | None,
+    sample: int,
+    seed: int | None,
+    scratch: Path | None,
+    jobs: int,
+    rtol: float,
+    atol: float,
+    as_json: bool,
+) -> int:
+    """Try on a random sample what could be proved, how much that would free, and how long it takes.
+
+    The recipes of the sample are run with the originals out of their sight, and what they give is
+    compared, as for a proof. No proof is recorded, and nothing else: files and records stay as they
+    are. With `--batch` the files need not be on record at all.
+
+    Shares come with the interval in which, 95% sure, the share of all files lies.
+
+    Example: recall trial --batch made.csv --sample 30 --scratch /fast
+    """
+    check_numbers(None, rtol, atol)
+    if bool(selection) == (batch is not None):
+        raise click.UsageError("Give files of the catalog, or --batch FILE.")
+    stores = stores_in_reach()
+    if batch is None:
+        population = population_of_entries(select(stores, selection))
+    else:
+        settings = stores.config.recipes
+        runs = read_batch(
+            batch, name, lambda wanted: find_recipe(wanted, settings.modules, settings.paths)
+        )
+        population = population_of_runs(stores, runs)
+    chosen = draw(population, sample, seed)
+    start = time.monotonic()
+    with count_bar(f"trying {len(chosen):,}", quiet=as_json) as update:
+        sampled = try_sample(
+            stores,
+            chosen,
+            tolerance=Tolerance(atol, rtol),
+            scratch=scratch,
+            jobs=jobs,
+            told=lambda item: update(item.url, 1),
+        )
+    elapsed_s = time.monotonic() - start
+    found = estimate(population, sampled, elapsed_s)
+    if as_json:
+        print_json(_document(population, sampled, found))
+    else:
+        _print(population, sampled, found)
+    return 0
+
+
+def _document(
+    population: Population, sampled: Sequence[Sampled], found: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "population": {
+            "files": len(population.candidates),
+            "size_bytes": population.size_bytes,
+            "left_out": dict(population.left_out),
+        },
+        "files": [{**vars(item), "error": item.error and item.error.to_json()} for item in sampled],
+        "groups": [asdict(group) for group in groups(sampled)],
+        "reasons": [
+            {"reason": reason, "files": count, "example": url}
+            for reason, count, url in reasons(sampled)
+        ],
+        "frees_bytes": found["frees_bytes"],
+        "hours": found["hours"],
+    }
+
+
+def _print(population: Population, sampled: Sequence[Sampled], found: Mapping[str, Any]) -> None:
+    for why, count in population.left_out.items():
+        say(f"{count_files(count)} left out: {why}.")
+    if not sampled:
+        say("no file is here whose recipe is known, so there is nothing to try.")
+        return
+    shown = [name for name in OUTCOMES if any(item.outcome == name for item in sampled)]
+    columns = ["", "files>", "size>", *(f"{name}>" for name in shown)]
+    print_table(columns, [_row(group, shown) for group in groups(sampled)])
+    for reason, count, url in reasons(sampled):
+        say(f"{count_files(count)} failed, such as {url}: {reason}")
+    total = f"{format_size(found['size_bytes'])} in {count_files(found['files'])}"
+    say("")
+    for level in ("exact", "content", "tolerance"):
+        if level in shown:
+            frees = found["frees_bytes"][level]
+            low, high = format_size(frees["low"]), format_size(frees["high"])
+            kind = "exactly as they were" if level == "exact" else f"at the level {level} or better"
+            say(
+                f"Of {total}, about {format_size(frees['expected'])} ({low} to {high}) could be "
+                f"freed and come back {kind}."
+            )
+    say(f"To prove all of it would take about {found['hours']:.1f} hours, as the sample went.")
+
+
+def _row(group: Group, shown: Sequence[str]) -> list[str]:
+    cells = []
+    for name in shown:
+        share = group.outcomes[name]
+        cells.append(f"{share.files} = {share.share:.0%} ({share.low:.0%} to {share.high:.0%})")
+    name = "all" if group.by == "all" else f"{group.by} {group.name or '(not known)'}"
+    return [name, str(group.files), format_size(group.size_bytes), *cells]

@@ -1,0 +1,452 @@
+"""Trials: which share of files would be proved, judged from a random sample; nothing is recorded.
+
+The files of the sample are adopted and proved in a shadow of their store
+(`recallfs.catalog.shadow`): by the very code that proves, but all that it writes lies in a private
+folder, which is thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from recallfs.catalog import attempts, records
+from recallfs.catalog.shadow import Shadow, cast_shadow, copy_records
+from recallfs.catalog.store import Store
+from recallfs.config import StoreSettings
+from recallfs.digest.difference import Tolerance
+from recallfs.environment.interpreter import label_of
+from recallfs.errors import InvalidInputError, RecallError
+from recallfs.recipes.outputs import is_folder
+from recallfs.recipes.runs import Run
+from recallfs.release.drill import wilson
+from recallfs.release.failed import planned_environment
+from recallfs.release.proof import Proved, prove
+from recallfs.release.scratch import check_scratch, own_folder, sweep
+from recallfs.resolve.binding import adopt
+from recallfs.resolve.commit import add_existing
+from recallfs.resolve.presence import has_bytes
+from recallfs.resolve.recall import Wish, entries_of_input, obtain_input, recall
+from recallfs.resolve.stores import Stores
+from recallfs.values import Entry, Level, State, now_utc
+
+OUTCOMES = ("exact", "content", "tolerance", "failed")
+"""What can come of a file."""
+
+_INTERRUPT_CHECK_S = 0.2
+_LETTERS = 160
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that a trial may take.
+
+    Parameters
+    ----------
+    run : Run or None
+        How it was made, from a list; None for an entry, whose record says so.
+    paths : tuple of str
+        In the store, all that the recipe gives; those of a folder are not known before it is read.
+    """
+
+    store: Store
+    paths: tuple[str, ...]
+    size_bytes: int
+    entry: Entry | None = None
+    run: Run | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of (the first of) its files."""
+        return self.store.url(self.paths[0])
+
+
+@dataclass(frozen=True)
+class Population:
+    """What a trial may draw from.
+
+    Parameters
+    ----------
+    candidates : tuple of Candidate
+    left_out : Mapping of str to int
+        How many files are none, by why.
+    """
+
+    candidates: tuple[Candidate, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all of them."""
+        return sum(item.size_bytes for item in self.candidates)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What came of a file of the sample.
+
+    Parameters
+    ----------
+    outcome : {"exact", "content", "tolerance", "failed"}
+    environment : str
+        Label of the environment that it ran in; empty if that is not known.
+    kept_bytes : int
+        What would be kept of it.
+    """
+
+    url: str
+    recipe: str
+    environment: str
+    size_bytes: int
+    outcome: str
+    seconds: float
+    kept_bytes: int = 0
+    error: RecallError | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often an outcome came, with Wilson's interval of 95% for all files like these."""
+
+    files: int
+    size_bytes: int
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files of the sample that have something in common.
+
+    Parameters
+    ----------
+    by : {"all", "environment", "recipe"}
+    """
+
+    by: str
+    name: str
+    files: int
+    size_bytes: int
+    outcomes: Mapping[str, Share]
+
+
+def population_of_entries(found: Sequence[tuple[Store, Entry]]) -> Population:
+    """Return the entries that are here and that a recipe made."""
+    candidates, left_out = list[Candidate](), Counter[str]()
+    for store, entry in found:
+        if entry.state is not State.RESIDENT:
+            left_out[entry.state.value] += 1
+        elif records.load(store, entry.id).derivation(now_utc()) is None:
+            left_out["no recipe on record"] += 1
+        else:
+            candidates.append(Candidate(store, (entry.path,), entry.size_bytes, entry=entry))
+    return Population(tuple(candidates), left_out)
+
+
+def population_of_runs(stores: Stores, runs: Sequence[Run]) -> Population:
+    """Return the files that a list says how to make; they need not be on record."""
+    candidates, left_out = list[Candidate](), Counter[str]()
+    for run in runs:
+        targets = [stores.resolve(address) for address in run.outputs.values()]
+        sizes = [_size(store.locate(path)) for store, path in targets]
+        if not targets or None in sizes:
+            left_out["not there"] += 1
+            continue
+        paths = tuple(path for _, path in targets)
+        size_bytes = sum(size for size in sizes if size is not None)
+        candidates.append(Candidate(targets[0][0], paths, size_bytes, run=run))
+    return Population(tuple(candidates), left_out)
+
+
+def _size(place: Path) -> int | None:
+    if place.is_dir():
+        return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    return place.stat().st_size if place.is_file() else None
+
+
+def draw(population: Population, count: int, seed: int | None = None) -> list[Candidate]:
+    """Draw files at random, each with the same chance."""
+    chosen = random.Random(seed)  # noqa: S311 - nothing is kept secret by it
+    return chosen.sample(list(population.candidates), min(count, len(population.candidates)))
+
+
+def try_sample(
+    stores: Stores,
+    sample: Sequence[Candidate],
+    *,
+    tolerance: Tolerance,
+    scratch: Path | None = None,
+    jobs: int = 1,
+    told: Callable[[Sampled], None] = lambda _sampled: None,
+) -> list[Sampled]:
+    """Run the derivations of a sample and see what they would prove.
+
+    Parameters
+    ----------
+    tolerance : Tolerance
+        Above zero, the tolerance level is tried too.
+    scratch : Path, optional
+        Folder to work in; by default that for temporary files.
+    told : callable
+        Called in the caller's thread as each is done.
+
+    Returns
+    -------
+    list of Sampled
+        In the order of `sample`.
+
+    Raises
+    ------
+    SourceError
+        Kind ``no-space``.
+
+    Notes
+    -----
+    The originals are read only, and nothing is recorded of them. Inputs that are not here are
+    recalled, as whenever they are needed.
+    """
+    place = check_scratch(scratch or Path(gettempdir()))
+    sweep(place)
+    stop = threading.Event()
+    done: dict[int, Sampled] = {}
+    with own_folder(place) as folder, contextlib.ExitStack() as stack:
+        shadows = _Shadows(stores, folder)
+        stack.callback(shadows.close)
+        pool = stack.enter_context(ThreadPoolExecutor(jobs))
+        work = _Work(stores, shadows, tolerance, stop)
+        running = [pool.submit(work.attempt, item) for item in sample]
+        try:
+            for number, future in enumerate(running):
+                while number not in done:
+                    with contextlib.suppress(FutureTimeoutError):
+                        done[number] = future.result(_INTERRUPT_CHECK_S)
+                told(done[number])
+        except BaseException:
+            stop.set()
+            for future in running:
+                future.cancel()
+            raise
+    return [done[number] for number in range(len(sample))]
+
+
+class _Shadows(Stores):
+    """The shadows of stores, each cast when it is first asked for."""
+
+    def __init__(self, stores: Stores, folder: Path) -> None:
+        super().__init__(stores.config)
+        self._real = stores
+        self._folder = folder
+        self._cast: dict[str, Shadow] = {}
+
+    def of(self, store: Store) -> Shadow:
+        """Return the shadow of a store."""
+        with self._lock:
+            if store.id not in self._cast:
+                place = self._folder / f"store-{len(self._cast)}"
+                place.mkdir(mode=0o700)
+                self._cast[store.id] = cast_shadow(store, place)
+            return self._cast[store.id]
+
+    def _opened(self, root: Path, name: str | None, settings: StoreSettings) -> Store:
+        return self.of(self._real._opened(root, name, settings))
+
+    def close(self) -> None:
+        """Close their catalogs."""
+        for shadow in self._cast.values():
+            shadow.catalog.close()
+
+
+@dataclass
+class _Work:
+    """Tries one file after the other; several threads may."""
+
+    stores: Stores
+    shadows: _Shadows
+    tolerance: Tolerance
+    stop: threading.Event
+    adopting: threading.Lock = field(default_factory=threading.Lock)
+
+    def attempt(self, item: Candidate) -> Sampled:
+        """Adopt and prove a file in the shadow of its store."""
+        start = time.monotonic()
+        shadow = self.shadows.of(item.store)
+        recipe = "" if item.run is None else item.run.recipe
+        environment, error = "", None
+        proved: list[Proved] = []
+        try:
+            with self.adopting:
+                entries = self._bound(item, shadow)
+            for entry in entries:
+                record = records.load(shadow, entry.id)
+                derivation = record.derivation(now_utc())
+                if derivation is not None:
+                    recipe = derivation.recipe
+                    environment, _ = planned_environment(self.stores, shadow, record, derivation)
+                proved.append(self._proved(shadow, entry))
+                environment = proved[-1].proof.environment_id
+        except RecallError as failure:
+            if failure.kind == "no-space" or self.stop.is_set():
+                raise
+            error = failure
+        levels = [one.proof.level for one in proved]
+        lowest = max(levels, key=list(Level).index, default=Level.EXACT)
+        # As it is called in the store; a shadow has labels of its own.
+        label = label_of(environment, records.environment(item.store, environment))
+        return Sampled(
+            url=item.url,
+            recipe=recipe,
+            environment=label,
+            size_bytes=item.size_bytes,
+            outcome="failed" if error else lowest.value,
+            seconds=time.monotonic() - start,
+            kept_bytes=0 if error else sum(one.kept_bytes for one in proved),
+            error=error,
+            reason="" if error is None else _reason(error, item),
+        )
+
+    def _proved(self, shadow: Shadow, entry: Entry) -> Proved:
+        lowest = Level.CONTENT if self.tolerance.is_exact else Level.TOLERANCE
+        try:
+            return prove(
+                self.shadows,
+                shadow,
+                entry,
+                Wish(),
+                level=lowest,
+                tolerance=self.tolerance,
+                cancelled=self.stop,
+            )
+        finally:
+            # The space is for the next one.
+            shadow.rejected_path(entry.id).unlink(missing_ok=True)
+            attempts.clear(shadow, entry.id)
+
+    def _bound(self, item: Candidate, shadow: Shadow) -> list[Entry]:
+        """Put a file and its inputs on record in the shadow; return the entries to prove."""
+        if item.entry is not None:
+            derivation = records.load(item.store, item.entry.id).derivation(now_utc())
+            for reference in () if derivation is None else derivation.inputs:
+                obtain_input(self.stores, item.store, reference)
+                same = entries_of_input(item.store, reference)
+                here = [one.id for one in same if has_bytes(item.store.root / one.path)]
+                copy_records(item.store, shadow, here)
+            copy_records(item.store, shadow, [item.entry.id])
+            return [records.known_entry(shadow, item.entry.path)]
+        run = item.run
+        if run is None:
+            raise InvalidInputError(f"nothing says how {item.url} was made.")
+        for address in run.inputs.values():
+            store, path = self.stores.resolve(address)
+            self._bring(store, path, shadow=shadow)
+        adopted = adopt(
+            self.shadows,
+            run.recipe,
+            outputs=run.outputs,
+            inputs=run.inputs,
+            parameters=run.parameters,
+        )
+        found = []
+        for name, address in adopted.outputs.items():
+            _, path = self.shadows.resolve(address)
+            below = shadow.catalog.entries_below(path) if is_folder(name) else []
+            found += list(below) or [records.known_entry(shadow, path)]
+        return found
+
+    def _bring(self, store: Store, path: str, *, shadow: Shadow) -> None:
+        """Put an input on record in the shadow, recalled first if it is not here."""
+        entry = store.catalog.entry_at(path)
+        if entry is None:
+            place = store.locate(path)
+            if shadow.catalog.entry_at(path) is None and place.is_file():
+                add_existing(shadow, [path])
+            return
+        if entry.state is not State.RESIDENT:
+            recall(self.stores, store, path)
+        copy_records(store, shadow, [entry.id])
+
+
+def _reason(error: RecallError, item: Candidate) -> str:
+    """Say why in words that files which failed alike have in common."""
+    text = str(error.details.get("exception") or error.message)
+    for path in item.paths:
+        for name in (item.store.url(path), str(item.store.root / path), path):
+            text = text.replace(name, "…")
+    return f"{error.kind}: {text[:_LETTERS]}"
+
+
+def groups(sampled: Sequence[Sampled]) -> list[Group]:
+    """Add up over all, by environment and by recipe."""
+    found = [_group("all", "", sampled)]
+    for by in ("environment", "recipe"):
+        names = sorted({getattr(item, by) for item in sampled})
+        for name in names:
+            found.append(_group(by, name, [i for i in sampled if getattr(i, by) == name]))
+    return found
+
+
+def _group(by: str, name: str, items: Sequence[Sampled]) -> Group:
+    outcomes = {}
+    for outcome in OUTCOMES:
+        these = [item for item in items if item.outcome == outcome]
+        low, high = wilson(len(these), len(items))
+        size_bytes = sum(item.size_bytes for item in these)
+        share = len(these) / len(items) if items else 0.0
+        outcomes[outcome] = Share(len(these), size_bytes, share, low, high)
+    return Group(by, name, len(items), sum(item.size_bytes for item in items), outcomes)
+
+
+def reasons(sampled: Sequence[Sampled], most: int = 5) -> list[tuple[str, int, str]]:
+    """Return the most frequent reasons of failure: the reason, how often, and one of the files."""
+    counts = Counter(item.reason for item in sampled if item.error is not None)
+    first = {item.reason: item.url for item in reversed(sampled) if item.error is not None}
+    return [(reason, count, first[reason]) for reason, count in counts.most_common(most)]
+
+
+def estimate(
+    population: Population, sampled: Sequence[Sampled], elapsed_s: float
+) -> dict[str, Any]:
+    """Conclude from the sample on all files.
+
+    Parameters
+    ----------
+    elapsed_s : float
+        What the whole sample took.
+
+    Returns
+    -------
+    dict
+        ``files``, ``size_bytes``: of the population. ``frees_bytes``: by the lowest level that is
+        allowed, what releases would free, with ``low`` and ``high`` (Wilson's interval of the share
+        of files, times the mean per byte of those that came back). ``hours``: to prove all, as the
+        sample went, by bytes.
+    """
+    total = sum(item.size_bytes for item in sampled)
+    frees: dict[str, Any] = {}
+    for number, level in enumerate(OUTCOMES[:3], 1):
+        good = [item for item in sampled if item.outcome in OUTCOMES[:number]]
+        size = sum(item.size_bytes for item in good)
+        net = sum(item.size_bytes - item.kept_bytes for item in good) / size if size else 0.0
+        low, high = wilson(len(good), len(sampled))
+        frees[level] = {
+            "expected": round(net * population.size_bytes * size / total) if total else 0,
+            "low": round(net * population.size_bytes * low),
+            "high": round((net or 1.0) * population.size_bytes * high),
+        }
+    return {
+        "files": len(population.candidates),
+        "size_bytes": population.size_bytes,
+        "frees_bytes": frees,
+        "hours": elapsed_s / 3600 * population.size_bytes / total if total else 0.0,
+    }
