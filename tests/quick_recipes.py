@@ -62,3 +62,48 @@ def peeks(inputs: Mapping[str, Path], output: Path, *, number: int, other: str) 
         output.write_bytes(content(number))
         return
     output.write_text("it was brought back")
+
+
+@recallfs.recipe(name="moody", version="1", seeded=False)
+def moody(
+    inputs: Mapping[str, Path], output: Path, *, number: int, mood: str, size: int = 1000
+) -> None:
+    """Write a small file; or do what a file says, if it is there."""
+    order = Path(mood).read_text() if Path(mood).exists() else ""
+    if order == "full":
+        raise OSError(28, os.strerror(28))
+    if order == "random":
+        output.write_bytes(os.urandom(size))
+    elif order == "wrong":
+        output.write_bytes(b"wrong" * 10)
+    elif order:
+        os.write(1, b"the probe was unplugged\n")
+        raise RuntimeError(order)
+    else:
+        output.write_bytes(content(number, size))
+
+
+@recallfs.recipe(name="crowded", version="1", seeded=False)
+def crowded(inputs: Mapping[str, Path], output: Path, *, number: int, folder: str) -> None:
+    """Write a small file, unless another run is at it in the same folder."""
+    own = Path(folder) / str(number)
+    own.touch()
+    try:
+        give_up = time.monotonic() + 1.0
+        while time.monotonic() < give_up:
+            if len(os.listdir(folder)) > 1:
+                time.sleep(0.5)  # for the other one to see this one, too
+                raise RuntimeError("somebody else uses the temporary file")
+            time.sleep(0.01)
+    finally:
+        own.unlink()
+    output.write_bytes(content(number))
+
+
+@recallfs.recipe(name="gated", version="1", seeded=False)
+def gated(inputs: Mapping[str, Path], output: Path, *, number: int, gate: str) -> None:
+    """Say where it writes, wait until a file is there, and write a small file."""
+    Path(f"{gate}.started").write_text(str(output))
+    while not Path(gate).exists():
+        time.sleep(0.02)
+    output.write_bytes(content(number))

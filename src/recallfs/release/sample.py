@@ -26,9 +26,10 @@ from recallfs.catalog.store import Store
 from recallfs.config import StoreSettings
 from recallfs.digest.difference import Tolerance
 from recallfs.environment.interpreter import label_of
-from recallfs.errors import InvalidInputError, RecallError
+from recallfs.errors import InvalidInputError, RecallError, RecomputeError
 from recallfs.recipes.outputs import is_folder
 from recallfs.recipes.runs import Run
+from recallfs.recipes.sandbox import can_hide
 from recallfs.release.drill import wilson
 from recallfs.release.failed import planned_environment
 from recallfs.release.proof import Proved, prove
@@ -211,6 +212,8 @@ def try_sample(
     ------
     SourceError
         Kind ``no-space``.
+    RecomputeError
+        Kind ``cannot-hide``: the kernel does not let recipes run with the originals out of sight.
 
     Notes
     -----
@@ -219,6 +222,13 @@ def try_sample(
     """
     place = check_scratch(scratch or Path(gettempdir()))
     sweep(place)
+    if sample and not can_hide():
+        raise RecomputeError(
+            "a trial runs recipes with the originals out of their sight, which the kernel does not "
+            "allow here, and it renames none; run it on another computer, or prove a few files "
+            "with `recall prove --hide aside`.",
+            kind="cannot-hide",
+        )
     stop = threading.Event()
     done: dict[int, Sampled] = {}
     with own_folder(place) as folder, contextlib.ExitStack() as stack:

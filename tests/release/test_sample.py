@@ -1,0 +1,149 @@
+"""Trials of a sample: what could be proved, with nothing recorded; and tables of adopted files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Lab, sha256
+from quick_recipes import content
+from recallfs.catalog import records
+from recallfs.cli.app import main
+from recallfs.digest.difference import Tolerance
+from recallfs.release.sample import (
+    draw,
+    estimate,
+    groups,
+    population_of_entries,
+    try_sample,
+)
+from recallfs.resolve.selection import select
+
+
+def table(lab: Lab, rows: list[str], name: str = "made.csv") -> Path:
+    """Write a list of files, and the configuration of quick recipes."""
+    lab.write_config("[recall]\nrecomputes = 2\n")
+    text = lab.config.read_text().replace('"lab_recipes"', '"quick_recipes", "lab_recipes"')
+    lab.config.write_text(text)
+    place = lab.base / name
+    place.write_text("recipe,output,parameter.number,parameter.mood,input.raw\n" + "\n".join(rows))
+    return place
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return inode and digest of every file below a folder, SQLite's working files aside."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, sha256(path))
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(("-shm", "-wal"))
+    }
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """Run a command in this process and read what it prints."""
+    capsys.readouterr()
+    code = main([*words, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.services
+def test_a_trial_needs_no_records_and_leaves_none(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of files that nobody catalogued: shares with intervals, reasons, bytes and hours."""
+    (lab.base / "mood").write_text("random")
+    (lab.root / "input.bin").write_bytes(b"raw")
+    rows = []
+    for number in range(4):
+        (lab.root / f"f{number}.bin").write_bytes(content(number))
+        mood = lab.base / ("mood" if number == 3 else "none")
+        raw = "recall://lab/input.bin" if number == 0 else ""
+        rows.append(f"moody,recall://lab/f{number}.bin,{number},{mood},{raw}")
+    batch = table(lab, [*rows, "moody,recall://lab/gone.bin,9,none,"])
+    scratch = lab.base / "fast"
+    scratch.mkdir()
+    _ = lab.store  # what opening a store writes is written
+    before = state_of(lab.root)
+    words = ("trial", "--batch", str(batch), "--scratch", str(scratch), "--jobs", "2")
+    code, document = run_json(capsys, *words)
+    assert code == 0
+    assert state_of(lab.root) == before
+    assert not list(scratch.iterdir())
+    assert document["population"] == {"files": 4, "size_bytes": 4000, "left_out": {"not there": 1}}
+    everything = document["groups"][0]
+    assert (everything["by"], everything["outcomes"]["exact"]["files"]) == ("all", 3)
+    assert 0.30 < everything["outcomes"]["exact"]["low"] < 0.31
+    assert 0.95 < everything["outcomes"]["exact"]["high"] < 0.96
+    assert [group["name"] for group in document["groups"] if group["by"] == "recipe"] == ["moody"]
+    (reason,) = document["reasons"]
+    assert reason["example"] == "recall://lab/f3.bin"
+    assert "unreproducible" in reason["reason"]
+    assert document["frees_bytes"]["exact"]["expected"] == 3000
+    assert document["hours"] > 0
+    assert main(["trial", "--batch", str(batch), "--sample", "1", "--seed", "5"]) == 0
+    assert "Of 4.0 kB in 4 files, about " in capsys.readouterr().out
+
+
+@pytest.mark.services
+def test_a_trial_of_entries_records_no_proof(lab: Lab) -> None:
+    """Levels are told apart, an input elsewhere is found, and the records stay as they are."""
+    lab.derive("derived.h5")
+    cpu = lab.base / "cpu"
+    cpu.write_text("old")
+    lab.derive("noisy.h5", recipe="noisy", cpu_file=str(cpu), noise=1e-3)
+    cpu.write_text("newer")
+    found = select(lab.stores, ["recall://lab"])
+    population = population_of_entries(found)
+    assert population.left_out == {"no recipe on record": 1}
+    before = state_of(lab.root)
+    drawn = draw(population, 30, 1)
+    sampled = try_sample(lab.stores, drawn, tolerance=Tolerance(0.1, 0.0))
+    assert {item.url: item.outcome for item in sampled} == {
+        "recall://lab/derived.h5": "exact",
+        "recall://lab/noisy.h5": "tolerance",
+    }
+    assert state_of(lab.root) == before
+    everything = groups(sampled)[0].outcomes
+    assert everything["exact"].share == everything["tolerance"].share == 0.5
+    guess = estimate(population, sampled, 3600)
+    assert guess["hours"] == 1
+    frees = guess["frees_bytes"]
+    assert frees["exact"]["expected"] < frees["tolerance"]["expected"] < population.size_bytes
+
+
+def test_the_same_seed_draws_the_same_files(lab: Lab) -> None:
+    """A sample is random, and can be drawn again."""
+    population = population_of_entries([])
+    assert draw(population, 3, 1) == []
+    digests = [hashlib.sha256(bytes([n])).hexdigest() for n in range(50)]
+    from recallfs.release.sample import Candidate, Population
+
+    store = lab.store
+    population = Population(tuple(Candidate(store, (name,), 1) for name in digests))
+    one, again, other = (draw(population, 5, seed) for seed in (1, 1, 2))
+    assert one == again != other
+    assert len({item.paths for item in one}) == 5
+
+
+def test_a_table_of_files_is_adopted(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines that cannot be bound are told, the others are; the same table goes on with the rest."""
+    for number in range(2):
+        (lab.root / f"f{number}.bin").write_bytes(content(number))
+    rows = [f"moody,recall://lab/f{number}.bin,{number},none," for number in range(3)]
+    batch = table(lab, rows)
+    code, document = run_json(capsys, "adopt", "--batch", str(batch))
+    assert code == 1
+    assert [item["status"] for item in document["files"]] == ["bound", "bound", "failed"]
+    assert document["files"][2]["error"]["message"].startswith("line 4: recall://lab/f2.bin")
+    assert records.load(lab.store, lab.entry("f1.bin").id).derivation("") is not None
+    (lab.root / "f2.bin").write_bytes(content(2))
+    assert main(["adopt", "--batch", str(batch)]) == 0
+    assert "3 lines: 1 bound, 2 bound already." in capsys.readouterr().out
+    assert main(["adopt", "f.bin", "--batch", str(batch)]) == 10
+    assert main(["adopt", "--recipe", "moody"]) == 2
+    batch.write_text("recipe,output\nnobody,recall://lab/f1.bin\n")
+    assert main(["adopt", "--batch", str(batch)]) == 10
