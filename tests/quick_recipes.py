@@ -91,7 +91,7 @@ def crowded(inputs: Mapping[str, Path], output: Path, *, number: int, folder: st
     try:
         give_up = time.monotonic() + 1.0
         while time.monotonic() < give_up:
-            if len(os.listdir(folder)) > 1:
+            if len(list(Path(folder).iterdir())) > 1:
                 time.sleep(0.5)  # for the other one to see this one, too
                 raise RuntimeError("somebody else uses the temporary file")
             time.sleep(0.01)

@@ -28,7 +28,7 @@ from recallfs.resolve.selection import select
 
 @pytest.fixture
 def quick(lab: Lab) -> Lab:
-    """A lab with quick recipes, two of which run at a time."""
+    """Give a lab with quick recipes, three of which run at a time."""
     configure(lab)
     return lab
 
@@ -69,7 +69,8 @@ def test_a_killed_campaign_goes_on_where_it_was(quick: Lab) -> None:
     process = start(run_main, words)
     give_up = time.monotonic() + 60
     while not log.exists() or log.read_text().count("start") < 3:
-        assert process.is_alive() and time.monotonic() < give_up
+        assert process.is_alive()
+        assert time.monotonic() < give_up
         time.sleep(0.01)
     process.kill()
     process.join()
@@ -134,10 +135,13 @@ def test_a_failure_is_kept_and_shown_until_a_proof(
     assert (failure["kind"], failure["recipe"]) == ("recipe-failed", "moody")
     assert failure["exception"] == "RuntimeError: no signal on channel 7"
     assert "the probe was unplugged" in failure["log"]
-    assert failure["environment_id"] and failure["source_digest"] and not failure["expected"]
+    assert failure["environment_id"]
+    assert failure["source_digest"]
+    assert not failure["expected"]
     assert main(["show", url]) == 0
     shown = capsys.readouterr().out
-    assert "last failure" in shown and "the probe was unplugged" in shown
+    assert "last failure" in shown
+    assert "the probe was unplugged" in shown
     assert main(["status"]) == 0
     assert "could not be proved" in capsys.readouterr().out
     mood.unlink()
@@ -161,10 +165,8 @@ def test_expected_failures_are_passed_over(quick: Lab, capsys: pytest.CaptureFix
     url = put(quick, 1, mood=str(mood))
     put(quick, 2, mood=str(quick.base / "none"))
     mood.write_text("licence server is away")
-    configure(
-        quick,
-        '[[expected_failures]]\nmatch = "^recipe-failed: .*licence server"\nreason = "no licence"\n',
-    )
+    match = "^recipe-failed: .*licence server"
+    configure(quick, f'[[expected_failures]]\nmatch = "{match}"\nreason = "no licence"\n')
     assert main(["prove", "recall://lab", "--hide", "auto"]) == 1
     mood.unlink()
     done = prove_all(quick)
@@ -235,7 +237,8 @@ def test_an_original_that_changes_meanwhile_gets_no_proof(quick: Lab) -> None:
     started = Path(f"{gate}.started")
     give_up = time.monotonic() + 30
     while not (started.exists() and started.read_text()):
-        assert thread.is_alive() and time.monotonic() < give_up
+        assert thread.is_alive()
+        assert time.monotonic() < give_up
         time.sleep(0.01)
     (folder,) = scratch.iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
