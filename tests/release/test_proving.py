@@ -19,7 +19,6 @@ from recallfs.catalog.rebuild import rebuild
 from recallfs.cli.app import main
 from recallfs.config import load_config
 from recallfs.errors import InvalidInputError
-from recallfs.release.proof import Proved
 from recallfs.release.proving import Campaign, Terms, campaign
 from recallfs.resolve.binding import adopt
 from recallfs.resolve.commit import add_existing
@@ -320,12 +319,11 @@ def test_a_proof_of_other_code_is_none_of_the_present_recipe(quick: Lab) -> None
     assert first != second == third
 
 
-def test_files_without_recipe_do_not_keep_others_back(quick: Lab) -> None:
-    """They are told at the end, and are no failure of a recipe."""
+def test_files_without_recipe_are_passed_over(quick: Lab) -> None:
+    """They are counted, and are no failure; a single one is refused."""
     put(quick, 1, mood="none")
     (quick.root / "raw.bin").write_bytes(b"raw")
     add_existing(quick.store, ["raw.bin"])
-    done = prove_all(quick)
-    assert fates(done) == {"f1.bin": "proved", "raw.bin": "failed"}
-    assert isinstance(next(item.proved for item in done.tried if item.proved), Proved)
+    assert fates(prove_all(quick)) == {"f1.bin": "proved", "raw.bin": "unbound"}
+    assert main(["prove", "recall://lab/raw.bin"]) == 76
     assert list(attempts.failed(quick.store)) == []

@@ -479,7 +479,7 @@ SCHEMAS: Mapping[str, Schema] = {
             _object(
                 url=_URL,
                 size_bytes=_COUNT,
-                status={"enum": ["proved already", "expected failure"]},
+                status={"enum": ["proved already", "expected failure", "no recipe on record"]},
                 reason=_TEXT,
             )
         ),

@@ -19,6 +19,7 @@ from recallfs.environment.interpreter import check_start
 from recallfs.errors import (
     AccessError,
     CatalogError,
+    ConflictError,
     EnvironmentMismatchError,
     RecallError,
     SourceError,
@@ -28,8 +29,9 @@ from recallfs.resolve.stores import Stores
 from recallfs.sources.recompute import recorded_environment, recorded_python
 from recallfs.values import Derivation, Entry, Metadata, now_utc
 
-_PASSING = (SourceError, AccessError, CatalogError)
-"""What says nothing of the recipe: outages, a full disk, missing rights."""
+_PASSING = (SourceError, AccessError, CatalogError, ConflictError)
+"""What says nothing of the recipe: outages, a full disk, missing rights, an original that is not
+here."""
 
 _MOST_OBJECTS = 50
 _LOG_LETTERS = 4000
@@ -93,8 +95,7 @@ def keep_failure(
     -----
     What cannot be kept, as on a full disk, is not; the error is told in any case.
     """
-    says_nothing = isinstance(error, _PASSING) or error.kind in ("unproved", "in-use")
-    if says_nothing or error.details.get("cancelled"):
+    if isinstance(error, _PASSING) or error.details.get("cancelled"):
         return
     with contextlib.suppress(RecallError, OSError):
         record = records.load(store, entry.id)

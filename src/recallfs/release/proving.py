@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -71,8 +72,9 @@ class Tried:
 
     Parameters
     ----------
-    status : {"proved", "there", "expected", "failed"}
-        *there*: it has a proof; *expected*: passed over, because it failed as was expected.
+    status : {"proved", "there", "expected", "unbound", "failed"}
+        *there*: it has a proof; *expected*: passed over, because it failed as was expected;
+        *unbound*: passed over, because no recipe is on record for it.
     reason : str
         Why it was passed over, or what else is to be said.
     """
@@ -192,15 +194,19 @@ class _Scheduler:
         self, units: Sequence[_Unit], proved_bytes: int
     ) -> tuple[list[tuple[Store, Entry]], RecallError | None]:
         """Try unit after unit; return what was left, and why it had to stop if it had."""
-        waiting, taken, running = list(units), list[_Unit](), dict[Future[None], _Unit]()
+        waiting, taken, doubtful = deque(units), list[_Unit](), list[_Unit]()
+        running: dict[Future[None], _Unit] = {}
         stopped: RecallError | None = None
         is_alone = False
 
         def is_enough() -> bool:
             # What runs, or is to be tried again, is taken to succeed; if it fails, others follow:
             # so the same are taken up, however many run at a time.
-            total = proved_bytes + sum(unit.presumed_bytes for unit in taken)
-            return self.terms.until_bytes is not None and total >= self.terms.until_bytes
+            if self.terms.until_bytes is None:
+                return False
+            pending = [*running.values(), *doubtful]
+            total = proved_bytes + sum(unit.presumed_bytes for unit in pending)
+            return total >= self.terms.until_bytes
 
         with ThreadPoolExecutor(self.terms.jobs) as pool:
             try:
@@ -208,15 +214,14 @@ class _Scheduler:
                     is_alone = is_alone and bool(running)
                     most = 0 if is_alone else self.terms.jobs
                     while waiting and len(running) < most and not is_enough():
-                        unit = waiting.pop(0)
+                        unit = waiting.popleft()
                         taken.append(unit)
                         running[pool.submit(self._try, unit)] = unit
+                    if not running and not doubtful:
+                        break
                     if not running:
-                        doubtful = next((unit for unit in taken if unit.doubtful), None)
-                        if doubtful is None:
-                            break
-                        is_alone = True
-                        running[pool.submit(self._try_alone, doubtful)] = doubtful
+                        is_alone, unit = True, doubtful.pop(0)
+                        running[pool.submit(self._try_alone, unit)] = unit
                     # Woken now and then: an interrupt does not end a wait on a lock everywhere.
                     ended, _ = wait(running, _INTERRUPT_CHECK_S, FIRST_COMPLETED)
                     for future in ended:
@@ -224,6 +229,10 @@ class _Scheduler:
                         future.result()
                         self._tell(unit)
                         stopped = stopped or unit.full
+                        if unit.doubtful:
+                            doubtful.append(unit)
+                        else:
+                            proved_bytes += unit.presumed_bytes
             except BaseException:
                 self.stop.set()
                 raise
@@ -317,15 +326,16 @@ def _arrange(look: _Look, found: Sequence[tuple[Store, Entry]]) -> tuple[list[_U
     passed: list[Tried] = []
     for store, entry in found:
         key = entry.id
-        with contextlib.suppress(RecallError):  # proving it says what is wrong
+        with contextlib.suppress(RecallError):  # as proving it will say
             record = records.load(store, entry.id)
             derivation = record.derivation(now_utc())
             if derivation is not None:
                 key = derivation.id
-                item = look.passed_over(store, record, derivation)
-                if item is not None:
-                    passed.append(item)
-                    continue
+            item = look.passed_over(store, record, derivation)
+            # Of a single file, proving it says what is wrong.
+            if item is not None and (derivation is not None or len(found) > 1):
+                passed.append(item)
+                continue
         units.setdefault(key, _Unit([])).files.append((store, entry))
     order = list(units.values())
     if look.terms.largest_first:
@@ -342,8 +352,12 @@ class _Look:
     environments: Mapping[str, str]
     sources: dict[str, str] = field(default_factory=dict)
 
-    def passed_over(self, store: Store, record: Record, derivation: Derivation) -> Tried | None:
+    def passed_over(
+        self, store: Store, record: Record, derivation: Derivation | None
+    ) -> Tried | None:
         """Return why an entry need not be tried; None if it must be."""
+        if derivation is None:
+            return Tried(store, record.entry, "unbound", reason="no recipe is on record")
         if not self.terms.again and self._is_proved(store, record, derivation):
             return Tried(store, record.entry, "there", reason="proved already")
         if self.terms.retry_expected:

@@ -21,6 +21,12 @@ from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.values import Level, display_name, format_size, parse_size
 
+_SKIPPED = {
+    "there": "proved already",
+    "expected": "expected failure",
+    "unbound": "no recipe on record",
+}
+
 
 @click.command(name="prove")
 @click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
@@ -178,11 +184,11 @@ def _document(done: Campaign) -> dict[str, Any]:
             {
                 "url": item.url,
                 "size_bytes": item.entry.size_bytes,
-                "status": {"there": "proved already", "expected": "expected failure"}[item.status],
+                "status": _SKIPPED[item.status],
                 "reason": item.reason,
             }
             for item in done.tried
-            if item.status in ("there", "expected")
+            if item.status in _SKIPPED
         ],
         "left": {
             "files": len(done.left),
@@ -227,6 +233,7 @@ def _sentence(done: Campaign, terms: Terms) -> str:
         "there": "proved already",
         "proved": "proved now",
         "expected": "expected to fail",
+        "unbound": "without a recipe on record",
         "failed": "failed",
     }
     parts = [_part(word, [i for i in done.tried if i.status == key]) for key, word in words.items()]
