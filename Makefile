@@ -2,6 +2,9 @@
 # PYTHON=/path/to/python3 names the Python that .venv is made with.
 BIN := .venv/bin
 READY := .venv/.installed
+# Some machines set this. The tests start hundreds of interpreters, and each would compile all of
+# recallfs before it begins.
+unexport PYTHONDONTWRITEBYTECODE
 SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-services
 
 help:
