@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import (
     DBAPIError,
     OperationalError,
@@ -304,11 +303,18 @@ def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[s
     if not rows:
         return
     statement: sa.Insert
+    # Each dialect takes long to load; one of them is there already.
     if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
         statement = sqlite.insert(table).on_conflict_do_nothing()
     elif dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
         statement = postgresql.insert(table).on_conflict_do_nothing()
     else:
+        from sqlalchemy.dialects import mysql
+
         key = next(iter(table.primary_key.columns)).name
         # Unlike INSERT IGNORE, this lets nothing else that is wrong with a row pass.
         statement = mysql.insert(table).on_duplicate_key_update({key: table.c[key]})
