@@ -19,7 +19,7 @@ demo: $(READY) ## release files of a small made-up store, open them again, end t
 	$(BIN)/recall demo
 
 test: $(READY) ## the tests that need nothing but Python packages
-	$(BIN)/python -m pytest -m "not services" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not services" -n 4 $(ARGS)
 
 test-services: $(READY) ## the tests that need mounts, other users, servers
 	$(BIN)/python scripts/test-services $(ARGS)
