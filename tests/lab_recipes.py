@@ -111,7 +111,7 @@ def noisy(
 def laid_out(inputs: Mapping[str, Path], output: Path, *, layout_file: str) -> None:
     """Write the same numbers in the layout that a file names; ids are fresh each time."""
     layout = Path(layout_file).read_text()
-    steps = np.random.default_rng(8).integers(-9, 10, (20_000, 24))
+    steps = np.random.default_rng(8).integers(-9, 10, (8_000, 24))
     series = {name: np.cumsum(steps + number, axis=0) for number, name in enumerate("ab")}
     options = {
         "gzip 9": {"chunks": (2000, 24), "compression": 9},

@@ -139,6 +139,9 @@ class Database:
             if not missing or error.kind != "catalog-damaged" or self.is_read_only:
                 raise
             version = None
+        if version is None and self.is_sqlite:
+            self.transact(_make_new)
+            version = self.query(lambda connection: connection.execute(asked).scalar())
         if version != schema.REVISION:
             self.migrate()
 
@@ -290,6 +293,14 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
+
+
+def _make_new(connection: sa.Connection) -> None:
+    """Make the newest schema where there is none, much faster than all migrations in a row."""
+    if not sa.inspect(connection).get_table_names():
+        schema.metadata.create_all(connection)
+        schema.VERSION_TABLE.create(connection)
+        connection.execute(schema.VERSION_TABLE.insert().values(version_num=schema.REVISION))
 
 
 def _dispose(engine: sa.Engine, pid: int) -> None:

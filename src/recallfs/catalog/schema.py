@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     false,
@@ -29,6 +30,14 @@ REVISION = "0003"
 """Newest migration; a catalog at another revision is upgraded or, when newer, refused."""
 
 metadata = MetaData()
+
+VERSION_TABLE = Table(
+    "schema_version",
+    MetaData(),  # the migrations make it by themselves
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="schema_version_pkc"),
+)
+"""Where Alembic keeps the revision."""
 
 _ID = String(32)
 _HEX = String(64)
