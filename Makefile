@@ -2,6 +2,9 @@
 # PYTHON=/path/to/python3 names the Python that .venv is made with.
 BIN := .venv/bin
 READY := .venv/.installed
+# Some machines set this. The tests start hundreds of interpreters, and each would compile all of
+# recallfs before it begins.
+unexport PYTHONDONTWRITEBYTECODE
 SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-services
 
 help:
@@ -16,7 +19,7 @@ demo: $(READY) ## release files of a small made-up store, open them again, end t
 	$(BIN)/recall demo
 
 test: $(READY) ## the tests that need nothing but Python packages
-	$(BIN)/python -m pytest -m "not services" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not services" -n 4 $(ARGS)
 
 test-services: $(READY) ## the tests that need mounts, other users, servers
 	$(BIN)/python scripts/test-services $(ARGS)

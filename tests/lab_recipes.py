@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -109,7 +111,7 @@ def noisy(
 def laid_out(inputs: Mapping[str, Path], output: Path, *, layout_file: str) -> None:
     """Write the same numbers in the layout that a file names; ids are fresh each time."""
     layout = Path(layout_file).read_text()
-    steps = np.random.default_rng(8).integers(-9, 10, (20_000, 24))
+    steps = np.random.default_rng(8).integers(-9, 10, (8_000, 24))
     series = {name: np.cumsum(steps + number, axis=0) for number, name in enumerate("ab")}
     options = {
         "gzip 9": {"chunks": (2000, 24), "compression": 9},
@@ -286,3 +288,22 @@ def zarred(
     array[:] = data
     group.attrs["channels"] = 32
     output["log"].write_text(store.rpartition("/")[2])
+
+
+def _row(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Read one row of a table, which another program may change."""
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(parameters["database"])) as connection:
+        connection.row_factory = sqlite3.Row
+        sql = "SELECT * FROM settings WHERE name = ?"
+        return dict(connection.execute(sql, (parameters["settings"],)).fetchone())
+
+
+@recallfs.recipe(name="configured", version="1", seeded=False, declares={"settings": _row})
+def configured(inputs: Mapping[str, Path], output: Path, *, database: str, settings: str) -> None:
+    """Scale by what a database says."""
+    row = _row({"database": database, "settings": settings})
+    with h5py.File(inputs["raw"], "r") as source, h5py.File(output, "w") as target:
+        target.attrs["object_id"] = str(uuid.uuid4())
+        target["data"] = source["data"][:] * row["factor"]

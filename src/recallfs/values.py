@@ -161,6 +161,23 @@ class InputRef:
 
 
 @dataclass(frozen=True)
+class DeclaredInput:
+    """What a recipe read beside files, such as rows of a database.
+
+    Parameters
+    ----------
+    digest : str
+        BLAKE3 (hex) of the value's canonical JSON.
+    value : JSON value
+        The value as far as it is short; long parts are ``blake3:<digest>``.
+    """
+
+    name: str
+    digest: str
+    value: Any
+
+
+@dataclass(frozen=True)
 class OutputRef:
     """An output of a derivation: the entry it became."""
 
@@ -209,12 +226,13 @@ class Derivation:
         Digest of the environment that the run was recorded in.
     code : CodeState or None
         Of the recipe's code, if it is in a Git work tree.
-
     cpu_seconds : float or None
         User and system time of the recipe and the processes it waited for. None where it is not
         known, as of a file that was adopted.
     peak_memory_bytes : int or None
         Largest resident size of any one of its processes.
+    declared : tuple of DeclaredInput
+        What else the recipe read.
     """
 
     id: str
@@ -233,9 +251,9 @@ class Derivation:
     timeout_s: float | None = None
     memory_bytes: int | None = None
     code: CodeState | None = None
-
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    declared: tuple[DeclaredInput, ...] = ()
 
 
 @dataclass(frozen=True)

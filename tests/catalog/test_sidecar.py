@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recallfs.catalog.sidecar import (
@@ -27,6 +27,7 @@ from recallfs.errors import CatalogError, IntegrityError, RecallError
 from recallfs.testing.records import MOMENT, plain_record, rich_record
 from recallfs.values import (
     Copy,
+    DeclaredInput,
     Derivation,
     Entry,
     InputRef,
@@ -152,7 +153,8 @@ def test_the_golden_record_leaves_no_field_empty() -> None:
     def check(value: Any, name: str) -> None:
         if is_dataclass(value):
             for field in fields(value):
-                optional = {(Entry, "identity"), (Record, "residual"), (Derivation, "code")}
+                optional = {(Entry, "identity"), (Record, "residual")}
+                optional |= {(Derivation, "code"), (Derivation, "declared")}
                 if (type(value), field.name) not in optional:
                     check(getattr(value, field.name), f"{name}.{field.name}")
         elif isinstance(value, tuple):
@@ -196,6 +198,7 @@ _DERIVATIONS = st.builds(
     parameters=st.dictionaries(_TEXT, _JSON, max_size=3),
     inputs=st.lists(st.builds(InputRef, _TEXT, _HEX, _TEXT, _HEX), max_size=2).map(tuple),
     outputs=st.lists(st.builds(OutputRef, _TEXT, _HEX), max_size=2).map(tuple),
+    declared=st.lists(st.builds(DeclaredInput, _TEXT, _HEX, _JSON), max_size=2).map(tuple),
     seed=st.none() | st.integers(0, 2**128 - 1),
     started_at=_TEXT,
     threads=st.integers(1, 64),
@@ -238,6 +241,7 @@ _RECORDS = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a record has many parts
 @given(_RECORDS)
 def test_any_record_comes_back(record: Record) -> None:
     """Whatever a record holds is read again as it was, and written again to the same bytes."""

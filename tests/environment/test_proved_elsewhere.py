@@ -81,3 +81,19 @@ def test_release_refuses_what_cannot_start(lab: Lab) -> None:
     assert "No module named" in shown["problem"]
     assert shown["interpreter"] == str(lab.base / "X" / "bin" / "python")
     assert sys.executable != shown["interpreter"]
+
+
+def test_what_was_proved_elsewhere_is_not_run_here(lab: Lab) -> None:
+    """With the interpreter of the proof gone a recall is refused, and says how to have it again."""
+    x = make_venv(lab.base / "X")
+    lab.write_raw()
+    _make(x, "x.h5")
+    _prove(x, "x.h5")
+    lab.release("x.h5")
+    (lab.base / "X").rename(lab.base / "moved")
+    done = lab.cli("get", "recall://lab/x.h5", check=False)
+    assert done.returncode == 65
+    assert "recall env restore" in done.stderr
+    assert not (lab.root / "x.h5").exists()
+    (lab.base / "moved").rename(lab.base / "X")
+    assert lab.cli_json("get", "recall://lab/x.h5")["files"][0]["source"] == "recompute"

@@ -18,17 +18,26 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     false,
 )
 
-from recallfs.catalog.types import LONG_TEXT, Path, Unsigned
+from recallfs.catalog.types import LongText, Path, Unsigned
 
 REVISION = "0003"
 """Newest migration; a catalog at another revision is upgraded or, when newer, refused."""
 
 metadata = MetaData()
+
+VERSION_TABLE = Table(
+    "schema_version",
+    MetaData(),  # the migrations make it by themselves
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="schema_version_pkc"),
+)
+"""Where Alembic keeps the revision."""
 
 _ID = String(32)
 _HEX = String(64)
@@ -124,7 +133,7 @@ environments = Table(
     "environments",
     metadata,
     Column("id", _HEX, primary_key=True),
-    Column("content", LONG_TEXT, nullable=False),
+    Column("content", LongText(), nullable=False),
 )
 
 derivations = Table(
@@ -135,7 +144,7 @@ derivations = Table(
     Column("recipe", String(256), nullable=False),
     Column("version", String(64), nullable=False),
     Column("source_digest", _HEX, nullable=False),
-    Column("parameters", LONG_TEXT, nullable=False),
+    Column("parameters", LongText(), nullable=False),
     Column("seed", String(32), nullable=False),
     Column("started_at", _MOMENT, nullable=False),
     Column("threads", Integer, nullable=False),
@@ -184,7 +193,7 @@ revocations = Table(
     "revocations",
     metadata,
     Column("proof_id", _ID, primary_key=True),
-    Column("reason", LONG_TEXT, nullable=False),
+    Column("reason", LongText(), nullable=False),
     Column("made_by", String(256), nullable=False),
     Column("made_at", _MOMENT, nullable=False),
 )
@@ -195,7 +204,7 @@ pins = Table(
     _entry_id(primary_key=True),
     Column("made_at", _MOMENT, primary_key=True),
     Column("is_pinned", Boolean, nullable=False),
-    Column("reason", LONG_TEXT, nullable=False),
+    Column("reason", LongText(), nullable=False),
     Column("made_by", String(256), nullable=False),
 )
 
@@ -236,7 +245,7 @@ events = Table(
     Column("action", String(32), nullable=False),
     Column("entry_id", _ID, nullable=False, index=True),
     Column("path", _PATH, nullable=False),
-    Column("details", LONG_TEXT, nullable=False),
+    Column("details", LongText(), nullable=False),
 )
 
 intents = Table(
@@ -246,7 +255,7 @@ intents = Table(
     Column("store_id", _ID, nullable=False),
     Column("action", String(16), nullable=False),
     Column("path", _PATH, nullable=False),
-    Column("details", LONG_TEXT, nullable=False),
+    Column("details", LongText(), nullable=False),
     Column("holder", String(256), nullable=False),
 )
 
@@ -257,5 +266,5 @@ leases = Table(
     Column("fence", BigInteger, nullable=False),
     Column("beat", BigInteger, nullable=False),
     Column("holder", String(256)),
-    Column("failure", LONG_TEXT),
+    Column("failure", LongText()),
 )

@@ -22,6 +22,7 @@ from recallfs.permissions import Acl
 from recallfs.values import (
     CodeState,
     Copy,
+    DeclaredInput,
     Derivation,
     Digests,
     Entry,
@@ -293,8 +294,8 @@ def _derivation_body(item: Derivation) -> dict[str, Any]:
     values = dataclasses.asdict(item)
     values["seed"] = None if item.seed is None else f"{item.seed:032x}"
     # Left out where nothing is known, so that programs that do not know them can read the rest.
-    for name in ("cpu_seconds", "peak_memory_bytes", "code"):
-        if values[name] is None:
+    for name in ("cpu_seconds", "peak_memory_bytes", "code", "declared"):
+        if values[name] in (None, ()):
             del values[name]
     return values
 
@@ -348,5 +349,6 @@ def _derivation(item: Mapping[str, Any]) -> Derivation:
             "inputs": tuple(InputRef(**reference) for reference in item["inputs"]),
             "outputs": tuple(OutputRef(**reference) for reference in item["outputs"]),
             "code": CodeState(**item["code"]) if "code" in item else None,
+            "declared": tuple(DeclaredInput(**value) for value in item.get("declared", ())),
         }
     )

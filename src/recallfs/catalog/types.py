@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
 from recallfs.values import PATH_BYTES
 
@@ -61,8 +60,20 @@ class Unsigned(sa.types.TypeDecorator[int]):
         return value + (1 << 64) if value is not None and value < 0 else value
 
 
-LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), *_MARIADB)
-"""Text of any length; MariaDB's own TEXT ends at 64 KiB."""
+class LongText(sa.types.TypeDecorator[str]):
+    """Text of any length; MariaDB's own TEXT ends at 64 KiB."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """Return the type that a database gives such a column."""
+        if dialect.name in _MARIADB:
+            from sqlalchemy.dialects.mysql import LONGTEXT  # each dialect takes long to load
+
+            return dialect.type_descriptor(LONGTEXT())
+        return dialect.type_descriptor(sa.Text())
+
 
 TABLE_OPTIONS: dict[str, Any] = {
     f"{dialect}_{option}": value

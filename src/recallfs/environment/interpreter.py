@@ -61,15 +61,13 @@ def check_start(store: Store, identifier: str, folder: Path | None = None) -> Pa
     name = label_of(identifier, environment)
     python = find_interpreter(store, identifier, folder)
     if python is None:
-        place = environment.get("executable") or "no interpreter on record"
-        problem = f"{place} is not here, or others may change it"
-    else:
-        problem = _start(python, int(time.monotonic() / _REMEMBERED_S))
-    if python is None or problem:
+        raise environment_is_gone(store, identifier)
+    problem = _start(python, int(time.monotonic() / _REMEMBERED_S))
+    if problem:
         raise EnvironmentMismatchError(
             f"the environment {name} cannot be started ({problem}); `recall env restore {name}` "
             "builds it again, or `recall prove` proves the file in another.",
-            details={"environment": identifier, "label": name, "python": str(python or "")},
+            details={"environment": identifier, "label": name, "python": str(python)},
         )
     return python
 
@@ -92,6 +90,19 @@ def find_environment(store: Store, name: str) -> str:
     raise InvalidInputError(
         f"{problem} called {name!r} in the store {store.name!r}; `recall env list` names them.",
         details={"known": sorted(known.values())},
+    )
+
+
+def environment_is_gone(store: Store, identifier: str) -> EnvironmentMismatchError:
+    """Say that the interpreter of an environment is not on this computer, or may not be run."""
+    environment = records.environment(store, identifier)
+    name = label_of(identifier, environment)
+    place = environment.get("executable") or "no interpreter on record"
+    return EnvironmentMismatchError(
+        f"the environment {name} cannot be started ({place} is not here, or others may change "
+        f"it); `recall env restore {name}` builds it again, or `recall prove` proves the file in "
+        "another.",
+        details={"environment": identifier, "label": name, "python": ""},
     )
 
 

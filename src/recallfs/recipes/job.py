@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from recallfs.values import DeclaredInput
 
 LOG_NAME = "log.txt"
 """File in the scratch folder that takes all output of a run."""
@@ -65,6 +67,8 @@ class Job:
         interpreter and `scratch` are exposed anyway.
     refuse_dirty : bool
         Whether code that is in a Git work tree must stand at a commit.
+    declared : tuple of DeclaredInput
+        What the recipe has to find beside its files.
     """
 
     recipe: str
@@ -83,6 +87,7 @@ class Job:
     hide: tuple[Path, ...] = ()
     expose: tuple[Path, ...] = ()
     refuse_dirty: bool = False
+    declared: tuple[DeclaredInput, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON; paths are made absolute, since the worker's folder differs."""
@@ -103,6 +108,7 @@ class Job:
             "hide": [_absolute(path) for path in self.hide],
             "expose": [_absolute(path) for path in self.expose],
             "refuse_dirty": self.refuse_dirty,
+            "declared": [asdict(item) for item in self.declared],
         }
 
     @classmethod
@@ -126,6 +132,7 @@ class Job:
             expose=tuple(map(Path, data["expose"])),
             # An interpreter that has another version of recallfs may run the worker.
             refuse_dirty=bool(data.get("refuse_dirty", False)),
+            declared=tuple(DeclaredInput(**item) for item in data.get("declared", ())),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,6 +85,9 @@ class Recipe:
         Time limit of a run in seconds.
     memory_bytes : int or None
         Limit of the data memory of each of its processes.
+    declares : Mapping of str to callable
+        What it reads beside files: each function gets the parameters as a dictionary and returns
+        what is there now, such as rows of a database; see `recallfs.recipes.declared`.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Recipe:
     seeded: bool = True
     timeout_s: float | None = None
     memory_bytes: int | None = None
+    declares: Mapping[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict)
 
     @cached_property
     def signature(self) -> Signature:
@@ -156,12 +160,13 @@ def recipe(
     seeded: bool = True,
     timeout_s: float | None = None,
     memory_bytes: int | None = None,
+    declares: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
 ) -> Callable[[_Function], _Function]:
     """Register a function as a recipe.
 
     Parameters
     ----------
-    name, version, outputs, seeded, timeout_s, memory_bytes
+    name, version, outputs, seeded, timeout_s, memory_bytes, declares
         See `Recipe`.
 
     Returns
@@ -182,6 +187,13 @@ def recipe(
     ...     ...
     """
     _check_declaration(name, version, outputs, timeout_s, memory_bytes)
+    declared = dict(declares or {})
+    for what, read in declared.items():
+        if not _NAME.fullmatch(str(what)) or not callable(read):
+            raise InvalidInputError(
+                f"recipe {name!r} cannot declare {what!r}; give a name made of letters, digits, "
+                "'_', '.' and '-', and a function that reads it."
+            )
 
     def attach(function: _Function) -> _Function:
         if "<locals>" in function.__qualname__ or "." in function.__qualname__:
@@ -189,7 +201,9 @@ def recipe(
                 f"recipe {name!r} must be a function at the top level of a module, "
                 f"not {function.__qualname__}."
             )
-        made = Recipe(name, version, function, tuple(outputs), seeded, timeout_s, memory_bytes)
+        made = Recipe(
+            name, version, function, tuple(outputs), seeded, timeout_s, memory_bytes, declared
+        )
         setattr(function, _ATTRIBUTE, made)
         return function
 

@@ -137,6 +137,10 @@ def _run_recipe(job: Job) -> tuple[str, str, dict[str, Any] | None]:
         if _is_out_of_memory(error):
             raise _out_of_memory(job, error) from error
         raise
+    if job.declared:
+        from recallfs.recipes.declared import check_declared, observe_declared
+
+        check_declared(recipe.name, job.declared, observe_declared(recipe, parameters))
     try:
         recipe.run(job.inputs, job.outputs, parameters)
     except BaseException as error:  # what a recipe raises is told, be it SystemExit

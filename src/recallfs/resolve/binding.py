@@ -13,12 +13,19 @@ from recallfs.digest.listing import list_folder
 from recallfs.environment.capture import capture_environment, environment_id
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.recipes.code import code_state
-from recallfs.recipes.model import derivation_key, validate_parameters
+from recallfs.recipes.declared import observe_declared
+from recallfs.recipes.model import validate_parameters
 from recallfs.recipes.outputs import in_commit_order, is_folder, recorded_outputs
 from recallfs.recipes.registry import find_recipe
 from recallfs.recipes.runs import Run
 from recallfs.resolve.commit import add_existing
-from recallfs.resolve.derive import bind_inputs, new_derivation, output_targets, refuse_cycle
+from recallfs.resolve.derive import (
+    bind_inputs,
+    key_of,
+    new_derivation,
+    output_targets,
+    refuse_cycle,
+)
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
 from recallfs.values import Derivation, Entry, OutputRef, State
@@ -81,8 +88,8 @@ def adopt(
     bound = bind_inputs(stores, store, inputs)
     refuse_cycle(store, bound, targets)
     entries = {name: _present(store, path) for name, path in _files(store, targets).items()}
-    digests = {item.name: item.sha256 for item in bound}
-    key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
+    declared = observe_declared(recipe, checked)
+    key = key_of(recipe, checked, bound, declared)
     urls = {name: store.url(path) for name, path in targets.items()}
     known = [records.load(store, entry.id).derivations for entry in entries.values()]
     if all(any(derivation.key == key for derivation in each) for each in known):
@@ -91,7 +98,7 @@ def adopt(
     identifier = environment_id(environment)
     records.save_environment(store, identifier, environment)
     derivation = replace(
-        new_derivation(recipe, key, checked, bound, settings.threads),
+        new_derivation(recipe, key, checked, bound, declared, threads=settings.threads),
         # What it was made with is not known; it is tried with what is here.
         environment_id=identifier,
         code=records.save_code(store, code_state(recipe)),

@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from recallfs.digest.listing import list_folder
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
 from recallfs.errors import ConflictError, InvalidInputError, RecomputeError
+from recallfs.recipes.declared import digests_of, observe_declared
 from recallfs.recipes.job import Outcome
 from recallfs.recipes.model import Recipe, derivation_key, validate_parameters
 from recallfs.recipes.outputs import (
@@ -37,7 +38,7 @@ from recallfs.resolve.reuse import reuse as find_result
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.tree import forget
 from recallfs.sources.recompute import run_derivation, run_need
-from recallfs.values import Derivation, Entry, InputRef, OutputRef, State, now_utc
+from recallfs.values import DeclaredInput, Derivation, Entry, InputRef, OutputRef, State, now_utc
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,15 @@ def derive(
 
     bound = bind_inputs(stores, store, inputs, bring)
     refuse_cycle(store, bound, targets)
-    digests = {item.name: item.sha256 for item in bound}
-    key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
+    declared = observe_declared(recipe, checked)
+    key = key_of(recipe, checked, bound, declared)
     with hold_lease(store.catalog, f"derivation:{store.id}:{key}", lambda: False) as grant:
         earlier = _earlier(store, key)
         if earlier is not None:
             return earlier
         for name, path in targets.items():
             _make_room(store, path, key, is_folder=is_folder(name))
-        derivation = new_derivation(recipe, key, checked, bound, settings.threads)
+        derivation = new_derivation(recipe, key, checked, bound, declared, threads=settings.threads)
         lost = _Stop(grant.lost if grant else None, cancelled)
         wish = wish or Wish()
         warnings: list[str] = []
@@ -266,8 +267,8 @@ def foresee(
     refuse_cycle(store, bound, targets)
     if len(there) < len(inputs) or not all(item.sha256 for item in bound):
         return None
-    digests = {item.name: item.sha256 for item in bound}
-    key = derivation_key(recipe.name, recipe.version, recipe.source_digest, checked, digests)
+    declared = observe_declared(recipe, checked)
+    key = key_of(recipe, checked, bound, declared)
     earlier = _earlier(store, key)
     if earlier is None:
         for name, path in targets.items():
@@ -281,6 +282,8 @@ def new_derivation(
     key: str,
     parameters: Mapping[str, Any],
     inputs: tuple[InputRef, ...],
+    declared: tuple[DeclaredInput, ...],
+    *,
     threads: int | None,
 ) -> Derivation:
     """Make the record of a run that is about to begin, with a seed of its own."""
@@ -301,6 +304,24 @@ def new_derivation(
         seconds=0.0,
         timeout_s=recipe.timeout_s,
         memory_bytes=recipe.memory_bytes,
+        declared=declared,
+    )
+
+
+def key_of(
+    recipe: Recipe,
+    parameters: Mapping[str, Any],
+    inputs: Sequence[InputRef],
+    declared: Sequence[DeclaredInput],
+) -> str:
+    """Return the key of a derivation; see `derivation_key`."""
+    return derivation_key(
+        recipe.name,
+        recipe.version,
+        recipe.source_digest,
+        parameters,
+        {item.name: item.sha256 for item in inputs},
+        other_inputs=digests_of(declared),
     )
 
 

@@ -261,22 +261,35 @@ class _Original:
         streams: dict[int, list[ZlibStream]] = {}
         for stream in find_streams(self._contents(extents), known):
             streams.setdefault(stream.plain_bytes, []).append(stream)
+        begins: dict[Any, bytes] = {}
         with hdf5_errors(self.path):
             return [
-                replace(one, stale=tuple(self._recognised(one, streams[length])))
+                replace(one, stale=tuple(self._recognised(one, streams[length], begins)))
                 if length in streams
                 else one
                 for one, length in zip(surveys, lengths, strict=True)
             ]
 
-    def _recognised(self, survey: _Survey, streams: list[ZlibStream]) -> Iterator[StaleChunk]:
-        """Take those streams out of the list that were chunks of a dataset once."""
+    def _recognised(
+        self, survey: _Survey, streams: list[ZlibStream], begins: dict[Any, bytes]
+    ) -> Iterator[StaleChunk]:
+        """Take those streams out of the list that were chunks of a dataset once.
+
+        There may be thousands of datasets, and what a stream begins with is the same to all that
+        are of one kind: `begins` keeps it.
+        """
+        kind = (survey.encoder, survey.bulk.chunk_shape)
+        wanted: set[bytes | None] = {None, *survey.firsts}
+        likely = [stream for stream in streams if begins.get((kind, stream.offset)) in wanted]
+        if not likely:
+            return
         with self._present(survey) as present:
-            for stream in tuple(streams):
+            for stream in likely:
                 # A checksum may follow the stream.
                 size = min(stream.size + 4, stream.room_bytes)
-                content = _read_exactly(self.descriptor, stream.offset, size)
-                chunk = content and present.recognise(stream, content)
+                content = _read_exactly(self.descriptor, stream.offset, size) or b""
+                begin, chunk = present.recognise(stream, content)
+                begins[kind, stream.offset] = begin
                 if chunk:
                     streams.remove(stream)
                     yield chunk

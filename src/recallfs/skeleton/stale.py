@@ -162,21 +162,29 @@ class Present:
     counts: npt.NDArray[np.int64]
     firsts: dict[bytes, list[int]]
 
-    def recognise(self, stream: ZlibStream, content: bytes) -> StaleChunk | None:
+    def recognise(self, stream: ZlibStream, content: bytes) -> tuple[bytes, StaleChunk | None]:
         """Tell which chunk a stream was, if it was one of this dataset.
 
         Parameters
         ----------
         content : bytes
             Of the file from the stream's offset on; a few bytes more than the stream.
+
+        Returns
+        -------
+        begin : bytes
+            The stream's first element; empty if it is no chunk of such a dataset.
+        chunk : StaleChunk or None
+            What it was.
         """
         has_checksum = self.encoder.steps[-1].code == h5z.FILTER_FLETCHER32
         stored = content[: stream.size + _CHECKSUM_BYTES * has_checksum]
         whole = self.encoder.decode(stored)
         if whole is None:
-            return None
+            return b"", None
         item_bytes = self.dataset.get_type().get_size()
-        for number in self.firsts.get(whole[:item_bytes].tobytes(), [])[:_MOST_TRIES]:
+        begin = whole[:item_bytes].tobytes()
+        for number in self.firsts.get(begin, [])[:_MOST_TRIES]:
             start, count = self.starts[number].tolist(), self.counts[number].tolist()
             try:
                 now = read_elements(self.dataset, self.dataset.get_type(), start, count)
@@ -185,8 +193,8 @@ class Present:
             for then in self._earlier_counts(whole, now, count):
                 part = _corner(now, count, then, item_bytes)
                 if self.encoder.encode(part, then) == stored:
-                    return StaleChunk(stream.offset, tuple(start), then, part, stored)
-        return None
+                    return begin, StaleChunk(stream.offset, tuple(start), then, part, stored)
+        return begin, None
 
     def recognise_end(self, number: int, rows: int, end: int, content: bytes) -> StaleChunk | None:
         """Tell whether a chunk ends somewhere, as it was when it had so many rows.

@@ -20,7 +20,7 @@ from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import RecipeSettings
 from recallfs.digest.stream import digest_file
-from recallfs.environment.interpreter import find_interpreter
+from recallfs.environment.interpreter import environment_is_gone, find_interpreter
 from recallfs.errors import (
     IntegrityError,
     InvalidInputError,
@@ -35,7 +35,16 @@ from recallfs.recipes.outputs import declared_names, is_folder, written_files
 from recallfs.sources.base import Fetched, Need, Offer, Progress, Request, Source
 from recallfs.sources.grafting import graft_elsewhere, is_about_encoders, is_elsewhere
 from recallfs.sources.levels import Matched, allowed_level, match_lower
-from recallfs.values import Derivation, Entry, Identity, InputRef, Level, Metadata, now_utc
+from recallfs.values import (
+    Derivation,
+    Entry,
+    Identity,
+    InputRef,
+    Level,
+    Metadata,
+    Proof,
+    now_utc,
+)
 
 if TYPE_CHECKING:  # they load h5py, which who only looks something up need not wait for
     from recallfs.skeleton.residual import Residual
@@ -93,6 +102,10 @@ class RecomputeSource(Source):
         if derivation is None:
             raise NotRecallableError("no recipe is on record for it.")
         python = recorded_python(store, record, derivation, self.built)
+        proof = _newest_proof(record, derivation)
+        if python is None and proof is not None:
+            # What was proved was proved there; elsewhere is elsewhere.
+            raise environment_is_gone(store, proof.environment_id)
         outputs, outcome = run_derivation(
             store,
             derivation,
@@ -214,6 +227,7 @@ def run_derivation(
         hide=hide,
         expose=tuple(inputs.values()),
         refuse_dirty=is_new and settings.refuse_dirty,
+        declared=derivation.declared,
     )
     before = {name: Identity.from_stat(path.stat()) for name, path in inputs.items()}
     try:
@@ -442,8 +456,13 @@ def recorded_python(
 
 def recorded_environment(record: Record, derivation: Derivation) -> str:
     """Return the digest of the environment of the newest valid proof, else of the first run."""
-    proofs = [p for p in record.valid_proofs(now_utc()) if p.derivation_id == derivation.id]
-    return proofs[0].environment_id if proofs else derivation.environment_id
+    proof = _newest_proof(record, derivation)
+    return proof.environment_id if proof else derivation.environment_id
+
+
+def _newest_proof(record: Record, derivation: Derivation) -> Proof | None:
+    proofs = record.valid_proofs(now_utc())
+    return next((proof for proof in proofs if proof.derivation_id == derivation.id), None)
 
 
 def _least(*limits: Any) -> Any:

@@ -133,6 +133,9 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
             (f"input {item.name}", f"{store.url(item.path)} (sha256 {item.sha256[:16]}…)")
             for item in derivation.inputs
         ]
+        facts += [
+            (f"declared {item.name}", f"blake3 {item.digest[:16]}…") for item in derivation.declared
+        ]
         log = store.log_path(derivation.id)
         if log.exists():
             facts.append(("log of its last run", str(log)))

@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("recipe", sa.String(length=256), nullable=False),
         sa.Column("version", sa.String(length=64), nullable=False),
         sa.Column("source_digest", sa.String(length=64), nullable=False),
-        sa.Column("parameters", types.LONG_TEXT, nullable=False),
+        sa.Column("parameters", types.LongText(), nullable=False),
         sa.Column("seed", sa.String(length=32), nullable=False),
         sa.Column("started_at", sa.String(length=32), nullable=False),
         sa.Column("threads", sa.Integer(), nullable=False),
@@ -59,7 +59,7 @@ def upgrade() -> None:
     steps.create_table(
         "environments",
         sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("content", types.LONG_TEXT, nullable=False),
+        sa.Column("content", types.LongText(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         **types.TABLE_OPTIONS,
     )
@@ -71,7 +71,7 @@ def upgrade() -> None:
         sa.Column("action", sa.String(length=32), nullable=False),
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("path", types.Path(), nullable=False),
-        sa.Column("details", types.LONG_TEXT, nullable=False),
+        sa.Column("details", types.LongText(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         **types.TABLE_OPTIONS,
     )
@@ -82,7 +82,7 @@ def upgrade() -> None:
         sa.Column("store_id", sa.String(length=32), nullable=False),
         sa.Column("action", sa.String(length=16), nullable=False),
         sa.Column("path", types.Path(), nullable=False),
-        sa.Column("details", types.LONG_TEXT, nullable=False),
+        sa.Column("details", types.LongText(), nullable=False),
         sa.Column("holder", sa.String(length=256), nullable=False),
         sa.PrimaryKeyConstraint("entry_id"),
         **types.TABLE_OPTIONS,
@@ -93,7 +93,7 @@ def upgrade() -> None:
         sa.Column("fence", sa.BigInteger(), nullable=False),
         sa.Column("beat", sa.BigInteger(), nullable=False),
         sa.Column("holder", sa.String(length=256), nullable=True),
-        sa.Column("failure", types.LONG_TEXT, nullable=True),
+        sa.Column("failure", types.LongText(), nullable=True),
         sa.PrimaryKeyConstraint("key"),
         **types.TABLE_OPTIONS,
     )
@@ -114,7 +114,7 @@ def upgrade() -> None:
     steps.create_table(
         "revocations",
         sa.Column("proof_id", sa.String(length=32), nullable=False),
-        sa.Column("reason", types.LONG_TEXT, nullable=False),
+        sa.Column("reason", types.LongText(), nullable=False),
         sa.Column("made_by", sa.String(length=256), nullable=False),
         sa.Column("made_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("proof_id"),
@@ -207,7 +207,7 @@ def upgrade() -> None:
         sa.Column("entry_id", sa.String(length=32), nullable=False),
         sa.Column("made_at", sa.String(length=32), nullable=False),
         sa.Column("is_pinned", sa.Boolean(), nullable=False),
-        sa.Column("reason", types.LONG_TEXT, nullable=False),
+        sa.Column("reason", types.LongText(), nullable=False),
         sa.Column("made_by", sa.String(length=256), nullable=False),
         sa.ForeignKeyConstraint(
             ["entry_id"],
