@@ -97,3 +97,39 @@ def test_what_was_proved_elsewhere_is_not_run_here(lab: Lab) -> None:
     assert not (lab.root / "x.h5").exists()
     (lab.base / "moved").rename(lab.base / "X")
     assert lab.cli_json("get", "recall://lab/x.h5")["files"][0]["source"] == "recompute"
+
+
+def test_environments_are_tried_until_one_matches(lab: Lab) -> None:
+    """A file of unknown making is proved where it comes out; what differs elsewhere is told."""
+    y = make_venv(lab.base / "Y", numpy=OTHER)
+    lab.write_raw()
+    _make(y, "y.h5")
+    shutil.copyfile(lab.root / "y.h5", lab.root / "z.h5")
+    words = ("--recipe", "versioned", "-i", "raw=recall://lab/raw.h5")
+    lab.cli("adopt", "recall://lab/z.h5", *words)
+    done = lab.cli("prove", "recall://lab/z.h5", "--hide", "auto", check=False)
+    assert "was recomputed, but differs" in done.stderr
+    told = lab.cli_json("try-environments", "recall://lab/z.h5", "--hide", "auto")
+    own, matched = told["tried"]
+    assert own["error"]["kind"] in {"digest-mismatch", "residual-too-large"}
+    assert matched["label"].partition("_")[2] == "Y_00"
+    assert {"what": "numpy", "one": np.__version__, "other": OTHER} in own["differences"]
+    assert matched["differences"] == []
+    proof = records.load(lab.store, lab.entry("z.h5").id).proofs[-1]
+    assert (proof.id, proof.environment_id) == (matched["proof"], matched["environment"])
+    # Packages that were changed in place: one interpreter, tried once.
+    site = next((lab.base / "Y").glob("lib/python*/site-packages"))
+    about = site / "numpy" / "version.py"
+    about.write_text(about.read_text().replace(OTHER, f"{OTHER}0"))
+    (site / f"numpy-{OTHER}.dist-info").rename(site / f"numpy-{OTHER}0.dist-info")
+    lab.write_raw("other.h5", seed=1)
+    done = recall(y, "run", "double", "-o", "recall://lab/w.h5", "-i", "raw=recall://lab/other.h5")
+    assert done.returncode == 0, done.stderr
+    words = ("--env", "Y_01", "--env", "Y_00")
+    user = matched["label"].partition("_")[0]
+    words = tuple(f"{user}_{word}" if word.startswith("Y") else word for word in words)
+    told = lab.cli_json(
+        "try-environments", "recall://lab/z.h5", "--hide", "auto", *words, check=False
+    )
+    assert [each["proof"] for each in told["tried"]] == [None, None]
+    assert "changed in place" in told["tried"][1]["error"]["message"]

@@ -30,6 +30,7 @@ COMMANDS = {
     "diff": "show how two HDF5 files differ",
     "trial": "try on a sample what could be proved, without recording anything",
     "prove": "prove that files can be recomputed exactly",
+    "try-environments": "find the recorded environment that gives a file back",
     "revoke": "let proofs count no more",
     "release": "drop local bytes that can come back",
     "undo": "take a release back",
@@ -58,7 +59,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        place = "demo.command" if cmd_name == "demo" else f"commands.{cmd_name}"
+        place = "demo.command" if cmd_name == "demo" else f"commands.{cmd_name.replace('-', '_')}"
         module = importlib.import_module(f"recallfs.cli.{place}")
         command = module.command
         assert isinstance(command, click.Command)  # noqa: S101 - each module defines one

@@ -542,6 +542,20 @@ SCHEMAS: Mapping[str, Schema] = {
     "unpin": _object(unpinned=_list(_URL)),
     "env list": _object(environments=_list(_object(**_ENVIRONMENT))),
     "env show": _object(**_ENVIRONMENT, content={"type": "object"}, problem=_TEXT),
+    "try-environments": _object(
+        url=_URL,
+        tried=_list(
+            _object(
+                environment=_SHA256,
+                label=_TEXT,
+                seconds=_NUMBER,
+                proof=_or_null(_TEXT),
+                level=_or_null(_TEXT),
+                error=_or_null(ERROR),
+                differences=_DIFFERENCES,
+            )
+        ),
+    ),
     "env diff": _object(one=_NAMED, other=_NAMED, differences=_DIFFERENCES),
     "env export": _object(id=_SHA256, label=_TEXT, format=_TEXT, text=_TEXT),
     "env restore": _object(

@@ -1,0 +1,102 @@
+"""``recall try-environments``."""
+
+from __future__ import annotations
+
+import click
+
+from recallfs.catalog.records import known_entry
+from recallfs.cli.completion import complete_address
+from recallfs.cli.output import byte_bar, print_json, print_table, say
+from recallfs.environment.compare import Difference
+from recallfs.release.elsewhere import Tried, try_environments
+from recallfs.release.proof import HIDING
+from recallfs.resolve.recall import Wish
+from recallfs.resolve.stores import stores_in_reach
+from recallfs.values import Level
+
+_NAMED = 6
+
+
+@click.command(name="try-environments")
+@click.argument("url", shell_complete=complete_address)
+@click.option(
+    "--env", "names", multiple=True, metavar="ID", help="Try this one; may be given several times."
+)
+@click.option(
+    "--hide",
+    "hiding",
+    type=click.Choice(HIDING),
+    default="namespace",
+    show_default=True,
+    help="How the original is put out of the recipe's sight.",
+)
+@click.option(
+    "--level",
+    type=click.Choice([level.value for level in Level]),
+    help="Lowest level to be content with; by default as the store's settings say, else exact.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    *, url: str, names: tuple[str, ...], hiding: str, level: str | None, as_json: bool
+) -> int:
+    """Prove a file in one recorded environment after the other, until one gives it back.
+
+    Begins with the file's own environment. Says of those that did not match in what they differ
+    from the one that did. The proof counts as any other, so recalls run in that environment then.
+    Exit code 1 if none matched.
+
+    Example: recall try-environments recall://analysis/sub-1/lfp.nwb
+    """
+    stores = stores_in_reach()
+    store, path = stores.resolve(url)
+    entry = known_entry(store, path)
+    with byte_bar("trying", 0, quiet=as_json) as progress:
+        tried = try_environments(
+            stores,
+            store,
+            entry,
+            names,
+            Wish(progress=progress),
+            hiding=hiding,
+            level=None if level is None else Level(level),
+        )
+    has_matched = any(each.proved for each in tried)
+    if as_json:
+        print_json({"url": store.url(path), "tried": [_document(each) for each in tried]})
+        return 0 if has_matched else 1
+    print_table(
+        ["environment", "result", "seconds>", "differs from the one that matched"],
+        [
+            [
+                each.label,
+                each.proved.proof.level.value if each.proved else "no match",
+                f"{each.seconds:.1f}",
+                _shown(each.differences),
+            ]
+            for each in tried
+        ],
+    )
+    for each in tried:
+        if each.error is not None:
+            say(f"{each.label}: {each.error.message}")
+    if not has_matched:
+        say("None of them gives the file back.")
+    return 0 if has_matched else 1
+
+
+def _shown(differences: tuple[Difference, ...]) -> str:
+    named = [f"{d.what} {d.one or 'none'} → {d.other or 'none'}" for d in differences[:_NAMED]]
+    more = [f"{len(differences) - _NAMED} more"] if len(differences) > _NAMED else []
+    return ", ".join([*named, *more])
+
+
+def _document(each: Tried) -> dict[str, object]:
+    return {
+        "environment": each.identifier,
+        "label": each.label,
+        "seconds": each.seconds,
+        "proof": each.proved.proof.id if each.proved else None,
+        "level": each.proved.proof.level.value if each.proved else None,
+        "error": None if each.error is None else each.error.to_json(),
+        "differences": [{"what": d.what, "one": d.one, "other": d.other} for d in each.differences],
+    }
