@@ -125,11 +125,10 @@ def test_environments_are_tried_until_one_matches(lab: Lab) -> None:
     lab.write_raw("other.h5", seed=1)
     done = recall(y, "run", "double", "-o", "recall://lab/w.h5", "-i", "raw=recall://lab/other.h5")
     assert done.returncode == 0, done.stderr
-    words = ("--env", "Y_01", "--env", "Y_00")
     user = matched["label"].partition("_")[0]
-    words = tuple(f"{user}_{word}" if word.startswith("Y") else word for word in words)
+    names = ("--env", f"{user}_Y_01", "--env", f"{user}_Y_00")
     told = lab.cli_json(
-        "try-environments", "recall://lab/z.h5", "--hide", "auto", *words, check=False
+        "try-environments", "recall://lab/z.h5", "--hide", "auto", *names, check=False
     )
     assert [each["proof"] for each in told["tried"]] == [None, None]
     assert "changed in place" in told["tried"][1]["error"]["message"]
