@@ -123,8 +123,8 @@ def test_environments_are_tried_until_one_matches(lab: Lab) -> None:
     about.write_text(about.read_text().replace(OTHER, f"{OTHER}0"))
     (site / f"numpy-{OTHER}.dist-info").rename(site / f"numpy-{OTHER}0.dist-info")
     lab.write_raw("other.h5", seed=1)
-    done = recall(y, "run", "double", "-o", "recall://lab/w.h5", "-i", "raw=recall://lab/other.h5")
-    assert done.returncode == 0, done.stderr
+    words = ("-o", "recall://lab/w.h5", "-i", "raw=recall://lab/other.h5")
+    assert recall(y, "run", "double", *words).returncode == 0
     user = matched["label"].partition("_")[0]
     names = ("--env", f"{user}_Y_01", "--env", f"{user}_Y_00")
     told = lab.cli_json(
