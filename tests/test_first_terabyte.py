@@ -1,0 +1,188 @@
+"""The first terabyte, told in fifty files that a lab made without recallfs: from survey to undo.
+
+Every step is a command in a process of its own. The lab's own program makes the files; nothing of
+recallfs is imported by it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import Lab, sha256
+
+PIPELINE = '''
+"""A lab's own program: filters and bins recordings. It knows nothing of recallfs."""
+import uuid
+import h5py
+import numpy as np
+
+def derive(source, target, factor):
+    with h5py.File(source) as raw, h5py.File(target, "w") as out:
+        out.attrs["object_id"] = str(uuid.uuid4())
+        data = raw["data"][:] * factor
+        out.create_dataset("lfp/data", data=data, chunks=(250, 32), compression=4)
+        out.create_dataset("lfp/power", data=(data**2).sum(axis=1))
+'''
+
+MAKE = (
+    PIPELINE
+    + """
+def main(folder):
+    for session in range(10):
+        with h5py.File(f"{folder}/s{session}.h5", "w") as raw:
+            raw["data"] = np.random.default_rng(session).normal(size=(1000 + session, 32))
+        for factor in range(1, 6):
+            derive(f"{folder}/s{session}.h5", f"{folder}/s{session}_x{factor}.h5", factor)
+
+import sys
+main(sys.argv[1])
+"""
+)
+
+RECIPE = (
+    PIPELINE
+    + """
+import os
+import recallfs
+
+@recallfs.recipe(name="lfp", version="1", seeded=False)
+def lfp(inputs, output, *, factor: int, log: str):
+    with open(log, "a") as lines:
+        lines.write(f"{os.getpid()}\\n")
+    derive(inputs["raw"], output, factor)
+"""
+)
+
+BEFORE, AFTER = "(data**2).sum(axis=1)", "(data**2).sum(axis=1) * (1 + 1e-12 * (factor == 3))"
+
+
+def proved(lab: Lab) -> int:
+    """Count the files that have a proof."""
+    sidecars = (lab.root / ".recall" / "entries").rglob("*.rsc1")
+    return sum(bool(json.loads(path.read_bytes())["body"]["proofs"]) for path in sidecars)
+
+
+def runs(lab: Lab) -> int:
+    """Count how often the recipe was run."""
+    log = lab.base / "runs.log"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def prove_and_be_killed(lab: Lab) -> int:
+    """Begin to prove all, be killed half-way, and return how many were proved by then."""
+    command = [sys.executable, "-m", "recallfs", "prove", "recall://lab", "--jobs", "2"]
+    process = subprocess.Popen(
+        [*command, "--hide", "auto"], stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    give_up = time.monotonic() + 120
+    while runs(lab) < 30 and time.monotonic() < give_up:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return proved(lab)
+
+
+@pytest.mark.timeout(900)
+def test_the_first_terabyte(lab: Lab) -> None:
+    """Surveyed, tried, adopted, proved, released by plan, drilled, revoked, put back: all exact."""
+    root, recipes = lab.root, lab.base / "recipes"
+    subprocess.run([sys.executable, "-c", MAKE, str(root)], check=True)
+    originals = {path.name: sha256(path) for path in root.glob("*_x*.h5")}
+    assert len(originals) == 50
+    recipes.mkdir()
+    (recipes / "lab_lfp.py").write_text(RECIPE)
+    lab.config.write_text(
+        f'[stores.lab]\nroot = "{root}"\n[recipes]\nmodules = ["lab_lfp"]\npaths = ["{recipes}"]\n'
+    )
+
+    # What is there? Nothing is touched by asking.
+    survey = lab.cli_json("survey", str(root))
+    assert survey["files"] >= 60
+    table = lab.base / "made.csv"
+    with table.open("w", newline="") as file:
+        write = csv.writer(file)
+        write.writerow(["recipe", "output", "input.raw", "parameter.factor", "parameter.log"])
+        for name in sorted(originals):
+            session, factor = name.removesuffix(".h5").split("_x")
+            raw, made = f"recall://lab/{session}.h5", f"recall://lab/{name}"
+            write.writerow(["lfp", made, raw, factor, str(lab.base / "runs.log")])
+
+    # Would it work? A sample says so, and records nothing.
+    lab.cli("add", *(str(root / f"s{session}.h5") for session in range(10)))
+    trial = lab.cli_json("trial", "--batch", str(table), "--sample", "8", "--seed", "1")
+    assert trial["groups"][0]["outcomes"]["exact"]["files"] == 8
+    assert proved(lab) == 0
+
+    adopted = lab.cli_json("adopt", "--batch", str(table))
+    assert (adopted["bound"], adopted["failed"]) == (50, 0)
+
+    # Proved, and killed half-way: the same command goes on where it was.
+    (lab.base / "runs.log").unlink()
+    first = prove_and_be_killed(lab)
+    assert 0 < first < 50
+    before = runs(lab)
+    rest = lab.cli_json("prove", "recall://lab", "--jobs", "2", "--hide", "auto")
+    assert len(rest["proved"]) == 50 - first
+    assert runs(lab) - before == 50 - first
+    assert proved(lab) == 50
+
+    # Forty are planned, approved and go for good, after a hold; ten are held for two weeks.
+    plan, later = lab.base / "plan.json", lab.base / "later.json"
+    limit = ("--max-skeleton", "1.0")  # these files are small: metadata is a large part of them
+    many = [
+        f"recall://lab/s{session}_x{factor}.h5" for session in range(8) for factor in range(1, 6)
+    ]
+    few = [f"recall://lab/s{session}_x{factor}.h5" for session in (8, 9) for factor in range(1, 6)]
+    lab.cli("release", *many, "--plan-out", str(plan), "--hold", "1s", *limit)
+    lab.cli("release", *few, "--plan-out", str(later), "--hold", "14d", *limit)
+    assert len(list(root.glob("*_x*.h5"))) == 50
+    done = lab.cli_json("release", "--apply", str(plan), "--yes")
+    assert len(done["released"]) == 40
+    assert not done["failed"]
+    done = lab.cli_json("release", "--apply", str(later), "--yes")
+    assert (len(done["released"]), done["freed_bytes"]) == (10, 0)
+    time.sleep(1.1)
+    lab.cli("release", "--purge")
+    held = [path for path in (root / ".recall" / "trash").rglob("*") if path.is_file()]
+    assert len(held) == 10
+    assert not list(root.glob("*_x*.h5"))
+
+    # Do they come back? A drill says so, and keeps nothing.
+    drill = lab.cli_json("drill", "--sample", "6", "--seed", "2", *many)
+    assert [one["error"] for one in drill["files"]] == [None] * 6
+    assert {one["source"] for one in drill["files"]} == {"recompute"}
+    assert not list(root.glob("*_x*.h5"))
+
+    # Somebody changes the recipe: the drill names the object, and what it disproved counts no more.
+    module = recipes / "lab_lfp.py"
+    module.write_text(RECIPE.replace(BEFORE, AFTER))
+    spoilt = [url for url in many if "_x3" in url]
+    failed = lab.cli_json("drill", "--sample", "8", *spoilt, check=False)
+    assert lab.cli("drill", "--sample", "1", *spoilt, check=False).returncode == 1
+    assert len(failed["files"]) == 8
+    for one in failed["files"]:
+        (named,) = one["error"]["details"]["answers"]["recompute"]["details"]["objects"]
+        assert (named["path"], named["reason"]) == ("/lfp/power", "values")
+        assert one["revoked"]
+    get = lab.cli("get", spoilt[0], check=False)
+    assert (get.returncode, (root / Path(spoilt[0]).name).exists()) == (50, False)
+    assert "/lfp/power" in get.stderr
+
+    # The change is taken back. Proofs made before today's are revoked all the same, and told.
+    module.write_text(RECIPE)
+    words = ("recall://lab", "--recipe", "lfp", "--why", "the filter was wrong")
+    told = lab.cli_json("revoke", *words)["revoked"]
+    assert len(told) == 50 - 8
+    assert not any(one["is_proved"] for one in told)
+    lab.cli("get", *many)
+    lab.cli("undo", *few)
+    assert {path.name: sha256(path) for path in root.glob("*_x*.h5")} == originals
