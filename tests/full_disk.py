@@ -29,7 +29,7 @@ def fill(root: Path, leave: int) -> Path:
 
 
 def _prove_on_a_small_scratch_disk(base: Path) -> None:
-    """A campaign whose scratch disk is too small stops, and leaves nothing there."""
+    """Prove where the scratch disk is too small: it stops, and leaves nothing there."""
     scratch = base / "scratch"
     scratch.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(scratch)], check=True)

@@ -115,6 +115,27 @@ def test_a_trial_of_entries_records_no_proof(lab: Lab) -> None:
     assert frees["exact"]["expected"] < frees["tolerance"]["expected"] < population.size_bytes
 
 
+@pytest.mark.services
+def test_a_folder_is_tried_by_one_run(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """All files of a folder count as one, and its recipe runs once for them."""
+    count = lab.base / "count"
+    lab.derive("rec", recipe="foldered", count_file=str(count))
+    lines = len(count.read_text().splitlines())
+    row = {
+        "recipe": "foldered",
+        "outputs": {"recording/": "recall://lab/rec"},
+        "inputs": {"raw": "recall://lab/raw.h5"},
+        "parameters": {"count_file": str(count)},
+    }
+    batch = lab.base / "made.jsonl"
+    batch.write_text(json.dumps(row))
+    code, document = run_json(capsys, "trial", "--batch", str(batch))
+    assert (code, [item["outcome"] for item in document["files"]]) == (0, ["exact"])
+    assert len(count.read_text().splitlines()) == lines + 1
+    size = sum(path.stat().st_size for path in (lab.root / "rec").rglob("*") if path.is_file())
+    assert document["population"]["size_bytes"] == size
+
+
 def test_the_same_seed_draws_the_same_files(lab: Lab) -> None:
     """A sample is random, and can be drawn again."""
     population = population_of_entries([])

@@ -33,8 +33,9 @@ from recallfs.recipes.sandbox import can_hide
 from recallfs.release.drill import wilson
 from recallfs.release.failed import planned_environment
 from recallfs.release.proof import Proved, prove
+from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, own_folder, sweep
-from recallfs.resolve.binding import adopt
+from recallfs.resolve.binding import Present, adopt
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.presence import has_bytes
 from recallfs.resolve.recall import Wish, entries_of_input, obtain_input, recall
@@ -287,6 +288,7 @@ class _Work:
     tolerance: Tolerance
     stop: threading.Event
     adopting: threading.Lock = field(default_factory=threading.Lock)
+    present: Present = field(default_factory=Present)
 
     def attempt(self, item: Candidate) -> Sampled:
         """Adopt and prove a file in the shadow of its store."""
@@ -298,14 +300,17 @@ class _Work:
         try:
             with self.adopting:
                 entries = self._bound(item, shadow)
-            for entry in entries:
-                record = records.load(shadow, entry.id)
-                derivation = record.derivation(now_utc())
-                if derivation is not None:
-                    recipe = derivation.recipe
-                    environment, _ = planned_environment(self.stores, shadow, record, derivation)
-                proved.append(self._proved(shadow, entry))
-                environment = proved[-1].proof.environment_id
+            with Runs() as runs:
+                for entry in entries:
+                    record = records.load(shadow, entry.id)
+                    derivation = record.derivation(now_utc())
+                    if derivation is not None:
+                        recipe = derivation.recipe
+                        environment, _ = planned_environment(
+                            self.stores, shadow, record, derivation
+                        )
+                    proved.append(self._proved(shadow, entry, runs))
+                    environment = proved[-1].proof.environment_id
         except RecallError as failure:
             if failure.kind == "no-space" or self.stop.is_set():
                 raise
@@ -326,7 +331,7 @@ class _Work:
             reason="" if error is None else _reason(error, item),
         )
 
-    def _proved(self, shadow: Shadow, entry: Entry) -> Proved:
+    def _proved(self, shadow: Shadow, entry: Entry, runs: Runs) -> Proved:
         lowest = Level.CONTENT if self.tolerance.is_exact else Level.TOLERANCE
         try:
             return prove(
@@ -334,6 +339,7 @@ class _Work:
                 shadow,
                 entry,
                 Wish(),
+                runs=runs,
                 level=lowest,
                 tolerance=self.tolerance,
                 cancelled=self.stop,
@@ -366,6 +372,7 @@ class _Work:
             outputs=run.outputs,
             inputs=run.inputs,
             parameters=run.parameters,
+            present=self.present,
         )
         found = []
         for name, address in adopted.outputs.items():
