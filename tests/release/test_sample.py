@@ -89,7 +89,7 @@ def test_a_trial_needs_no_records_and_leaves_none(
 
 
 @pytest.mark.services
-def test_a_trial_of_entries_records_no_proof(lab: Lab) -> None:
+def test_a_trial_of_entries_records_no_proof(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     """Levels are told apart, an input elsewhere is found, and the records stay as they are."""
     lab.derive("derived.h5")
     cpu = lab.base / "cpu"
@@ -101,7 +101,10 @@ def test_a_trial_of_entries_records_no_proof(lab: Lab) -> None:
     assert population.left_out == {"no recipe on record": 1}
     before = state_of(lab.root)
     drawn = draw(population, 30, 1)
-    sampled = try_sample(lab.stores, drawn, tolerance=Tolerance(0.1, 0.0))
+    caplog.clear()
+    with caplog.at_level("INFO", "recallfs"):
+        sampled = try_sample(lab.stores, drawn, tolerance=Tolerance(0.1, 0.0))
+    assert {record.getMessage() for record in caplog.records} == {"recompute"}
     assert {item.url: item.outcome for item in sampled} == {
         "recall://lab/derived.h5": "exact",
         "recall://lab/noisy.h5": "tolerance",

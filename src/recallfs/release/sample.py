@@ -454,7 +454,8 @@ def estimate(
     for number, level in enumerate(OUTCOMES[:3], 1):
         good = [item for item in sampled if item.outcome in OUTCOMES[:number]]
         size = sum(item.size_bytes for item in good)
-        net = sum(item.size_bytes - item.kept_bytes for item in good) / size if size else 0.0
+        kept = sum(item.kept_bytes for item in good)
+        net = max(0.0, 1 - kept / size) if size else 0.0
         low, high = wilson(len(good), len(sampled))
         frees[level] = {
             "expected": round(net * population.size_bytes * size / total) if total else 0,
