@@ -286,6 +286,22 @@ def test_a_scratch_folder_that_cannot_be_used_is_refused(quick: Lab) -> None:
         assert caught.value.kind == kind
 
 
+def test_a_disk_that_fails_for_one_file_stops_no_campaign(quick: Lab) -> None:
+    """What the system refuses is told of that file, as an outage, and is no failure of it."""
+    scratch = quick.base / "fast"
+    scratch.mkdir()
+    for number in range(2):
+        put(quick, number, mood="none")
+    terms = Terms(hiding="auto", scratch=scratch)
+    found = select(quick.stores, ["recall://lab"])
+    done = campaign(quick.stores, found, terms, told=lambda _: scratch.exists() and scratch.rmdir())
+    assert fates(done) == {"f0.bin": "proved", "f1.bin": "failed"}
+    (error,) = [item.error for item in done.tried if item.error is not None]
+    assert error.kind == "source-unavailable"
+    assert str(scratch) in str(error)
+    assert list(attempts.failed(quick.store)) == []
+
+
 def test_an_environment_can_be_chosen(quick: Lab) -> None:
     """By its label; one that is not on record is refused, and proofs in it count as such."""
     put(quick, 1, mood="none")

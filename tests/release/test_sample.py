@@ -96,6 +96,7 @@ def test_a_trial_of_entries_records_no_proof(lab: Lab, caplog: pytest.LogCapture
     cpu.write_text("old")
     lab.derive("noisy.h5", recipe="noisy", cpu_file=str(cpu), noise=1e-3)
     cpu.write_text("newer")
+    lab.derive("copy.bin", recipe="copycat", original=str(lab.root / "copy.bin"))
     found = select(lab.stores, ["recall://lab"])
     population = population_of_entries(found)
     assert population.left_out == {"no recipe on record": 1}
@@ -108,10 +109,11 @@ def test_a_trial_of_entries_records_no_proof(lab: Lab, caplog: pytest.LogCapture
     assert {item.url: item.outcome for item in sampled} == {
         "recall://lab/derived.h5": "exact",
         "recall://lab/noisy.h5": "tolerance",
+        "recall://lab/copy.bin": "failed",  # the original was out of its sight
     }
     assert state_of(lab.root) == before
     everything = groups(sampled)[0].outcomes
-    assert everything["exact"].share == everything["tolerance"].share == 0.5
+    assert everything["exact"].share == everything["tolerance"].share == 1 / 3
     guess = estimate(population, sampled, 3600)
     assert guess["hours"] == 1
     frees = guess["frees_bytes"]

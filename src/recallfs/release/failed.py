@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recallfs.atomic import is_full, no_space
 from recallfs.catalog import attempts, records
 from recallfs.catalog.attempts import Failure
 from recallfs.catalog.holder import user_name
@@ -84,6 +85,20 @@ def present_source(stores: Stores, recipe: str) -> str:
     with contextlib.suppress(RecallError):
         return find_recipe(recipe, settings.modules, settings.paths).source_digest
     return ""
+
+
+def told_error(error: RecallError | OSError, store: Store, path: str) -> RecallError:
+    """Return an error as one of ours, so that a disk that fails for one file stops no campaign."""
+    if isinstance(error, RecallError):
+        return error
+    if is_full(error):
+        return no_space(error, store.root)
+    why = error.strerror or str(error)
+    return SourceError(
+        f"{store.url(path)} could not be worked on: {why}"
+        + (f" ({error.filename})." if error.filename else "."),
+        details={"path": path, "errno": error.errno},
+    )
 
 
 def keep_failure(

@@ -31,7 +31,7 @@ from recallfs.recipes.outputs import is_folder
 from recallfs.recipes.runs import Run
 from recallfs.recipes.sandbox import can_hide
 from recallfs.release.drill import wilson
-from recallfs.release.failed import planned_environment
+from recallfs.release.failed import planned_environment, told_error
 from recallfs.release.proof import Proved, prove
 from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, own_folder, sweep
@@ -311,10 +311,10 @@ class _Work:
                         )
                     proved.append(self._proved(shadow, entry, runs))
                     environment = proved[-1].proof.environment_id
-        except RecallError as failure:
-            if failure.kind == "no-space" or self.stop.is_set():
-                raise
-            error = failure
+        except (RecallError, OSError) as failure:
+            error = told_error(failure, item.store, item.paths[0])
+            if error.kind == "no-space" or self.stop.is_set():
+                raise error from failure
         levels = [one.proof.level for one in proved]
         lowest = max(levels, key=list(Level).index, default=Level.EXACT)
         # As it is called in the store; a shadow has labels of its own.
