@@ -81,7 +81,7 @@ def test_a_trial_needs_no_records_and_leaves_none(
     assert [group["name"] for group in document["groups"] if group["by"] == "recipe"] == ["moody"]
     (reason,) = document["reasons"]
     assert reason["example"] == "recall://lab/f3.bin"
-    assert "unreproducible" in reason["reason"]
+    assert reason["reason"] == "not-repeatable: other values each time in …"
     assert document["frees_bytes"]["exact"]["expected"] == 3000
     assert document["hours"] > 0
     assert main(["trial", "--batch", str(batch), "--sample", "1", "--seed", "5"]) == 0

@@ -150,10 +150,13 @@ def _failure(
 
 
 def _concerned(store: Store, record: Record, derivation: Derivation) -> list[Metadata]:
-    """Return who may read the file and its inputs: as recorded."""
-    ids = [record.entry.id, *(item.entry_id for item in derivation.inputs)]
-    found = [store.catalog.entry(entry_id) for entry_id in ids]
-    return [entry.metadata for entry in found if entry is not None]
+    """Return who may read the file and its inputs: as recorded, with access control lists."""
+    inputs = [item.entry_id for item in derivation.inputs]
+    there = [entry_id for entry_id in inputs if store.catalog.entry(entry_id) is not None]
+    return [
+        record.entry.metadata,
+        *(records.load(store, entry_id).entry.metadata for entry_id in there),
+    ]
 
 
 def expected_reason(patterns: Iterable[ExpectedFailure], error: RecallError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -47,6 +48,7 @@ OUTCOMES = ("exact", "content", "tolerance", "failed")
 
 _INTERRUPT_CHECK_S = 0.2
 _LETTERS = 160
+_DIGEST = re.compile("[0-9a-f]{16,}…?")
 
 
 @dataclass(frozen=True)
@@ -396,11 +398,20 @@ class _Work:
 
 def _reason(error: RecallError, item: Candidate) -> str:
     """Say why in words that files which failed alike have in common."""
-    text = str(error.details.get("exception") or error.message)
+    details = error.details
+    objects = [f"{one.get('path')} ({one.get('reason')})" for one in details.get("objects", [])]
+    if details.get("exception"):
+        text = str(details["exception"])
+    elif details.get("varying"):
+        text = f"other values each time in {', '.join(details['varying'])}"
+    elif objects:
+        text = ", ".join(objects)
+    else:
+        text = error.message
     for path in item.paths:
         for name in (item.store.url(path), str(item.store.root / path), path):
             text = text.replace(name, "…")
-    return f"{error.kind}: {text[:_LETTERS]}"
+    return f"{error.kind}: {_DIGEST.sub('…', text)[:_LETTERS]}"
 
 
 def groups(sampled: Sequence[Sampled]) -> list[Group]:
@@ -457,10 +468,12 @@ def estimate(
         kept = sum(item.kept_bytes for item in good)
         net = max(0.0, 1 - kept / size) if size else 0.0
         low, high = wilson(len(good), len(sampled))
+        expected = net * population.size_bytes * size / total if total else 0.0
         frees[level] = {
-            "expected": round(net * population.size_bytes * size / total) if total else 0,
-            "low": round(net * population.size_bytes * low),
-            "high": round((net or 1.0) * population.size_bytes * high),
+            "expected": round(expected),
+            # By files, where the expected value is by bytes: some files are larger than others.
+            "low": round(min(expected, net * population.size_bytes * low)),
+            "high": round(max(expected, (net or 1.0) * population.size_bytes * high)),
         }
     return {
         "files": len(population.candidates),
