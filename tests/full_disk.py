@@ -28,6 +28,16 @@ def fill(root: Path, leave: int) -> Path:
     return filler
 
 
+def _prove_on_a_small_scratch_disk(base: Path) -> None:
+    """Prove where the scratch disk is too small: it stops, and leaves nothing there."""
+    scratch = base / "scratch"
+    scratch.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(scratch)], check=True)
+    words = ["prove", "recall://lab", "--again", "--hide", "auto", "--scratch", str(scratch)]
+    assert main(words) == 33
+    assert list(scratch.iterdir()) == []
+
+
 def tell(base: Path) -> None:
     """Go through it step by step; any surprise is an AssertionError."""
     root = base / "lab"
@@ -45,6 +55,7 @@ def tell(base: Path) -> None:
     assert main([*run, "recall://lab/derived.h5"]) == 0
     before = sha256(derived)
     assert main(["prove", "recall://lab/derived.h5", "--hide", "auto"]) == 0
+    _prove_on_a_small_scratch_disk(base)
     assert main(["release", "recall://lab/derived.h5", "--yes", "--hold", "0s"]) == 0
     assert not derived.exists()
 

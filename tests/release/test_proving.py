@@ -19,7 +19,7 @@ from recallfs.catalog.rebuild import rebuild
 from recallfs.cli.app import main
 from recallfs.config import load_config
 from recallfs.errors import InvalidInputError
-from recallfs.release.proving import Campaign, Terms, campaign
+from recallfs.release.proving import Campaign, Terms, Tried, campaign
 from recallfs.resolve.binding import adopt
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.selection import select
@@ -38,10 +38,19 @@ def configure(lab: Lab, extra: str = "") -> None:
     lab.config.write_text(lab.config.read_text().replace('"lab_recipes"', '"quick_recipes"'))
 
 
-def put(lab: Lab, number: int, recipe: str = "moody", size: int = 1000, **parameters: Any) -> str:
+def put(
+    lab: Lab,
+    number: int,
+    recipe: str = "moody",
+    *,
+    size: int = 1000,
+    mode: int = 0o644,
+    **parameters: Any,
+) -> str:
     """Put a file into the store as if it came from elsewhere, and adopt it; return its address."""
     url = f"recall://lab/f{number}.bin"
     (lab.root / f"f{number}.bin").write_bytes(content(number, size))
+    (lab.root / f"f{number}.bin").chmod(mode)
     given = {"number": number, **parameters, **({"size": size} if size != 1000 else {})}
     adopt(lab.stores, recipe, outputs={"": url}, inputs={}, parameters=given)
     return url
@@ -124,9 +133,11 @@ def test_a_failure_is_kept_and_shown_until_a_proof(
 ) -> None:
     """When, why, the exception and the log's end: through a rebuild, until a proof is made."""
     mood = quick.base / "mood"
-    url = put(quick, 1, mood=str(mood))
+    url = put(quick, 1, mood=str(mood), mode=0o600)
     mood.write_text("no signal on channel 7")
     assert main(["prove", url, "--hide", "auto"]) == 60
+    kept = quick.store.failure_path(quick.entry("f1.bin").id)
+    assert kept.stat().st_mode & 0o077 == 0  # who cannot read the file cannot read its log
     rebuild(quick.store)
     capsys.readouterr()
     assert main(["show", url, "--json"]) == 0
@@ -284,6 +295,27 @@ def test_a_scratch_folder_that_cannot_be_used_is_refused(quick: Lab) -> None:
         with pytest.raises(InvalidInputError) as caught:
             prove_all(quick, scratch=scratch)
         assert caught.value.kind == kind
+
+
+def test_a_disk_that_fails_for_one_file_stops_no_campaign(quick: Lab) -> None:
+    """What the system refuses is told of that file, as an outage, and is no failure of it."""
+    scratch = quick.base / "fast"
+    scratch.mkdir()
+    for number in range(2):
+        put(quick, number, mood="none")
+    terms = Terms(hiding="auto", scratch=scratch)
+    found = select(quick.stores, ["recall://lab"])
+
+    def unplug(_: Tried) -> None:
+        if scratch.exists():
+            scratch.rmdir()
+
+    done = campaign(quick.stores, found, terms, told=unplug)
+    assert fates(done) == {"f0.bin": "proved", "f1.bin": "failed"}
+    (error,) = [item.error for item in done.tried if item.error is not None]
+    assert error.kind == "source-unavailable"
+    assert str(scratch) in str(error)
+    assert list(attempts.failed(quick.store)) == []
 
 
 def test_an_environment_can_be_chosen(quick: Lab) -> None:

@@ -81,7 +81,7 @@ def test_a_trial_needs_no_records_and_leaves_none(
     assert [group["name"] for group in document["groups"] if group["by"] == "recipe"] == ["moody"]
     (reason,) = document["reasons"]
     assert reason["example"] == "recall://lab/f3.bin"
-    assert "unreproducible" in reason["reason"]
+    assert reason["reason"] == "not-repeatable: other values each time in …"
     assert document["frees_bytes"]["exact"]["expected"] == 3000
     assert document["hours"] > 0
     assert main(["trial", "--batch", str(batch), "--sample", "1", "--seed", "5"]) == 0
@@ -89,30 +89,56 @@ def test_a_trial_needs_no_records_and_leaves_none(
 
 
 @pytest.mark.services
-def test_a_trial_of_entries_records_no_proof(lab: Lab) -> None:
+def test_a_trial_of_entries_records_no_proof(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     """Levels are told apart, an input elsewhere is found, and the records stay as they are."""
     lab.derive("derived.h5")
     cpu = lab.base / "cpu"
     cpu.write_text("old")
     lab.derive("noisy.h5", recipe="noisy", cpu_file=str(cpu), noise=1e-3)
     cpu.write_text("newer")
+    lab.derive("copy.bin", recipe="copycat", original=str(lab.root / "copy.bin"))
     found = select(lab.stores, ["recall://lab"])
     population = population_of_entries(found)
     assert population.left_out == {"no recipe on record": 1}
     before = state_of(lab.root)
     drawn = draw(population, 30, 1)
-    sampled = try_sample(lab.stores, drawn, tolerance=Tolerance(0.1, 0.0))
+    caplog.clear()
+    with caplog.at_level("INFO", "recallfs"):
+        sampled = try_sample(lab.stores, drawn, tolerance=Tolerance(0.1, 0.0))
+    assert {record.getMessage() for record in caplog.records} == {"recompute"}
     assert {item.url: item.outcome for item in sampled} == {
         "recall://lab/derived.h5": "exact",
         "recall://lab/noisy.h5": "tolerance",
+        "recall://lab/copy.bin": "failed",  # the original was out of its sight
     }
     assert state_of(lab.root) == before
     everything = groups(sampled)[0].outcomes
-    assert everything["exact"].share == everything["tolerance"].share == 0.5
+    assert everything["exact"].share == everything["tolerance"].share == 1 / 3
     guess = estimate(population, sampled, 3600)
     assert guess["hours"] == 1
     frees = guess["frees_bytes"]
     assert frees["exact"]["expected"] < frees["tolerance"]["expected"] < population.size_bytes
+
+
+@pytest.mark.services
+def test_a_folder_is_tried_by_one_run(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """All files of a folder count as one, and its recipe runs once for them."""
+    count = lab.base / "count"
+    lab.derive("rec", recipe="foldered", count_file=str(count))
+    lines = len(count.read_text().splitlines())
+    row = {
+        "recipe": "foldered",
+        "outputs": {"recording/": "recall://lab/rec"},
+        "inputs": {"raw": "recall://lab/raw.h5"},
+        "parameters": {"count_file": str(count)},
+    }
+    batch = lab.base / "made.jsonl"
+    batch.write_text(json.dumps(row))
+    code, document = run_json(capsys, "trial", "--batch", str(batch))
+    assert (code, [item["outcome"] for item in document["files"]]) == (0, ["exact"])
+    assert len(count.read_text().splitlines()) == lines + 1
+    size = sum(path.stat().st_size for path in (lab.root / "rec").rglob("*") if path.is_file())
+    assert document["population"]["size_bytes"] == size
 
 
 def test_the_same_seed_draws_the_same_files(lab: Lab) -> None:

@@ -18,18 +18,21 @@ import sqlalchemy as sa
 from recallfs import log
 from recallfs.atomic import make_shared_file
 from recallfs.catalog import schema
+from recallfs.catalog.shadow import Shadow
 from recallfs.catalog.store import Store
 from recallfs.values import Entry, now_utc
 
 
 def note(store: Store, action: str, entry: Entry, who: str, details: Mapping[str, Any]) -> None:
-    """Add an event to the trail, and tell of it.
+    """Add an event to the trail, and tell of it; of a shadow of a store nothing is told.
 
     Parameters
     ----------
     action : str
         ``release``, ``purge``, ``forget``, ``prove``, ``prove-failed``, ``recall-failed``.
     """
+    if isinstance(store, Shadow):
+        return  # nothing of what happens there is so
     identified = {**details, "event": uuid.uuid4().hex}
     store.catalog.add_event(action, entry, who, identified)
     facts = {key: details[key] for key in ("kind", "message", "evidence") if key in details}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recallfs.atomic import is_full, no_space
 from recallfs.catalog import attempts, records
 from recallfs.catalog.attempts import Failure
 from recallfs.catalog.holder import user_name
@@ -86,6 +87,20 @@ def present_source(stores: Stores, recipe: str) -> str:
     return ""
 
 
+def told_error(error: RecallError | OSError, store: Store, path: str) -> RecallError:
+    """Return an error as one of ours, so that a disk that fails for one file stops no campaign."""
+    if isinstance(error, RecallError):
+        return error
+    if is_full(error):
+        return no_space(error, store.root)
+    why = error.strerror or str(error)
+    return SourceError(
+        f"{store.url(path)} could not be worked on: {why}"
+        + (f" ({error.filename})." if error.filename else "."),
+        details={"path": path, "errno": error.errno},
+    )
+
+
 def keep_failure(
     stores: Stores, store: Store, entry: Entry, error: RecallError, wanted: str | None
 ) -> None:
@@ -135,10 +150,13 @@ def _failure(
 
 
 def _concerned(store: Store, record: Record, derivation: Derivation) -> list[Metadata]:
-    """Return who may read the file and its inputs: as recorded."""
-    ids = [record.entry.id, *(item.entry_id for item in derivation.inputs)]
-    found = [store.catalog.entry(entry_id) for entry_id in ids]
-    return [entry.metadata for entry in found if entry is not None]
+    """Return who may read the file and its inputs: as recorded, with access control lists."""
+    inputs = [item.entry_id for item in derivation.inputs]
+    there = [entry_id for entry_id in inputs if store.catalog.entry(entry_id) is not None]
+    return [
+        record.entry.metadata,
+        *(records.load(store, entry_id).entry.metadata for entry_id in there),
+    ]
 
 
 def expected_reason(patterns: Iterable[ExpectedFailure], error: RecallError) -> str:

@@ -16,7 +16,7 @@ from recallfs.catalog.store import Store
 from recallfs.digest.difference import Tolerance
 from recallfs.environment.interpreter import check_start, find_environment, find_interpreter
 from recallfs.errors import IntegrityError, RecallError, RecomputeError
-from recallfs.release.failed import planned_environment, present_source
+from recallfs.release.failed import planned_environment, present_source, told_error
 from recallfs.release.proof import Proved, prove
 from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, sweep
@@ -288,7 +288,8 @@ class _Scheduler:
                         scratch=terms.scratch,
                         cancelled=self.stop,
                     )
-                except RecallError as error:
+                except (RecallError, OSError) as caught:
+                    error = told_error(caught, store, entry.path)
                     if error.kind == "no-space":
                         unit.full = error
                         return

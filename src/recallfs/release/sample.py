@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -31,10 +32,11 @@ from recallfs.recipes.outputs import is_folder
 from recallfs.recipes.runs import Run
 from recallfs.recipes.sandbox import can_hide
 from recallfs.release.drill import wilson
-from recallfs.release.failed import planned_environment
+from recallfs.release.failed import planned_environment, told_error
 from recallfs.release.proof import Proved, prove
+from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, own_folder, sweep
-from recallfs.resolve.binding import adopt
+from recallfs.resolve.binding import Present, adopt
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.presence import has_bytes
 from recallfs.resolve.recall import Wish, entries_of_input, obtain_input, recall
@@ -46,6 +48,7 @@ OUTCOMES = ("exact", "content", "tolerance", "failed")
 
 _INTERRUPT_CHECK_S = 0.2
 _LETTERS = 160
+_DIGEST = re.compile("[0-9a-f]{16,}…?")
 
 
 @dataclass(frozen=True)
@@ -287,6 +290,7 @@ class _Work:
     tolerance: Tolerance
     stop: threading.Event
     adopting: threading.Lock = field(default_factory=threading.Lock)
+    present: Present = field(default_factory=Present)
 
     def attempt(self, item: Candidate) -> Sampled:
         """Adopt and prove a file in the shadow of its store."""
@@ -298,18 +302,21 @@ class _Work:
         try:
             with self.adopting:
                 entries = self._bound(item, shadow)
-            for entry in entries:
-                record = records.load(shadow, entry.id)
-                derivation = record.derivation(now_utc())
-                if derivation is not None:
-                    recipe = derivation.recipe
-                    environment, _ = planned_environment(self.stores, shadow, record, derivation)
-                proved.append(self._proved(shadow, entry))
-                environment = proved[-1].proof.environment_id
-        except RecallError as failure:
-            if failure.kind == "no-space" or self.stop.is_set():
-                raise
-            error = failure
+            with Runs() as runs:
+                for entry in entries:
+                    record = records.load(shadow, entry.id)
+                    derivation = record.derivation(now_utc())
+                    if derivation is not None:
+                        recipe = derivation.recipe
+                        environment, _ = planned_environment(
+                            self.stores, shadow, record, derivation
+                        )
+                    proved.append(self._proved(shadow, entry, runs))
+                    environment = proved[-1].proof.environment_id
+        except (RecallError, OSError) as failure:
+            error = told_error(failure, item.store, item.paths[0])
+            if error.kind == "no-space" or self.stop.is_set():
+                raise error from failure
         levels = [one.proof.level for one in proved]
         lowest = max(levels, key=list(Level).index, default=Level.EXACT)
         # As it is called in the store; a shadow has labels of its own.
@@ -326,7 +333,7 @@ class _Work:
             reason="" if error is None else _reason(error, item),
         )
 
-    def _proved(self, shadow: Shadow, entry: Entry) -> Proved:
+    def _proved(self, shadow: Shadow, entry: Entry, runs: Runs) -> Proved:
         lowest = Level.CONTENT if self.tolerance.is_exact else Level.TOLERANCE
         try:
             return prove(
@@ -334,6 +341,7 @@ class _Work:
                 shadow,
                 entry,
                 Wish(),
+                runs=runs,
                 level=lowest,
                 tolerance=self.tolerance,
                 cancelled=self.stop,
@@ -366,6 +374,7 @@ class _Work:
             outputs=run.outputs,
             inputs=run.inputs,
             parameters=run.parameters,
+            present=self.present,
         )
         found = []
         for name, address in adopted.outputs.items():
@@ -389,11 +398,20 @@ class _Work:
 
 def _reason(error: RecallError, item: Candidate) -> str:
     """Say why in words that files which failed alike have in common."""
-    text = str(error.details.get("exception") or error.message)
+    details = error.details
+    objects = [f"{one.get('path')} ({one.get('reason')})" for one in details.get("objects", [])]
+    if details.get("exception"):
+        text = str(details["exception"])
+    elif details.get("varying"):
+        text = f"other values each time in {', '.join(details['varying'])}"
+    elif objects:
+        text = ", ".join(objects)
+    else:
+        text = error.message
     for path in item.paths:
         for name in (item.store.url(path), str(item.store.root / path), path):
             text = text.replace(name, "…")
-    return f"{error.kind}: {text[:_LETTERS]}"
+    return f"{error.kind}: {_DIGEST.sub('…', text)[:_LETTERS]}"
 
 
 def groups(sampled: Sequence[Sampled]) -> list[Group]:
@@ -447,12 +465,15 @@ def estimate(
     for number, level in enumerate(OUTCOMES[:3], 1):
         good = [item for item in sampled if item.outcome in OUTCOMES[:number]]
         size = sum(item.size_bytes for item in good)
-        net = sum(item.size_bytes - item.kept_bytes for item in good) / size if size else 0.0
+        kept = sum(item.kept_bytes for item in good)
+        net = max(0.0, 1 - kept / size) if size else 0.0
         low, high = wilson(len(good), len(sampled))
+        expected = net * population.size_bytes * size / total if total else 0.0
         frees[level] = {
-            "expected": round(net * population.size_bytes * size / total) if total else 0,
-            "low": round(net * population.size_bytes * low),
-            "high": round((net or 1.0) * population.size_bytes * high),
+            "expected": round(expected),
+            # By files, where the expected value is by bytes: some files are larger than others.
+            "low": round(min(expected, net * population.size_bytes * low)),
+            "high": round(max(expected, (net or 1.0) * population.size_bytes * high)),
         }
     return {
         "files": len(population.candidates),

@@ -14,7 +14,7 @@ from recallfs.environment.capture import capture_environment, environment_id
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.recipes.code import code_state
 from recallfs.recipes.declared import observe_declared
-from recallfs.recipes.model import validate_parameters
+from recallfs.recipes.model import Recipe, validate_parameters
 from recallfs.recipes.outputs import in_commit_order, is_folder, recorded_outputs
 from recallfs.recipes.registry import find_recipe
 from recallfs.recipes.runs import Run
@@ -28,7 +28,7 @@ from recallfs.resolve.derive import (
 )
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
-from recallfs.values import Derivation, Entry, OutputRef, State
+from recallfs.values import CodeState, Derivation, Entry, OutputRef, State
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,33 @@ class Adopted:
     is_new: bool
 
 
+class Present:
+    """Environment and code as they are now, looked at once for many adoptions.
+
+    Both take a few calls of Git, which is most of what binding a small file takes.
+    """
+
+    def __init__(self) -> None:
+        self._environments: dict[str, str] = {}
+        self._codes: dict[tuple[str, str], CodeState | None] = {}
+
+    def environment_in(self, store: Store) -> str:
+        """Put the environment of this process on record, and return its digest."""
+        if store.id not in self._environments:
+            environment = capture_environment()
+            identifier = environment_id(environment)
+            records.save_environment(store, identifier, environment)
+            self._environments[store.id] = identifier
+        return self._environments[store.id]
+
+    def code_in(self, store: Store, recipe: Recipe) -> CodeState | None:
+        """Put the state of a recipe's code on record, and return it."""
+        key = (store.id, recipe.name)
+        if key not in self._codes:
+            self._codes[key] = records.save_code(store, code_state(recipe))
+        return self._codes[key]
+
+
 def adopt(
     stores: Stores,
     recipe_name: str,
@@ -57,6 +84,7 @@ def adopt(
     outputs: Mapping[str, str],
     inputs: Mapping[str, str],
     parameters: Mapping[str, Any],
+    present: Present | None = None,
 ) -> Adopted:
     """Put on record that files were made by a recipe from inputs and parameters.
 
@@ -71,6 +99,8 @@ def adopt(
         Address of each input, in the same store; they need not be here, but on record.
     parameters : Mapping
         JSON values for the recipe's parameters.
+    present : Present, optional
+        What was looked at for the adoption before, if that was just now.
 
     Raises
     ------
@@ -94,14 +124,13 @@ def adopt(
     known = [records.load(store, entry.id).derivations for entry in entries.values()]
     if all(any(derivation.key == key for derivation in each) for each in known):
         return Adopted(urls, key, is_new=False)
-    environment = capture_environment()
-    identifier = environment_id(environment)
-    records.save_environment(store, identifier, environment)
+    present = present or Present()
+    identifier = present.environment_in(store)
     derivation = replace(
         new_derivation(recipe, key, checked, bound, declared, threads=settings.threads),
         # What it was made with is not known; it is tried with what is here.
         environment_id=identifier,
-        code=records.save_code(store, code_state(recipe)),
+        code=present.code_in(store, recipe),
         seed=None,
     )
     references = [OutputRef(name, entry.id) for name, entry in entries.items()]
@@ -150,6 +179,7 @@ def adopt_all(
     Each line is bound for itself: after an interrupt, the same list goes on with what is left.
     """
     done = []
+    present = Present()
     for run in runs:
         try:
             adopted = adopt(
@@ -158,6 +188,7 @@ def adopt_all(
                 outputs=run.outputs,
                 inputs=run.inputs,
                 parameters=run.parameters,
+                present=present,
             )
             item = Bound(run, adopted)
         except RecallError as error:

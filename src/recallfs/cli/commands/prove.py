@@ -133,8 +133,9 @@ def command(  # noqa: PLR0917 - each is an option
     with byte_bar("proving", sum(e.size_bytes for _, e in found), quiet=as_json) as progress:
         done = campaign(stores, found, terms, Wish(progress=progress), told=tell)
     failed = [item.error for item in done.tried if item.error is not None]
-    if len(found) == 1 and failed:
-        raise failed[0]
+    for error in (*failed, done.stopped):
+        if len(found) == 1 and error is not None:
+            raise error
     if as_json:
         print_json(_document(done))
     else:

@@ -155,7 +155,9 @@ def _print(population: Population, sampled: Sequence[Sampled], found: Mapping[st
                 f"Of {total}, about {format_size(frees['expected'])} ({low} to {high}) could be "
                 f"freed and come back {kind}."
             )
-    say(f"To prove all of it would take about {found['hours']:.1f} hours, as the sample went.")
+    hours = found["hours"]
+    time_needed = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
+    say(f"To prove all of it would take about {time_needed}, as the sample went.")
 
 
 def _row(group: Group, shown: Sequence[str]) -> list[str]:
