@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from database_servers import (  # noqa: F401 - fixtures
@@ -26,6 +27,12 @@ from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import Entry
 
 TESTS = Path(__file__).parent
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "recallfs", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("recallfs")
 
 
 def sha256(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recallfs.permissions import Acl, access_bits, limited, may_read, narrowed
@@ -32,7 +32,6 @@ def recorded(acl: Acl, uid: int = A, gid: int = LAB, special: int = 0) -> Metada
     return Metadata(special | acl.mode, uid, gid, 0, acl.text)
 
 
-@settings(deadline=None)
 @given(acls(_NUMBERS))
 def test_text_and_bytes_say_all_of_an_acl(acl: Acl) -> None:
     """Whatever is in an ACL is read back from both forms."""
@@ -74,7 +73,6 @@ def test_text_that_is_no_acl_is_refused(text: str) -> None:
         Acl.from_text(text)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_acl_are_refused(content: bytes) -> None:
     """Random bytes are an error or an ACL that is written back the same, never a crash."""
@@ -125,7 +123,6 @@ _PEOPLE = st.sampled_from([A, B, C])
 _GROUPS = st.frozensets(st.sampled_from([LAB, OTHERS, A, B, C]))
 
 
-@settings(deadline=None)
 @given(
     acls(st.sampled_from([A, B, C, LAB, OTHERS])),
     st.tuples(_PEOPLE, st.sampled_from([LAB, B]), _GROUPS),
@@ -145,7 +142,6 @@ def test_a_changed_owner_gives_nobody_more(
         assert not access_bits(after, other, others) & ~access_bits(before, other, others)
 
 
-@settings(deadline=None)
 @given(acls(st.sampled_from([B, C, LAB, OTHERS])), st.sampled_from([B, C]), _GROUPS)
 def test_plain_bits_in_place_of_an_acl_give_nobody_more(
     acl: Acl, person: int, groups: frozenset[int]
@@ -182,14 +178,12 @@ def test_a_log_is_as_private_as_all_it_tells_of() -> None:
     assert narrowed(0o664, LAB, [public, private]) == 0o600
 
 
-@settings(deadline=None)
 @given(acls(_NUMBERS), st.integers(0, 0o777))
 def test_a_default_acl_is_cut_by_the_mode_of_the_call(acl: Acl, mode: int) -> None:
     """As for `open`: no class gets a bit that the call did not ask for."""
     assert acl.within(mode).mode == acl.mode & mode
 
 
-@settings(deadline=None)
 @given(acls(st.sampled_from([A, B, C, LAB, OTHERS])), st.sampled_from([B, C]), _PEOPLE, _GROUPS)
 def test_a_folders_acl_handed_down_means_the_same(
     acl: Acl, maker: int, person: int, groups: frozenset[int]

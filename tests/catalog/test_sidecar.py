@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recallfs.catalog.sidecar import (
@@ -241,7 +241,6 @@ _RECORDS = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # a record has many parts
 @given(_RECORDS)
 def test_any_record_comes_back(record: Record) -> None:
     """Whatever a record holds is read again as it was, and written again to the same bytes."""

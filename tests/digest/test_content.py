@@ -21,9 +21,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
     return content_digest(CONTENT.write(path)).digest
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layout=layouts)
 def test_layout_is_no_content(layout: Layout, plain: str) -> None:
     """Chunks, filters, order of writing, times, byte order and library version do not count."""

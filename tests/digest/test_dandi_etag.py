@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recallfs.digest.dandi_etag import MAX_FILE_BYTES, MAX_PARTS, DandiEtag, part_bytes
@@ -30,7 +30,6 @@ def test_part_length_is_that_of_dandischema(size_bytes: int, expected: int) -> N
     assert part_bytes(size_bytes) == expected
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=1, max_value=MAX_FILE_BYTES))
 def test_no_file_has_too_many_parts(size_bytes: int) -> None:
     """S3 refuses more than 10,000 parts, so no size that DANDI takes may give more."""

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recallfs.digest.pipeline import Pipeline, Sink
@@ -64,7 +64,6 @@ def own_threads(before: set[threading.Thread]) -> set[threading.Thread]:
     return set(threading.enumerate()) - before
 
 
-@settings(deadline=None)  # threads on a busy machine
 @given(
     content=st.binary(max_size=400),
     piece_bytes=st.integers(1, 50),

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t, h5z
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recallfs.errors import ConflictError, IntegrityError, InvalidInputError
@@ -482,7 +482,7 @@ def _datasets(draw: st.DrawFn) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return data, layout(), layout()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=60)
 @given(drawn=_datasets(), libver=st.sampled_from(["earliest", "latest"]))
 def test_random_datasets_come_back(
     drawn: tuple[Any, dict[str, Any], dict[str, Any]], libver: str

@@ -31,7 +31,7 @@ def command(address: str, as_dot: bool, as_json: bool) -> None:
     Of each file its state is told. No file is read: `unverified` is one that is not as it was last
     seen, which `recall show` looks at.
 
-    Example: recall graph recall://analysis/s1_lfp.nwb --dot | dot -Tsvg -o lfp.svg
+    Example: recall graph recall://analysis/s1_lfp.nwb
     """
     if as_dot and as_json:
         raise InvalidInputError("--dot and --json cannot both be had; leave one out.")
