@@ -1,4 +1,4 @@
-"""How a recipe's outputs are written: chunks, compression, buffers; declared and part of the key."""
+"""How a recipe's outputs are written: chunks, compression, buffers."""
 
 from recallfs.recipes.backend.settings import Backend
 

@@ -31,7 +31,7 @@ _METHODS: Mapping[str, Mapping[str, _Method]] = {
         "lzf": _Method(),
         "BZip2": _Method({"blocksize": (9, range(1, 10))}),
         "Bitshuffle": _Method(
-            {"cname": ("zstd", ("lz4", "zstd")), "clevel": (3, range(1, 23))}, shuffles=True
+            {"cname": ("lz4", ("lz4", "zstd")), "clevel": (3, range(1, 23))}, shuffles=True
         ),
         "Blosc": _Method(
             {"cname": ("lz4", _CODERS), "clevel": (5, range(10)), "shuffle": (1, range(3))},
@@ -53,7 +53,7 @@ _METHODS: Mapping[str, Mapping[str, _Method]] = {
         "bz2": _Method({"level": (1, range(1, 10))}),
         "lz4": _Method({"acceleration": (1, range(1, 2**16))}),
         "zlib": _Method(_LEVEL),
-        "zstd": _Method({"level": (3, range(1, 23))}),
+        "zstd": _Method({"level": (3, range(23))}),
     },
 }
 _BUILT_IN = ("gzip", "lzf")

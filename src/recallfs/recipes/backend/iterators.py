@@ -39,7 +39,8 @@ class Slices(GenericDataChunkIterator):
         return tuple(shape)
 
     def _get_dtype(self) -> np.dtype[Any]:
-        return np.dtype(self._source.dtype)
+        dtype: np.dtype[Any] = np.dtype(self._source.dtype)
+        return dtype
 
 
 class Gathered(AbstractDataChunkIterator):

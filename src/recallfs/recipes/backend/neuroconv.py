@@ -61,8 +61,8 @@ def _settings(location: str, kind: str, dataset: Any) -> dict[str, Any]:
         else:
             settings["compression"] = codec
             settings["options"] = options
-    if settings["compression"] == "gzip" and not settings["options"] and kind == "zarr":
-        settings["options"] = {"level": 1}  # what numcodecs means by gzip without a level
+    if kind == "zarr" and settings["compression"] in ("gzip", "zlib"):
+        settings["options"] = {"level": 1, **settings["options"]}  # numcodecs' own default
     return settings
 
 
@@ -84,20 +84,24 @@ def _codecs(location: str, dataset: Any) -> list[tuple[str, dict[str, Any]]]:
     return [_codec(location, name, given) for name, given in zip(names, options, strict=True)]
 
 
-def _codec(location: str, codec: Any, options: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+def _codec(
+    location: str, codec: Any, options: Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
     if not isinstance(codec, str):
         if not hasattr(codec, "get_config"):
             raise refusal(
                 f"{location} has the filter {type(codec).__name__} as an object; give its name, "
                 f"compressors=[{type(codec).__name__!r}], and its compressor_options"
             )
-        options = codec.get_config()
-        codec = options.pop("id")
+        config = dict(codec.get_config())
+        codec = config.pop("id")
+        options = config
     # Read back from a file, the level of gzip is named as h5py does.
     named = {
         "level" if key == "compression_opts" else key: value
         for key, value in (options or {}).items()
-        if value is not None
+        # Of numcodecs' own options we have no name for these; at zero they say nothing.
+        if value is not None and not (key in ("blocksize", "checksum") and not value)
     }
     return codec, {} if codec in _FILTERS else named
 

@@ -19,7 +19,6 @@ from hdmf.data_utils import (
     GenericDataChunkIterator,
 )
 from hdmf.utils import get_data_shape
-from pynwb import TimeSeries
 from pynwb.base import TimeSeriesReferenceVectorData
 from pynwb.core import NWBContainer
 from pynwb.ecephys import ElectricalSeries
@@ -125,41 +124,45 @@ def _location(owner: Any, nwbfile: Any, field: str) -> str:
     return "/".join(reversed(parts))
 
 
-def _described(
-    location: str, owner: Any, field: str, data: Any, nwbfile: Any
-) -> _Dataset | str:
+def _described(location: str, owner: Any, field: str, data: Any, nwbfile: Any) -> _Dataset | str:
     """Return what a dataset holds, or why it is left as it is."""
-    if isinstance(data, DataIO):
-        return "wrapped already"
-    if isinstance(data, (TimeSeries, Container)):
-        return f"linked to {data.name}"
-    if isinstance(owner, TimeSeriesReferenceVectorData):
-        return "references"
-    if isinstance(data, h5py.Dataset) and _is_written(data, nwbfile):
-        return "in the file already"
-    if isinstance(data, AbstractDataChunkIterator):
-        shape, dtype = tuple(data.maxshape), np.dtype(data.dtype)
-    elif hasattr(data, "dtype") and hasattr(data, "shape"):
-        shape, dtype = tuple(data.shape), np.dtype(data.dtype)
-    elif not isinstance(data, (list, tuple)):
-        return "a single value"
-    else:
+    why = _untouched(owner, data, nwbfile)
+    if why:
+        return why
+    if isinstance(data, (list, tuple)):
         first = _first_leaf(data)
         if first is None:
             return "empty"
         if isinstance(first, Container):
             return "references"
         shape, dtype = tuple(get_data_shape(data)), np.asarray(first).dtype
+    else:
+        is_iterator = isinstance(data, AbstractDataChunkIterator)
+        shape, dtype = tuple(data.maxshape if is_iterator else data.shape), np.dtype(data.dtype)
     if owner.name in _RECORDS and isinstance(owner, Data) and dtype.names is None:
         # n tuples of one length look like a table of numbers, and are written as n records.
         return _Dataset(location, owner, field, data, "record", _RECORDS[owner.name], shape[:1])
-    if not shape:
-        return "a single value"
-    if 0 in shape:
-        return "empty"
+    if not shape or 0 in shape:
+        return "empty" if shape else "a single value"
     if dtype.kind not in _NUMERIC and dtype.names is None:
         return "text or references, which are not compressed"
     return _Dataset(location, owner, field, data, str(dtype), dtype.itemsize, shape)
+
+
+def _untouched(owner: Any, data: Any, nwbfile: Any) -> str:
+    """Return why data is not looked at, or nothing."""
+    if isinstance(data, DataIO):
+        return "wrapped already"
+    if isinstance(data, Container):
+        return f"linked to {data.name}"
+    if isinstance(owner, TimeSeriesReferenceVectorData):
+        return "references"
+    if isinstance(data, h5py.Dataset) and _is_written(data, nwbfile):
+        return "in the file already"
+    is_array = hasattr(data, "dtype") and hasattr(data, "shape")
+    if not isinstance(data, (list, tuple, AbstractDataChunkIterator)) and not is_array:
+        return "a single value"
+    return ""
 
 
 def _first_leaf(data: Any) -> Any:
