@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -460,6 +461,99 @@ def test_other_ways_to_declare_a_backend() -> None:
         validate_parameters(recipe, {})
     made = parse_parameters(recipe, ['backend={"kind": "zarr"}'])
     assert made["backend"] == Backend(kind="zarr").to_json()
+
+
+class Codec:
+    """Stands for a codec of numcodecs."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return its settings, as numcodecs does."""
+        return {"id": "blosc", "cname": "lz4", "clevel": 3, "shuffle": 1, "blocksize": 0}
+
+
+class Neuroconv:
+    """Stands for a configuration of NeuroConv: what we read of one, and nothing else."""
+
+    def __init__(self, backend: str, **datasets: dict[str, Any]) -> None:
+        usual = {"full_shape": (500, 8), "chunk_shape": (100, 8), "buffer_shape": (250, 8)}
+        self.backend = backend
+        self.dataset_configurations = {
+            f"acquisition/{name}/data": SimpleNamespace(**{**usual, **given})
+            for name, given in datasets.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("backend", "dataset", "expected"),
+    [
+        (
+            "hdf5",
+            {"compressors": ["shuffle", "gzip"], "compressor_options": None},
+            {"compression": "gzip", "options": {"level": 4}, "shuffle": True},
+        ),
+        (
+            "hdf5",
+            {
+                "compressors": ["gzip", "fletcher32"],
+                "compressor_options": [{"compression_opts": 7}, None],
+            },
+            {"compression": "gzip", "options": {"level": 7}, "fletcher32": True},
+        ),
+        (
+            "hdf5",
+            {"compression_method": "Blosc", "compression_options": {"cname": "zstd"}},
+            {"compression": "Blosc", "options": {"cname": "zstd", "clevel": 5, "shuffle": 1}},
+        ),
+        ("hdf5", {"compressors": None, "compressor_options": None}, {"compression": None}),
+        (
+            "zarr",
+            {"compression_method": "gzip", "compression_options": None, "filter_methods": None},
+            {"compression": "gzip", "options": {"level": 1}},
+        ),
+        (
+            "zarr",
+            {
+                "compressors": [Codec()],
+                "compressor_options": None,
+                "filters": ["shuffle"],
+                "filter_options": [{"elementsize": 8}],
+            },
+            {
+                "compression": "blosc",
+                "options": {"cname": "lz4", "clevel": 3, "shuffle": 1},
+                "shuffle": True,
+            },
+        ),
+    ],
+)
+def test_a_configuration_of_neuroconv(
+    backend: str, dataset: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """Chunks, codecs and options are taken over; the buffer is made of whole chunks."""
+    made = Backend.from_neuroconv(Neuroconv(backend, x=dataset))
+    usual = {
+        "chunk_shape": [100, 8],
+        "buffer_shape": [200, 8],
+        "options": {},
+        "shuffle": False,
+        "fletcher32": False,
+    }
+    assert made.to_json()["datasets"]["acquisition/x/data"] == {**usual, **expected}
+    assert made.kind == backend
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sentence"),
+    [
+        ({"compressors": ["SZ"], "compressor_options": None}, "'SZ' is no compression for hdf5"),
+        ({"compressors": ["gzip", "lzf"], "compressor_options": None}, "has two compressions"),
+        ({"compressors": [object()], "compressor_options": None}, "has the filter object as an"),
+    ],
+)
+def test_what_is_not_taken_over(dataset: dict[str, Any], sentence: str) -> None:
+    """A filter that is not ours, two of them, or one without a name is refused in a sentence."""
+    with pytest.raises(InvalidInputError, match=sentence):
+        Backend.from_neuroconv(Neuroconv("hdf5", x=dataset))
 
 
 @settings(max_examples=100, deadline=None)

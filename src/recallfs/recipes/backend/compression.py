@@ -62,9 +62,7 @@ KINDS = tuple(_METHODS)
 """The backends that there are."""
 
 
-def checked_compression(
-    kind: str, name: str | None, given: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def checked_compression(kind: str, name: object, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """Hold a compression and its options against what there is.
 
     Parameters
@@ -99,18 +97,17 @@ def checked_compression(
             known = ", ".join(values) or "none"
             raise refusal(f"compression {name} has no option {option!r}; it has {known}")
         allowed = method.options[option][1]
-        # 4.0 and True are in range(10), too, and would be other derivations.
-        if not isinstance(value, str if isinstance(allowed, tuple) else int) or (
-            isinstance(value, bool) or value not in allowed
-        ):
-            shown = (
-                ", ".join(allowed)
-                if isinstance(allowed, tuple)
-                else f"an integer from {allowed.start} to {allowed.stop - 1}"
-            )
-            raise refusal(f"option {option!r} of {name} is {shown}, not {value!r}")
+        # Not only 'in': 4.0 and True are in range(10), too, and would be other derivations.
+        if type(value) is not type(values[option]) or value not in allowed:
+            raise refusal(f"option {option!r} of {name} is {_shown(allowed)}, not {value!r}")
         values[option] = value
     return values
+
+
+def _shown(allowed: Any) -> str:
+    if isinstance(allowed, range):
+        return f"an integer from {allowed.start} to {allowed.stop - 1}"
+    return ", ".join(allowed)
 
 
 def shuffles_itself(kind: str, name: str) -> bool:
@@ -127,10 +124,10 @@ def hdf5_filter(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         If it needs hdf5plugin, which is not installed.
     """
     if name in _BUILT_IN:
-        return {
-            "compression": name,
-            **({"compression_opts": options["level"]} if "level" in options else {}),
-        }
+        made: dict[str, Any] = {"compression": name}
+        if "level" in options:
+            made["compression_opts"] = options["level"]
+        return made
     try:
         import hdf5plugin
     except ImportError as error:
@@ -138,8 +135,8 @@ def hdf5_filter(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             f"compression {name} needs the package hdf5plugin, which is not installed; install "
             f"it or choose {' or '.join(_BUILT_IN)}"
         ) from error
-    made: Mapping[str, Any] = getattr(hdf5plugin, name)(**options)
-    return {**made, "allow_plugin_filters": True}
+    plugin: Mapping[str, Any] = getattr(hdf5plugin, name)(**options)
+    return {**plugin, "allow_plugin_filters": True}
 
 
 def zarr_codec(name: str, options: Mapping[str, Any]) -> Any:

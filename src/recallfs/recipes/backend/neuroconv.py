@@ -1,7 +1,7 @@
 """NeuroConv's backend configurations, read as settings.
 
-They are recognised by what they have, so that NeuroConv need not be imported, and are described by
-its `DatasetIOConfiguration`: before 0.10.2 one compression method, since then a list of codecs.
+They are known by what they have, so that NeuroConv need not be imported. Before its version 0.10.2
+a dataset has one compression method, since then a list of codecs.
 """
 
 from __future__ import annotations

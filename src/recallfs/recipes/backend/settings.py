@@ -179,6 +179,27 @@ class Backend:
         """Rebuild settings that `to_json` wrote, or that give only what differs from defaults."""
         return cls().updated(data)
 
+    @classmethod
+    def from_neuroconv(cls, configuration: Any) -> Backend:
+        """Take over a configuration of NeuroConv, for the datasets that it names.
+
+        Parameters
+        ----------
+        configuration : HDF5BackendConfiguration or ZarrBackendConfiguration
+            From ``neuroconv.tools.nwb_helpers``; changed by hand or not.
+
+        Returns
+        -------
+        Backend
+            With settings by location. Datasets that it does not name are written as by default.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``invalid-parameters``: it has a filter that there is no setting for.
+        """
+        return cls().updated(configuration)
+
     def configure(self, nwbfile: Any) -> BackendConfiguration:
         """Decide how each dataset of a file in memory is written; changes nothing.
 
