@@ -19,11 +19,15 @@ class Slices(GenericDataChunkIterator):
     Parameters
     ----------
     source : array-like or GenericDataChunkIterator
-    chunk_shape, buffer_shape : tuple of int
+    chunk_shape, buffer_shape : tuple of int, optional
+        Where they are not given, a backend decides: the source can be cut anyhow.
     """
 
     def __init__(
-        self, source: Any, chunk_shape: tuple[int, ...], buffer_shape: tuple[int, ...]
+        self,
+        source: Any,
+        chunk_shape: tuple[int, ...] | None = None,
+        buffer_shape: tuple[int, ...] | None = None,
     ) -> None:
         self._source = source
         super().__init__(chunk_shape=chunk_shape, buffer_shape=buffer_shape)

@@ -31,6 +31,7 @@ from recallfs.recipes.backend.compression import (
     zarr_codec,
 )
 from recallfs.recipes.backend.configuration import BackendConfiguration, DatasetBackend
+from recallfs.recipes.backend.iterators import Gathered, Slices
 from recallfs.recipes.backend.settings import Backend
 from recallfs.recipes.backend.shapes import (
     default_buffer_shape,
@@ -219,6 +220,8 @@ def _decided(backend: Backend, dataset: _Dataset) -> DatasetBackend:
 def _own_shapes(data: Any) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """Return the chunk and buffer that an iterator was made with: its data may depend on them."""
     if isinstance(data, GenericDataChunkIterator):
+        if isinstance(data, Slices):
+            return None, None
         return tuple(data.chunk_shape), tuple(data.buffer_shape)
     if isinstance(data, AbstractDataChunkIterator):
         recommended = data.recommended_chunk_shape()
@@ -257,8 +260,6 @@ def _buffered(data: Any, decided: DatasetBackend) -> Any:
     A dataset of another file would be linked instead of written, whatever its wrapper says.
     """
     shapes = (decided.chunk_shape, decided.buffer_shape)
-    from recallfs.recipes.backend.iterators import Gathered, Slices
-
     if isinstance(data, GenericDataChunkIterator):
         own = (tuple(data.chunk_shape), tuple(data.buffer_shape))
         return data if own == shapes else Slices(data, *shapes)
