@@ -65,7 +65,7 @@ def bandpass(
     margin_s = 3.0 / freq_min  # SpikeInterface's own rule, which older versions do not know
 
     def make(recording: Any, preprocessing: Any, _source: Any) -> Any:
-        return preprocessing.FilterRecording(
+        return preprocessing.filter(
             recording,
             band=[freq_min, freq_max],
             btype="bandpass",
@@ -342,8 +342,9 @@ class _Traces:
                 first = max(rows.start, index * self._block)
                 last = min(rows.stop, (index + 1) * self._block)
                 part = self._made(index, group)
-                made[first - rows.start : last - rows.start, left - columns.start :][
-                    :, : right - left
+                made[
+                    first - rows.start : last - rows.start,
+                    left - columns.start : right - columns.start,
                 ] = part[
                     first - index * self._block : last - index * self._block,
                     left - group * self._channels : right - group * self._channels,
