@@ -1,4 +1,4 @@
-"""Beside libraries that the test tools cannot be installed with: NeuroConv and hdmf-zarr."""
+"""Beside libraries that the test tools cannot be installed with: NeuroConv, SpikeInterface."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from conftest import TESTS
+from conftest import TESTS, Lab, sha256
+from recallfs.cli.demo.recording import write_recording
+from venvs import recall
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +52,60 @@ def test_neuroconv_and_zarr(neighbours: Path, tmp_path: Path, kind: str) -> None
         ["gzip", 4, True] if kind == "hdf5" else ["gzip", 4, [{"id": "shuffle", "elementsize": 4}]]
     )
     assert found["values"] == "equal"
+
+
+@pytest.mark.services
+def test_recipes_for_recordings(neighbours: Path, tmp_path: Path) -> None:
+    """Values are those of SciPy and NumPy, whatever the buffers; bad input is refused."""
+    found = told(neighbours, "filters.py", tmp_path)
+    assert found["told"] == {
+        "rate": 30_000.0,
+        "filtering": "band-pass 300 to 6000 Hz",
+        "conversion": 1.95e-7,
+        "electrodes": 64,
+        "y_of_last": 1260.0,
+        "group": "shank0",
+        "session": "2026-01-01 00:00:00+00:00",
+    }
+    assert found["rate_low"] == 1000.0
+    assert found["bandpass"] < 0.002  # of the signal's deviation, at the borders of blocks
+    assert found["reference"] == 0
+    assert found["decimate"] < 1e-3
+    assert found["zeros"] is found["line"] is True
+    assert found["steps_in_line"] < 30
+    assert all(found["same_in_small_buffers"].values()), found["same_in_small_buffers"]
+    assert found["refused"] == [
+        "7000 Hz does not divide the recording's 30000 Hz; 7500 Hz would.",
+        "1 of 1 times lie outside the recording, which lasts 3 s; times are in seconds after its "
+        "first sample.",
+        "there is no ElectricalSeries 'lfp'; there is ElectricalSeries.",
+    ]
+    assert not found["left_behind"]
+
+
+@pytest.mark.services
+def test_a_chain_of_recordings_comes_back(neighbours: Path, lab: Lab) -> None:
+    """What SpikeInterface made, proved exact and released, comes back in a Python without it."""
+    write_recording(lab.root / "raw.nwb", 2)
+
+    def run(*arguments: str) -> str:
+        done = recall(neighbours, *arguments)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    run("add", "recall://lab/raw.nwb")
+    for recipe, source, made in (
+        ("ephys.bandpass", "raw", "filtered"),
+        ("ephys.decimate", "filtered", "low"),
+    ):
+        words = ("-i", f"raw=recall://lab/{source}.nwb", "-o", f"recall://lab/{made}.nwb")
+        run("run", recipe, *words)
+    before = {name: sha256(lab.root / f"{name}.nwb") for name in ("filtered", "low")}
+    for name in before:
+        proved = json.loads(run("prove", f"recall://lab/{name}.nwb", "--hide", "auto", "--json"))
+        assert "exact" in json.dumps(proved)
+        words = ("--yes", "--hold", "0s", "--max-skeleton", "1.0")
+        run("release", f"recall://lab/{name}.nwb", *words)
+        assert not (lab.root / f"{name}.nwb").exists()
+    lab.cli("get", "recall://lab/low.nwb")
+    assert {name: sha256(lab.root / f"{name}.nwb") for name in before} == before
