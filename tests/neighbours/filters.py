@@ -91,7 +91,7 @@ def main() -> None:
             {
                 "told": told,
                 "rate_low": told_low["rate"],
-                "bandpass": float(np.abs(passed - expected).max() / before.std()),
+                "bandpass": float(np.abs(passed - expected).max() / expected.std()),
                 "reference": float(
                     np.abs(median - (before - np.median(before, axis=1, keepdims=True))).max()
                 ),

@@ -68,7 +68,7 @@ def test_recipes_for_recordings(neighbours: Path, tmp_path: Path) -> None:
         "session": "2026-01-01 00:00:00+00:00",
     }
     assert found["rate_low"] == 1000.0
-    assert found["bandpass"] < 0.002  # of the signal's deviation, at the borders of blocks
+    assert found["bandpass"] < 1e-4  # of the signal's deviation, at the borders of blocks
     assert found["reference"] == 0
     assert found["decimate"] < 1e-3
     assert found["zeros"] is found["line"] is True
