@@ -31,7 +31,7 @@ SMALL = Backend(
 def main() -> None:
     """Print what was found as JSON."""
     raw = Path("raw.nwb")
-    write_recording(raw, 3)
+    write_recording(raw, 2)
     with NWBHDF5IO(str(raw), "r") as io:
         before = io.read().acquisition["ElectricalSeries"].data[:]
 
@@ -58,7 +58,7 @@ def main() -> None:
     median, _ = run(ephys.reference, dtype="float32")
     low, told_low = run(ephys.decimate, rate_hz=1000, dtype="float64")
     slow = resample_poly(before.astype("f8"), 1, 30, axis=0)
-    times = [0.5, 0.9999, 2.0]  # one across the border of two blocks
+    times = [0.5, 0.9999, 1.5]  # one across the border of two blocks
     clean, _ = run(ephys.artifacts, times_s=times, mode="zeros")
     line, _ = run(ephys.artifacts, times_s=times)
     stimulated = np.zeros(len(before), bool)

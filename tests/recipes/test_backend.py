@@ -364,7 +364,10 @@ def test_printed() -> None:
         ),
         ({"datasets": {"a/data": {"chunk_shape": [0]}}}, "is a list of integers above zero"),
         ({"datasets": {"a/data": 3}}, "a/data must be an object with names, not 3"),
-        ({"datasets": {"acquisition/z/data": {}}}, "no dataset 'acquisition/z/data' in the file"),
+        (
+            {"datasets": {"acquisition/z/data": {}}},
+            "in the file; the nearest is 'acquisition/x/data'.",
+        ),
         (
             {"datasets": {"acquisition/x/data": {"chunk_shape": [5]}}},
             "acquisition/x/data has the shape 500 x 8, and the chunk shape 5 does not have 2 axes",

@@ -90,8 +90,8 @@ def _decide(backend: Backend, nwbfile: Any) -> tuple[BackendConfiguration, list[
     for location in backend.datasets:
         if location not in known:
             nearest = difflib.get_close_matches(location, known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"there is {', '.join(known)}"
-            raise refusal(f"no dataset {location!r} in the file; {hint.rstrip('?')}")
+            hint = f"the nearest is {nearest[0]!r}" if nearest else f"it has {', '.join(known)}"
+            raise refusal(f"no dataset {location!r} in the file; {hint}")
     decided = tuple(_decided(backend, dataset) for dataset in found)
     return BackendConfiguration(backend.kind, decided, left), found
 
