@@ -381,7 +381,7 @@ def test_printed() -> None:
         ({"datasets": {"a/data": 3}}, "a/data must be an object with names, not 3"),
         (
             {"datasets": {"acquisition/z/data": {}}},
-            "in the file; the nearest is 'acquisition/x/data'.",
+            "the nearest is 'acquisition/x/data'.",
         ),
         (
             {"datasets": {"acquisition/x/data": {"chunk_shape": [5]}}},
