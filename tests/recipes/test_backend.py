@@ -275,7 +275,7 @@ def test_rows_are_gathered_into_whole_chunks(tmp_path: Path) -> None:
 
 
 def test_gathered_buffers() -> None:
-    """Each piece is a buffer of whole chunks, whatever the iterator's own pieces; the last, less."""
+    """Each piece is a buffer of whole chunks, whatever the iterator gives; the last is the rest."""
     rows = np.arange(310).reshape(-1, 2)
     source = DataChunkIterator(iter(rows), maxshape=(None, 2), buffer_size=7)
     pieces = list(Gathered(source, (10, 2), (40, 2)))
