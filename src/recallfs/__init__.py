@@ -11,13 +11,15 @@ if TYPE_CHECKING:
 
     from recallfs.filesystem import RecallFileSystem
     from recallfs.readers import install, uninstall
+    from recallfs.recipes.backend import Backend
     from recallfs.recipes.model import recipe
 
 __version__ = "0.1.0"
 
-__all__ = ["RecallFileSystem", "__version__", "install", "recipe", "uninstall"]
+__all__ = ["Backend", "RecallFileSystem", "__version__", "install", "recipe", "uninstall"]
 
 _PLACES = {
+    "Backend": "recallfs.recipes.backend",
     "RecallFileSystem": "recallfs.filesystem",
     "install": "recallfs.readers",
     "recipe": "recallfs.recipes.model",

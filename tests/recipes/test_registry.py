@@ -131,7 +131,7 @@ def test_unknown_recipe_suggests_the_nearest(write_module: Callable[..., Path]) 
         with pytest.raises(InvalidInputError, match="did you mean 'bandpass'") as caught:
             find_recipe("bandpas", ["registry_f"], [folder])
     assert caught.value.kind == "unknown-recipe"
-    assert caught.value.details["nearest"] == ["bandpass"]
+    assert caught.value.details["nearest"][0] == "bandpass"
 
 
 def test_entry_points_name_modules_and_recipes(

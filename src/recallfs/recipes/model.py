@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from recallfs.errors import InvalidInputError
+from recallfs.recipes.backend import Backend
 from recallfs.recipes.parameters import (
     Parameter,
     Signature,
@@ -149,7 +150,17 @@ class Recipe:
             )
         places = {name.removesuffix("/"): place for name, place in outputs.items()}
         output = next(iter(places.values())) if len(places) == 1 else places
-        self.function(_Inputs(inputs), output, **parameters)
+        self.function(_Inputs(inputs), output, **self._arguments(parameters))
+
+    def _arguments(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters as the function takes them: a backend is an object there."""
+        declared = self.signature.parameters
+        return {
+            name: Backend.from_json(value)
+            if name in declared and declared[name].annotation is Backend
+            else value
+            for name, value in parameters.items()
+        }
 
 
 def recipe(

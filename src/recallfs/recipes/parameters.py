@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from recallfs.errors import InvalidInputError
+from recallfs.recipes.backend import Backend
 
 if TYPE_CHECKING:
     from recallfs.recipes.model import Recipe
@@ -103,10 +104,13 @@ def read_signature(function: Callable[..., Any]) -> Signature:
 def _read_parameter(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Parameter:
     required = parameter.default is inspect.Parameter.empty
     annotation = hints.get(parameter.name, Any)
-    if annotation is Any and isinstance(parameter.default, float):
+    default = None if required else parameter.default
+    if annotation is Any and isinstance(default, float):
         # Without this, 300 and 300.0 from a command line would be two derivations.
         annotation = float
-    return Parameter(parameter.name, annotation, required, None if required else parameter.default)
+    if isinstance(default, Backend):
+        annotation, default = Backend, default.to_json()
+    return Parameter(parameter.name, annotation, required, default)
 
 
 def validate_parameters(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,8 +138,8 @@ def validate_parameters(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, A
     Notes
     -----
     Checked annotations are ``int``, ``float``, ``str``, ``bool``, ``list``, ``tuple`` (which
-    arrives as a list), ``dict``, ``None``, ``Literal``, unions and nestings of these. Others, such
-    as ``Any``, are not checked.
+    arrives as a list), ``dict``, ``None``, ``Literal``, unions and nestings of these, and
+    `recallfs.recipes.backend.Backend`. Others, such as ``Any``, are not checked.
     """
     signature = recipe.signature
     for name in given:
@@ -210,9 +214,12 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _checked(recipe: Recipe, parameter: Parameter, value: Any) -> Any:
     try:
+        if parameter.annotation is Backend:
+            # What is not said is as the recipe declares it, and is recorded with the rest.
+            return Backend.from_json(parameter.default or {}).updated(value).to_json()
         return _fit(_as_json(value), parameter.annotation)
     except (ValueError, OverflowError, RecursionError) as error:
-        _refuse(recipe, f"parameter {parameter.name!r}: {error}", parameter.name)
+        _refuse(recipe, f"parameter {parameter.name!r}: {str(error).rstrip('.')}", parameter.name)
 
 
 def _refuse_name(recipe: Recipe, name: str) -> NoReturn:

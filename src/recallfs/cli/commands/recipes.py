@@ -11,6 +11,7 @@ from recallfs.catalog.lineage import Work, work_by
 from recallfs.cli.output import print_json, print_table, say, warn
 from recallfs.cli.overview import WORK_COLUMNS, work_cells
 from recallfs.errors import RecallError
+from recallfs.recipes.backend import Backend
 from recallfs.recipes.code import code_revision
 from recallfs.recipes.model import Parameter, Recipe
 from recallfs.recipes.registry import load_recipes
@@ -95,6 +96,8 @@ def _work(stores: Stores) -> tuple[dict[str, Work], list[str]]:
 
 
 def _shown(parameter: Parameter) -> str:
+    if parameter.annotation is Backend and not parameter.required:
+        return f"{parameter.name}=({Backend.from_json(parameter.default)})"
     return parameter.name if parameter.required else f"{parameter.name}={parameter.default!r}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from recallfs.recipes.backend import Backend
 from recallfs.recipes.model import recipe
 
 
@@ -16,6 +17,7 @@ def lfp(
     freq_min: float = 0.5,
     freq_max: float = 300.0,
     rate_hz: float = 2500.0,
+    backend: Backend = Backend(chunk_mb=0.64),
 ) -> None:
     """Band-pass and decimate a recording.
 
@@ -30,9 +32,10 @@ def lfp(
         Pass band, in Hz.
     rate_hz : float
         Sampling rate of the result, in Hz; divides the recording's.
+    backend : Backend
+        Chunks of a second, gzip 4.
     """
     import numpy as np
-    from hdmf.backends.hdf5.h5_utils import H5DataIO
     from pynwb import NWBHDF5IO, NWBFile
     from pynwb.ecephys import LFP, ElectricalSeries
     from scipy.signal import butter, sosfiltfilt
@@ -55,18 +58,15 @@ def lfp(
             session_start_time=recording.session_start_time,
         )
         rate, conversion = series.rate / factor, series.conversion
-    second = int(rate)
-    data = H5DataIO(
-        filtered,
-        chunks=(min(second, len(filtered)), filtered.shape[1]),
-        compression="gzip",
-        compression_opts=4,
-        shuffle=True,
-    )
     electrical = ElectricalSeries(
-        name="lfp", data=data, electrodes=add_electrodes(nwbfile), rate=rate, conversion=conversion
+        name="lfp",
+        data=filtered,
+        electrodes=add_electrodes(nwbfile),
+        rate=rate,
+        conversion=conversion,
     )
     module = nwbfile.create_processing_module(name="ecephys", description="filtered signals")
     module.add(LFP(electrical_series=electrical))
+    print(backend.apply(nwbfile))
     with NWBHDF5IO(str(output), "w") as target:
         target.write(nwbfile)

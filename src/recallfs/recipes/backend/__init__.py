@@ -1,0 +1,5 @@
+"""How a recipe's outputs are written: chunks, compression, buffers."""
+
+from recallfs.recipes.backend.settings import Backend
+
+__all__ = ["Backend"]
