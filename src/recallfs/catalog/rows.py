@@ -79,6 +79,7 @@ def rows_of(store_id: str, records: Sequence[Record]) -> dict[str, list[Row]]:
                 recipe=record.derivations[-1].recipe if record.derivations else None,
                 proved_until=_proved_until(record),
                 is_pinned=record.is_pinned,
+                kept_bytes=record.kept_bytes,
                 **identity_values(entry.identity),
             )
         )
