@@ -7,7 +7,7 @@ import pytest
 from conftest import Lab, sha256
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import prove
-from recallfs.release.release import assess
+from recallfs.release.assessment import assess
 from recallfs.resolve.recall import Wish, recall
 
 CASES = [

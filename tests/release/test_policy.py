@@ -37,7 +37,7 @@ FIT = Candidate(
     links=1,
     resting=(),
     rests_on=(),
-    lost_inputs=(),
+    lost_inputs={},
 )
 SETTINGS = ReleaseSettings()
 
@@ -64,7 +64,7 @@ def test_proved_resident_file_is_released() -> None:
         ({"kept_bytes": 60_000}, "skeleton-too-large"),
         ({"resting": ("recall://lab/b",)}, "relied-on"),
         ({"rests_on": ("recall://lab/raw",)}, "relied-on"),
-        ({"rests_on": ("recall://lab/raw",), "lost_inputs": ("recall://lab/raw",)}, "relied-on"),
+        ({"rests_on": ("recall://lab/raw",), "lost_inputs": {"recall://lab/raw": "gone"}}, "relied-on"),
     ],
 )
 def test_each_danger_alone_is_a_refusal(change: dict[str, object], kind: str) -> None:
@@ -76,7 +76,7 @@ def test_each_danger_alone_is_a_refusal(change: dict[str, object], kind: str) ->
 
 def test_lost_input_is_refused_even_in_a_chain() -> None:
     """Asking for a chain does not allow resting on what nothing can bring back."""
-    lost = replace(FIT, rests_on=("recall://lab/raw",), lost_inputs=("recall://lab/raw",))
+    lost = replace(FIT, rests_on=("recall://lab/raw",), lost_inputs={"recall://lab/raw": "gone"})
     assert decide(lost, SETTINGS, Wanted(allow_chain=True)).verdict == "refuse"
     chained = replace(FIT, rests_on=("recall://lab/raw",))
     assert decide(chained, SETTINGS, Wanted(allow_chain=True)).verdict == "release"

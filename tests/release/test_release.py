@@ -18,7 +18,8 @@ from recallfs.errors import ConflictError, IntegrityError, NotRecallableError, S
 from recallfs.exclusive import watch
 from recallfs.release.pins import set_pin
 from recallfs.release.policy import Decision, Wanted
-from recallfs.release.release import assess, purge, purge_expired, release, undo
+from recallfs.release.assessment import assess
+from recallfs.release.release import purge, purge_expired, release, undo
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.presence import observe
 from recallfs.resolve.tree import forget

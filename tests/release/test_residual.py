@@ -13,7 +13,7 @@ from recallfs.catalog.sidecar import Record
 from recallfs.errors import IntegrityError, RecallError
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import Proved, prove
-from recallfs.release.release import assess
+from recallfs.release.assessment import assess
 from recallfs.skeleton.residual import Residual
 
 

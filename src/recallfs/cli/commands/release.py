@@ -17,11 +17,11 @@ from recallfs.cli.batch import print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
 from recallfs.errors import InvalidInputError, RecallError
+from recallfs.release.assessment import Assessed, assess_all
 from recallfs.release.plan import check_again, draw_up, read_plan, write_plan
-from recallfs.release.policy import Decision, Wanted
+from recallfs.release.policy import Wanted
 from recallfs.release.release import (
     Released,
-    assess,
     purge_expired,
     release,
     totals,
@@ -44,7 +44,7 @@ _WAYS_OUT = {
 _LONGEST = timedelta(days=365_000)
 """Longer ago than any file is old; and there are dates so long ago."""
 
-_Chosen = list[tuple[Store, Entry, Decision]]
+_Chosen = list[Assessed]
 
 
 @click.command(name="release")
@@ -122,7 +122,7 @@ def command(
         idle=span,
     )
     found = _came_back(stores, selection, span) if span is not None else select(stores, selection)
-    chosen = [(store, entry, assess(stores, store, entry, wanted)) for store, entry in found]
+    chosen = assess_all(stores, found, wanted)
     fit = [item for item in chosen if item[2].verdict == "release"]
     refused = any(decision.verdict == "refuse" for *_, decision in chosen)
     warnings = list(dict.fromkeys(filter(None, (vault_warning(store) for store, *_ in fit))))
