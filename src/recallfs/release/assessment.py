@@ -7,12 +7,15 @@ wherever that does not tell enough.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from recallfs.catalog import changes, records
 from recallfs.catalog.evidence import Evidence, evidence_of, released_from
@@ -29,6 +32,13 @@ from recallfs.values import Entry, Identity, Level, State, now_utc
 
 Assessed = tuple[Store, Entry, Decision]
 """A file, and whether it may be released."""
+
+
+class Assessment(NamedTuple):
+    """What was decided about many files, and what the catalog said of them, by entry."""
+
+    files: list[Assessed]
+    evidence: dict[str, Evidence]
 
 
 def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decision:
@@ -51,9 +61,22 @@ def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decisi
     return _if_it_runs(decision, can_run(derivation.recipe, proof.environment_id))
 
 
+@contextlib.contextmanager
+def collecting_nothing() -> Iterator[None]:
+    """Keep the collector from going over records again and again that all stay."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@collecting_nothing()
 def assess_all(
     stores: Stores, found: Sequence[tuple[Store, Entry]], wanted: Wanted
-) -> list[Assessed]:
+) -> Assessment:
     """Decide about many files, of which some may rest on others. Changes nothing.
 
     Notes
@@ -62,9 +85,11 @@ def assess_all(
     """
     decided: dict[str, Assessed] = {}
     inputs: dict[str, tuple[str, ...]] = {}
+    evidence: dict[str, Evidence] = {}
     for store in {store.id: store for store, _ in found}.values():
         entries = [entry for other, entry in found if other.id == store.id]
         survey = _Survey(stores, store, entries, wanted)
+        evidence.update(survey.evidence)
         for entry in entries:
             decided[entry.id] = (store, entry, survey.decide(entry))
             if not wanted.allow_chain:
@@ -73,7 +98,7 @@ def assess_all(
     for entry_id, decision in without_conflicts(decisions, inputs).items():
         store, entry, _ = decided[entry_id]
         decided[entry_id] = (store, entry, decision)
-    return [decided[entry.id] for _, entry in found]
+    return Assessment([decided[entry.id] for _, entry in found], evidence)
 
 
 def runner(stores: Stores, store: Store) -> CanRun:
@@ -198,13 +223,13 @@ class _Survey:
         self._has_remotes = bool(stores.remotes())
         self._leaving = changes.leaving(store)
         ids = [entry.id for entry in entries]
-        self._evidence: Mapping[str, Evidence] = evidence_of(store.catalog, ids, self._now)
+        self.evidence: Mapping[str, Evidence] = evidence_of(store.catalog, ids, self._now)
         self._resting = released_from(store.catalog, entries)
         self._here = self._inputs_here(entries)
 
     def inputs(self, entry: Entry) -> tuple[str, ...]:
         """Return the ids of the entries that a file was made from."""
-        evidence = self._evidence.get(entry.id)
+        evidence = self.evidence.get(entry.id)
         if evidence is None or evidence.made is None:
             return ()
         return tuple(item.entry_id for item in evidence.made.inputs)
@@ -217,14 +242,14 @@ class _Survey:
         decision = decide(candidate, self._settings, self._wanted)
         if decision.kind == "unproved" and self._has_remotes:
             return assess(self._stores, self._store, entry, self._wanted)
-        made = self._evidence[entry.id].made
+        made = self.evidence[entry.id].made
         if decision.verdict == "release" and made is not None:
             return _if_it_runs(decision, self._can_run(made.recipe, made.environment_id))
         return decision
 
     def _candidate(self, entry: Entry) -> Candidate | None:
         """Put together what is known of a file; None if that is not enough."""
-        evidence = self._evidence.get(entry.id)
+        evidence = self.evidence.get(entry.id)
         status = _status(self._root + entry.path)
         if evidence is None or evidence.kept_bytes is None:
             return None
@@ -257,7 +282,7 @@ class _Survey:
         """Tell of each input, by entry and digest, whether it is at its path as it was seen."""
         wanted = {
             item.entry_id: item.sha256
-            for evidence in self._evidence.values()
+            for evidence in self.evidence.values()
             if evidence.made is not None
             for item in evidence.made.inputs
         }
@@ -279,8 +304,12 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _is_as_seen(entry: Entry, status: os.stat_result | None) -> bool:
+    seen = entry.identity
     return (
         status is not None
+        and seen is not None
         and stat.S_ISREG(status.st_mode)
-        and entry.identity == Identity.from_stat(status)
+        and seen.inode == status.st_ino
+        and seen.ctime_ns == status.st_ctime_ns
+        and seen == Identity.from_stat(status)
     )

@@ -17,7 +17,7 @@ from recallfs.catalog.evidence import Evidence, evidence_of
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
 from recallfs.errors import ConflictError, IntegrityError, InvalidInputError
-from recallfs.release.assessment import Assessed, assess
+from recallfs.release.assessment import Assessed, assess, collecting_nothing
 from recallfs.release.policy import Wanted
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
@@ -127,6 +127,7 @@ class ReleasePlan:
         )
 
 
+@collecting_nothing()
 def draw_up(
     stores: Stores,
     fit: Sequence[Assessed],
@@ -147,11 +148,12 @@ def draw_up(
         for store in {store.id: store for store, *_ in fit}.values()
     }
     items = []
-    resting: Counter[tuple[str, str]] = Counter()
+    resting: dict[tuple[str, frozenset[str]], int] = {}
     for store, entry, decision in fit:
         chain = chains[store.id].of(entry.id)
         is_proved = decision.evidence.startswith("proof:")
-        resting.update((store.id, path) for path in chain.ground)
+        key = store.id, chain.ground
+        resting[key] = resting.get(key, 0) + 1
         items.append(
             Item(
                 decision.url,
@@ -167,6 +169,9 @@ def draw_up(
                 chain.urls,
             )
         )
+    files: Counter[tuple[str, str]] = Counter()
+    for (store_id, ground), count in resting.items():
+        files.update({(store_id, path): count for path in ground})
     hold = stores.config.release.hold if wanted.hold is None else wanted.hold
     return ReleasePlan(
         made_at=now_utc(),
@@ -177,7 +182,7 @@ def draw_up(
         files=tuple(items),
         ground=tuple(
             chains[store_id].support(path, count)
-            for (store_id, path), count in sorted(resting.items())
+            for (store_id, path), count in sorted(files.items())
         ),
         warnings=tuple(warnings),
         policy=wanted.policy,
@@ -207,6 +212,7 @@ class _Chains:
         self._store, self._url = store, store.url("")
         self._evidence = dict(known)
         self._chains: dict[str, _Chain] = {}
+        self._below: dict[tuple[InputRef, ...], _Chain] = {}
         self._ids: dict[str, str] = {}
         now = now_utc()
         asked: set[str] = set()
@@ -249,14 +255,19 @@ class _Chains:
         evidence = self._evidence.get(entry_id)
         if evidence is None or evidence.made is None:
             return _NO_CHAIN
-        seconds, depth = evidence.made.seconds, 0
-        ground = {item.path for item in evidence.made.inputs}
-        for item in evidence.made.inputs:
-            below = self.of(item.entry_id)
-            seconds, depth = seconds + below.seconds, max(depth, below.depth)
-            ground |= below.ground
-        urls = tuple(self._url + path for path in sorted(ground))
-        return _Chain(seconds, depth + 1, frozenset(ground), urls)
+        inputs = evidence.made.inputs
+        below = self._below.get(inputs)
+        if below is None:
+            chains = [self.of(item.entry_id) for item in inputs]
+            own = frozenset(item.path for item in inputs)
+            ground = own.union(*(chain.ground for chain in chains))
+            below = self._below[inputs] = _Chain(
+                sum(chain.seconds for chain in chains),
+                max((chain.depth for chain in chains), default=0),
+                ground,
+                tuple(self._url + path for path in sorted(ground)),
+            )
+        return _Chain(evidence.made.seconds + below.seconds, below.depth + 1, *below[2:])
 
 
 def write_plan(plan: ReleasePlan, path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from recallfs.catalog.evidence import Standing
 from recallfs.config import ReleaseSettings
 from recallfs.values import Level, Proof, State, format_size
 
@@ -83,7 +84,7 @@ class Candidate:
     is_pinned: bool
     idle: timedelta
     unused: timedelta
-    proofs: Sequence[Proof]
+    proofs: Sequence[Proof | Standing]
     verified_copies: Sequence[str]
     kept_bytes: int
     links: int
@@ -195,16 +196,13 @@ def _unsafe(
     return None
 
 
-def _counted(candidate: Candidate) -> list[Proof]:
+def _counted(candidate: Candidate) -> Sequence[Proof | Standing]:
     """Return the proofs that count: of the closest level first, newest first within it."""
-    counted = [
-        proof
-        for proof in candidate.proofs
-        if candidate.lowest is None or proof.level.reaches(candidate.lowest)
-    ]
-    if len(counted) > 1:
-        counted.sort(key=lambda proof: list(Level).index(proof.level))
-    return counted
+    lowest = candidate.lowest
+    if lowest is None and len(candidate.proofs) < 2:
+        return candidate.proofs
+    counted = [p for p in candidate.proofs if lowest is None or p.level.reaches(lowest)]
+    return sorted(counted, key=lambda proof: list(Level).index(proof.level))
 
 
 def without_conflicts(
@@ -225,12 +223,14 @@ def without_conflicts(
         Those that are other than before.
     """
     fit = {entry_id for entry_id, decision in decisions.items() if decision.verdict == "release"}
-    above = {
-        entry_id: [other for other in inputs.get(entry_id, ()) if other in fit]
-        for entry_id in fit
-        if decisions[entry_id].evidence.startswith("proof:")
+    pairs = {
+        (entry_id, other)
+        for entry_id, others in inputs.items()
+        if not fit.isdisjoint(others)
+        and entry_id in fit
+        and decisions[entry_id].evidence.startswith("proof:")
+        for other in fit.intersection(others)
     }
-    pairs = {(one, other) for one, others in above.items() for other in others}
     beside: dict[str, set[str]] = {}
     for one, other in pairs:
         beside.setdefault(one, set()).add(other)

@@ -122,7 +122,8 @@ def command(
         idle=span,
     )
     found = _came_back(stores, selection, span) if span is not None else select(stores, selection)
-    chosen = assess_all(stores, found, wanted)
+    assessment = assess_all(stores, found, wanted)
+    chosen = assessment.files
     fit = [item for item in chosen if item[2].verdict == "release"]
     refused = any(decision.verdict == "refuse" for *_, decision in chosen)
     warnings = list(dict.fromkeys(filter(None, (vault_warning(store) for store, *_ in fit))))
