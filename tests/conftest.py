@@ -122,8 +122,8 @@ class Lab:
 
     def release(self, path: str = "derived.h5", *, hold: str = "0s") -> None:
         """Release a proved file; at once by default, so that the trash cannot bring it back."""
-        from recallfs.release.policy import Wanted
         from recallfs.release.assessment import assess
+        from recallfs.release.policy import Wanted
         from recallfs.release.release import release
         from recallfs.values import parse_span
 

@@ -64,7 +64,10 @@ def test_proved_resident_file_is_released() -> None:
         ({"kept_bytes": 60_000}, "skeleton-too-large"),
         ({"resting": ("recall://lab/b",)}, "relied-on"),
         ({"rests_on": ("recall://lab/raw",)}, "relied-on"),
-        ({"rests_on": ("recall://lab/raw",), "lost_inputs": {"recall://lab/raw": "gone"}}, "relied-on"),
+        (
+            {"rests_on": ("recall://lab/raw",), "lost_inputs": {"recall://lab/raw": "gone"}},
+            "relied-on",
+        ),
     ],
 )
 def test_each_danger_alone_is_a_refusal(change: dict[str, object], kind: str) -> None:

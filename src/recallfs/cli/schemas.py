@@ -108,6 +108,7 @@ _DECISION = _object(
     evidence=_TEXT,
     frees_bytes={"type": "integer"},
     expected_s=_or_null(_NUMBER),
+    unused_s=_NUMBER,
 )
 _RELEASED = _object(
     url=_URL, size_bytes=_COUNT, freed_bytes=_COUNT, purge_after=_MOMENT, inode_watched=_FLAG
@@ -411,6 +412,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 failed=_FAILED,
                 freed_bytes=_COUNT,
                 in_trash_bytes=_COUNT,
+                frees_later=_list(_object(on=_TEXT, size_bytes=_COUNT)),
                 warnings=_list(_TEXT),
             ),
             {**_object(freed_bytes=_COUNT, failed=_FAILED), "description": "with --purge"},

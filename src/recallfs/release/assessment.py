@@ -74,9 +74,7 @@ def collecting_nothing() -> Iterator[None]:
 
 
 @collecting_nothing()
-def assess_all(
-    stores: Stores, found: Sequence[tuple[Store, Entry]], wanted: Wanted
-) -> Assessment:
+def assess_all(stores: Stores, found: Sequence[tuple[Store, Entry]], wanted: Wanted) -> Assessment:
     """Decide about many files, of which some may rest on others. Changes nothing.
 
     Notes

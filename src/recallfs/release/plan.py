@@ -221,9 +221,7 @@ class _Chains:
             unknown = waiting - self._evidence.keys()
             self._evidence.update(evidence_of(store.catalog, unknown, now))
             asked |= waiting
-            inputs = {
-                item.entry_id: item.path for each in waiting for item in self._inputs(each)
-            }
+            inputs = {item.entry_id: item.path for each in waiting for item in self._inputs(each)}
             self._ids.update({path: entry_id for entry_id, path in inputs.items()})
             waiting = inputs.keys() - asked
         self._entries = store.catalog.entries_by_id(set(self._ids.values()))
@@ -336,9 +334,7 @@ def _digest(body: Any) -> str:
     return blake3(canonical_json(body)).hexdigest()
 
 
-def check_again(
-    stores: Stores, plan: ReleasePlan
-) -> Iterator[Assessed | ConflictError]:
+def check_again(stores: Stores, plan: ReleasePlan) -> Iterator[Assessed | ConflictError]:
     """Look at each file of a plan once more.
 
     Yields

@@ -139,9 +139,7 @@ def decide(candidate: Candidate, settings: ReleaseSettings, wanted: Wanted) -> D
         proof = counted[0]
         reason = f"proved {proof.level.value} on {proof.made_at[:10]} ({proof.method})"
         evidence, expected_s = f"proof:{proof.id}", proof.seconds
-        return Decision(
-            candidate.url, "release", "", reason, evidence, frees, expected_s, unused_s
-        )
+        return Decision(candidate.url, "release", "", reason, evidence, frees, expected_s, unused_s)
     reason = f"verified copies: {', '.join(candidate.verified_copies)}"
     return Decision(candidate.url, "release", "", reason, "copies", frees, None, unused_s)
 
@@ -203,6 +201,36 @@ def _counted(candidate: Candidate) -> Sequence[Proof | Standing]:
         return candidate.proofs
     counted = [p for p in candidate.proofs if lowest is None or p.level.reaches(lowest)]
     return sorted(counted, key=lambda proof: list(Level).index(proof.level))
+
+
+def until_free(decisions: Sequence[Decision], missing_bytes: int) -> list[Decision]:
+    """Take of files that may be released only as many as free so much. Pure.
+
+    Parameters
+    ----------
+    decisions : sequence of Decision
+        Of one disk. Those that were not used for the longest time are taken first.
+    missing_bytes : int
+        Nothing is taken if this is not above 0.
+
+    Returns
+    -------
+    list of Decision
+        In the given order; what is not needed is skipped.
+    """
+    taken: set[str] = set()
+    for decision in sorted(decisions, key=lambda each: (-each.unused_s, each.url)):
+        if decision.verdict == "release" and missing_bytes > 0:
+            missing_bytes -= decision.frees_bytes
+            taken.add(decision.url)
+    return [
+        decision
+        if decision.verdict != "release" or decision.url in taken
+        else replace(
+            decision, verdict="skip", reason="is not needed: enough is free without it", evidence=""
+        )
+        for decision in decisions
+    ]
 
 
 def without_conflicts(

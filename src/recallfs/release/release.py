@@ -310,3 +310,13 @@ def totals(results: Sequence[Released]) -> tuple[int, int]:
     """Return the bytes freed now, and those that wait in the trash."""
     freed = sum(item.freed_bytes for item in results)
     return freed, sum(item.size_bytes for item in results) - freed
+
+
+def purge_days(results: Sequence[Released]) -> list[tuple[str, int]]:
+    """Return on which days (UTC) how many bytes of the trash become free, earliest first."""
+    days: dict[str, int] = {}
+    for item in results:
+        if item.size_bytes > item.freed_bytes:
+            day = item.purge_after[:10]
+            days[day] = days.get(day, 0) + item.size_bytes - item.freed_bytes
+    return sorted(days.items())
