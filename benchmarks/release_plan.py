@@ -186,10 +186,8 @@ def main() -> None:
         print(json.dumps(result))
         return
     planned = result["select_s"] + result["assess_s"] + result["draw_up_s"]
-    print(
-        f"plan of {result['files']:,} files: {planned:.2f} s, and {result['write_s']:.2f} s to write it"
-    )
-    for name in ("select_s", "assess_s", "draw_up_s", "peer_lstat_s"):
+    print(f"plan of {result['files']:,} files: {planned:.2f} s")
+    for name in ("select_s", "assess_s", "draw_up_s", "write_s", "peer_lstat_s"):
         print(f"  {name.removesuffix('_s'):12} {result[name]:.2f} s")
 
 

@@ -331,7 +331,7 @@ class _Checker:
         names = [policy.name for policy in policies]
         if len(set(names)) != len(names):
             raise self.error("release.policy", "tables with a name of their own each")
-        return ReleaseSettings(**values, policies=policies)
+        return ReleaseSettings(**values, policy=policies)
 
     def policy(self, table: Mapping[str, Any], where: str, stores: Sequence[str]) -> PolicySettings:
         values = self.take(

@@ -270,7 +270,7 @@ class ReleaseSettings:
     max_residual : float
         Largest residual, as a fraction of what the pieces that it makes right take in the file;
         0 for none at all.
-    policies : tuple of PolicySettings
+    policy : tuple of PolicySettings
         ``[[release.policy]]`` in the file.
     """
 
@@ -281,9 +281,9 @@ class ReleaseSettings:
     max_skeleton: float = 0.05
     idle: timedelta | None = None
     max_residual: float = 0.2
-    policies: tuple[PolicySettings, ...] = ()
+    policy: tuple[PolicySettings, ...] = ()
 
-    def policy(self, name: str) -> PolicySettings:
+    def named_policy(self, name: str) -> PolicySettings:
         """Return the policy of a name.
 
         Raises
@@ -291,7 +291,7 @@ class ReleaseSettings:
         InvalidInputError
             Kind ``invalid-config``, with the nearest name.
         """
-        known = {policy.name: policy for policy in self.policies}
+        known = {policy.name: policy for policy in self.policy}
         if name in known:
             return known[name]
         raise InvalidInputError(

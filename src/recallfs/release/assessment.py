@@ -48,7 +48,7 @@ def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decisi
     now = now_utc()
     state = settle(store, entry)
     can_run = runner(stores, store)
-    quick = _candidate(store, entry, record, state, now, can_run, wanted)
+    quick = _candidate(store, entry, record, state, can_run=can_run, wanted=wanted)
     decision = decide(quick, settings, wanted)
     if decision.kind == "unproved":
         # Copies are read whole to count, so they are looked at only when they are needed.
@@ -138,10 +138,11 @@ def _candidate(
     entry: Entry,
     record: Record,
     state: State,
-    now: str,
+    *,
     can_run: CanRun,
     wanted: Wanted,
 ) -> Candidate:
+    now = now_utc()
     status = None
     if state in (State.RESIDENT, State.DIRTY):
         status = (store.root / entry.path).lstat()

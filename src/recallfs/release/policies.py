@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
 
 from recallfs.catalog.store import Store
 from recallfs.config import Floor, PolicySettings
@@ -45,20 +45,13 @@ def files_of(
     ]
 
 
-def wanted_by(
-    policy: PolicySettings,
-    hold: timedelta | None = None,
-    *,
-    max_skeleton: float | None = None,
-    allow_chain: bool = False,
-) -> Wanted:
-    """Return what a policy asks for; a hold that is given comes before its own."""
-    return Wanted(
+def wanted_by(policy: PolicySettings, given: Wanted) -> Wanted:
+    """Return what a policy asks for, with what only the caller allows; a given hold counts."""
+    return replace(
+        given,
         older_than=policy.older_than,
         min_size_bytes=policy.min_size,
-        hold=policy.hold if hold is None else hold,
-        max_skeleton=max_skeleton,
-        allow_chain=allow_chain,
+        hold=policy.hold if given.hold is None else given.hold,
         idle=policy.idle,
         lowest=policy.level,
         copies=policy.copies,

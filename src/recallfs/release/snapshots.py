@@ -5,7 +5,6 @@ What a file system tells only to root is not asked; then the answer is that it *
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -76,7 +75,7 @@ def snapshot_warning(store: Store) -> str | None:
 
 def _list(folder: Path) -> list[str] | None:
     try:
-        return [name for name in os.listdir(folder) if name not in (".", "..")]
+        return [place.name for place in folder.iterdir()]
     except OSError:
         return None
 

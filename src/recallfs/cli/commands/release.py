@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -16,6 +16,7 @@ from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
+from recallfs.config import Floor
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.release.assessment import Assessed, assess_all
 from recallfs.release.plan import ReleasePlan, check_again, draw_up, read_plan, write_plan
@@ -123,45 +124,19 @@ def command(
     if only_purge:
         return _purge(list(stores.all()), as_json)
     if approved is not None:
-        filters = (older_than, min_size, hold, max_skeleton, idle, plan_out, policy_name)
-        if selection or dry_run or allow_chain or any(given is not None for given in filters):
+        said = (older_than, min_size, hold, max_skeleton, idle, plan_out, policy_name)
+        if selection or dry_run or allow_chain or any(given is not None for given in said):
             raise click.UsageError("--apply does what the plan says; give it alone, or with --yes.")
         return _apply(stores, approved, yes=yes, as_json=as_json)
-    span = None if idle is None else _idle(stores, idle)
-    if not selection and span is None and policy_name is None:
-        raise click.UsageError("say what to release, or use --policy or --purge.")
-    # Not click's own range, which takes 'nan' for a number within it.
-    if max_skeleton is not None and not 0 < max_skeleton <= 1:
-        raise InvalidInputError(
-            f"--max-skeleton cannot be {max_skeleton}; write a fraction such as 0.05, up to 1."
-        )
-    held = parse_span(hold) if hold else None
-    keep_free = None
-    if policy_name is not None:
-        if any(given is not None for given in (older_than, min_size, idle)):
-            raise click.UsageError(
-                "--policy says which files; give no --older-than, --min-size or --idle."
-            )
-        policy = stores.config.release.policy(policy_name)
-        keep_free = policy.keep_free
-        wanted = wanted_by(policy, held, max_skeleton=max_skeleton, allow_chain=allow_chain)
-        found = files_of(stores, policy, selection)
-    else:
-        wanted = Wanted(
-            older_than=parse_span(older_than) if older_than else None,
-            min_size_bytes=parse_size(min_size) if min_size else 0,
-            hold=held,
-            max_skeleton=max_skeleton,
-            allow_chain=allow_chain,
-            idle=span,
-        )
-        found = select(stores, selection) if span is None else _came_back(stores, selection, span)
+    filters = _Filters(older_than, min_size, hold, max_skeleton, allow_chain, idle, policy_name)
+    wanted, found, keep_free = _sought(stores, selection, filters)
     assessment = assess_all(stores, found, wanted)
     chosen = assessment.files
     if keep_free is not None:
         chosen = only_needed(chosen, keep_free)
     fit = [item for item in chosen if item[2].verdict == "release"]
-    refused = any(decision.verdict == "refuse" for *_, decision in chosen)
+    # A policy takes what is fit, night for night; that other files are not is no failure of it.
+    refused = not policy_name and any(d.verdict == "refuse" for *_, d in chosen)
     warnings = _warnings(fit)
     hold_for = stores.config.release.hold if wanted.hold is None else wanted.hold
     if not as_json:
@@ -185,6 +160,50 @@ def command(
     elif not dry_run and plan_out is None:
         _print_results(results, failed, warnings)
     return 1 if refused or failed else 0
+
+
+class _Filters(NamedTuple):
+    """What the command line says of which files."""
+
+    older_than: str | None
+    min_size: str | None
+    hold: str | None
+    max_skeleton: float | None
+    allow_chain: bool
+    idle: str | None
+    policy: str | None
+
+
+def _sought(
+    stores: Stores, selection: Sequence[str], filters: _Filters
+) -> tuple[Wanted, list[tuple[Store, Entry]], Floor | None]:
+    """Return what is asked for, the files, and how much of their disks is to be free."""
+    span = None if filters.idle is None else _idle(stores, filters.idle)
+    if not selection and span is None and filters.policy is None:
+        raise click.UsageError("say what to release, or use --policy or --purge.")
+    # Not click's own range, which takes 'nan' for a number within it.
+    if filters.max_skeleton is not None and not 0 < filters.max_skeleton <= 1:
+        raise InvalidInputError(
+            f"--max-skeleton cannot be {filters.max_skeleton}; write a fraction such as 0.05, up "
+            "to 1."
+        )
+    wanted = Wanted(
+        older_than=parse_span(filters.older_than) if filters.older_than else None,
+        min_size_bytes=parse_size(filters.min_size) if filters.min_size else 0,
+        hold=parse_span(filters.hold) if filters.hold else None,
+        max_skeleton=filters.max_skeleton,
+        allow_chain=filters.allow_chain,
+        idle=span,
+    )
+    if filters.policy is None:
+        found = select(stores, selection) if span is None else _came_back(stores, selection, span)
+        return wanted, found, None
+    if filters.older_than or filters.min_size or span is not None:
+        raise click.UsageError(
+            "--policy says which files; give no --older-than, --min-size or --idle."
+        )
+    policy = stores.config.release.named_policy(filters.policy)
+    return wanted_by(policy, wanted), files_of(stores, policy, selection), policy.keep_free
 
 
 def _warnings(fit: _Chosen) -> list[str]:
