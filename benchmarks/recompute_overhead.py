@@ -32,7 +32,7 @@ def measure(folder: Path, length_s: int, repeat: int) -> dict[str, float]:
     from recallfs.release.policy import Wanted
     from recallfs.release.proof import prove
     from recallfs.release.assessment import assess
-from recallfs.release.release import release
+    from recallfs.release.release import release
     from recallfs.resolve.commit import add_existing
     from recallfs.resolve.derive import derive
     from recallfs.resolve.recall import recall
