@@ -55,7 +55,7 @@ def test_drill_from_the_vault_alone(lab: Lab, capfd: pytest.CaptureFixture[str])
 
 
 def test_drill_notices_what_the_vault_lacks(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
-    """A vault that lost a skeleton fails its drill, though the store still has it; no proof goes."""
+    """A vault that lost a skeleton fails its drill, though the store still has it."""
     lab.released("one.h5")
     for skeleton in (lab.base / "vault").glob("*/skeletons/*/*"):
         skeleton.unlink()

@@ -484,6 +484,21 @@ SCHEMAS: Mapping[str, Schema] = {
         unregistered=_map(_object(**_WORK)),
         warnings=_list(_TEXT),
     ),
+    "catalog audit": _object(
+        events=_list(
+            _object(
+                at=_MOMENT,
+                who=_TEXT,
+                action=_TEXT,
+                store=_TEXT,
+                url=_URL,
+                entry_id=_TEXT,
+                why=_TEXT,
+                evidence=_TEXT,
+                details={"type": "object"},
+            )
+        )
+    ),
     "catalog rebuild": _map(
         _object(
             entries=_COUNT,
