@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import random
 import tempfile
 import threading
@@ -120,10 +119,9 @@ def from_vault(
     with tempfile.TemporaryDirectory(prefix="recall-drill-", dir=scratch) as folder:
         found: list[tuple[Store, Entry]] = []
         for number, name in enumerate(names):
-            root = Path(os.path.realpath(config.store_settings(name).root))
             kept = find_in_vault(vault or configured_vault(config, name), name)
             records = Path(folder) / str(number)
-            store = open_from_vault(kept, root, records, config.store_settings(name))
+            store = open_from_vault(kept, name, records, config.store_settings(name))
             entries = list(store.catalog.entries_below(""))
             found += [(store, e) for e in entries if not has_bytes(store.root / e.path)]
         cache = CacheSettings(folder=Path(folder) / "cache")

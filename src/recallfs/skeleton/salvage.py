@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +55,18 @@ class VaultStore(Store):
 def find_in_vault(vault: Path, name: str) -> Path:
     """Return the folder of a vault that holds the evidence of a store.
 
+    Parameters
+    ----------
+    vault : Path
+        The vault, or that folder itself.
+
     Raises
     ------
     InvalidInputError
         Kind ``not-a-store``: it holds none of that name, or several.
     """
+    if (vault / STORE_FILE).is_file():
+        return vault
     found = [
         path.parent
         for path in sorted(vault.glob(f"*/{STORE_FILE}"))
@@ -69,30 +77,32 @@ def find_in_vault(vault: Path, name: str) -> Path:
         what = f"several of that name ({several})" if found else "no evidence of it"
         raise InvalidInputError(
             f"the vault {vault} holds {what}: {name!r}. What is released is copied there; name "
-            "the vault with --from-vault=DIR if it is another one.",
+            "the folder with --from-vault=DIR/ID if the store had another name.",
             kind="not-a-store",
             details={"vault": str(vault), "store": name},
         )
     return found[0]
 
 
-def open_from_vault(kept: Path, root: Path, scratch: Path, settings: StoreSettings) -> VaultStore:
+def open_from_vault(kept: Path, name: str, scratch: Path, settings: StoreSettings) -> VaultStore:
     """Open a store by what the vault holds of it; its own records are not looked at.
 
     Parameters
     ----------
     kept : Path
         Folder of the store in its vault.
-    root : Path
-        Where the tree is, or would be; inputs that are there are read.
+    name : str
+        What the store is called.
     scratch : Path
         Private folder for the records, and for what is made on trial.
+    settings : StoreSettings
+        Say where the tree is, or would be; inputs that are there are read.
     """
     values = read_store_file_at(kept / STORE_FILE)
     store = VaultStore(
-        name=values["name"],
+        name=name,
         id=values["id"],
-        root=root,
+        root=Path(os.path.realpath(settings.root)),
         vault=kept.parent,
         settings=dataclasses.replace(settings, catalog=None, vault=kept.parent),
         records=scratch,
