@@ -196,14 +196,14 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
     paths += map(store.code_path, sorted(changes - {""}))
     for path in paths:
         _write_and_read_back(vault_place(store, path), read_record(path))
-    _secure_inputs(store, record)
+    secure_inputs(store, record)
     contents = store.contents_path(record.entry.sha256)
     if contents.exists():  # no recall rests on it, so it may be missing
         copy = vault_place(store, contents)
         _write_and_read_back(copy, read_record(contents), record.entry.metadata)
 
 
-def _secure_inputs(store: Store, record: Record) -> None:
+def secure_inputs(store: Store, record: Record) -> None:
     """Copy the sidecars of what a file is made from, which may never be released themselves.
 
     An input that was catalogued from an archive is known nowhere else.
