@@ -291,9 +291,16 @@ def race(what: str, names: list[str], seconds: float, seed: int, said: str) -> N
             return "released"
         return "not fit"
 
+    if what in ("release", "apply"):
+        entry = store.catalog.entry_at(names[0])
+        assert entry is not None
+        assess(stores, store, entry, wanted)  # starts the interpreter
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         name = chance.choice(names)
+        if what == "write":  # what was written over once is not released any more
+            time.sleep(chance.random() * seconds / 4)
+            names = [other for other in names if other != name] or names
         try:
             done.append((name, "done", turn(name)))
         except (RecallError, FileNotFoundError) as error:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from actors import race
 from conftest import Lab, sha256
 from processes import start
 
-SECONDS = 3.0
+SECONDS = 2.0
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_releases_are_raced(lab: Lab, seed: int) -> None:
-    """Reads give the right bytes or a clear error; what was written is kept; the rest comes back."""
+def test_releases_are_raced(lab: Lab) -> None:
+    """Reads give right bytes or a clear error; what was written is kept; the rest comes back."""
     original = {}
-    for number in range(4):
+    for number in range(5):
         name = f"file-{number}.txt"
         original[name] = sha256(lab.derive(name, "text", words=f"words {number}"))
         lab.prove(name)
-    names, written = list(original), list(original)[:1]
+    names, written = list(original), list(original)[:3]
     actors = {
         "reader": ("read", names),
         "other reader": ("read", names),
@@ -32,7 +29,7 @@ def test_releases_are_raced(lab: Lab, seed: int) -> None:
     lab.store.catalog.close()
     said = {who: lab.base / f"{who}.json" for who in actors}
     running = [
-        start(race, what, files, SECONDS, seed * 100 + number, str(said[who]))
+        start(race, what, files, SECONDS, number, str(said[who]))
         for number, (who, (what, files)) in enumerate(actors.items())
     ]
     for process in running:
