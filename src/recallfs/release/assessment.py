@@ -13,7 +13,6 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -53,7 +52,7 @@ def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decisi
     if decision.kind == "unproved":
         # Copies are read whole to count, so they are looked at only when they are needed.
         copies = verified_copies(stores, store, record)
-        decision = decide(replace(quick, verified_copies=copies), settings, wanted)
+        decision = decide(quick._replace(verified_copies=copies), settings, wanted)
     derivation = record.derivation(now)
     if derivation is None or not decision.evidence.startswith("proof:"):
         return decision
@@ -124,7 +123,7 @@ def _if_it_runs(decision: Decision, problem: str) -> Decision:
     reason = f"was proved where nothing runs now: {problem}"
     is_recipe = problem.startswith("the recipe ")
     kind = "unknown-recipe" if is_recipe else EnvironmentMismatchError("").kind
-    return replace(decision, verdict="refuse", kind=kind, reason=reason, evidence="")
+    return decision._replace(verdict="refuse", kind=kind, reason=reason, evidence="")
 
 
 def _lowest(store: Store, wanted: Wanted) -> Level | None:

@@ -26,8 +26,7 @@ from recallfs.values import InputRef, Level, State, canonical_json, now_utc
 FORMAT = "rrp1"
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One file of a plan.
 
     Parameters
@@ -285,7 +284,7 @@ def write_plan(plan: ReleasePlan, path: Path) -> None:
 def _body(plan: ReleasePlan) -> dict[str, Any]:
     return {
         **vars(plan),
-        "files": [vars(item) for item in plan.files],
+        "files": [item._asdict() for item in plan.files],
         "ground": [vars(item) for item in plan.ground],
     }
 

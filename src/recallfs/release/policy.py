@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from recallfs.catalog.evidence import Standing
 from recallfs.config import ReleaseSettings
@@ -48,8 +49,7 @@ class Wanted:
     policy: str = ""
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """What is known of a file that may be released.
 
     Parameters
@@ -95,8 +95,7 @@ class Candidate:
     lowest: Level | None = None
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """Whether a file is released, and why.
 
     Parameters
@@ -226,8 +225,8 @@ def until_free(decisions: Sequence[Decision], missing_bytes: int) -> list[Decisi
     return [
         decision
         if decision.verdict != "release" or decision.url in taken
-        else replace(
-            decision, verdict="skip", reason="is not needed: enough is free without it", evidence=""
+        else decision._replace(
+            verdict="skip", reason="is not needed: enough is free without it", evidence=""
         )
         for decision in decisions
     ]
@@ -275,8 +274,8 @@ def without_conflicts(
         reason = f"is what {url} is made from, which is to be released and frees more"
         if (entry_id, rival) in pairs:
             reason = f"rests on {url}, which is to be released and frees more"
-        changed[entry_id] = replace(
-            decision, verdict="refuse", kind="relied-on", reason=reason, evidence=""
+        changed[entry_id] = decision._replace(
+            verdict="refuse", kind="relied-on", reason=reason, evidence=""
         )
     return changed
 

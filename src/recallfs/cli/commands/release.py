@@ -388,7 +388,7 @@ def _document(
 ) -> dict[str, Any]:
     freed, waiting = totals(results)
     return {
-        "decisions": [dataclasses.asdict(decision) for *_, decision in chosen],
+        "decisions": [decision._asdict() for *_, decision in chosen],
         "released": [dataclasses.asdict(item) for item in results],
         "failed": [error.to_json() for error in failed],
         "freed_bytes": freed,
