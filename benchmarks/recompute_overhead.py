@@ -29,9 +29,10 @@ def measure(folder: Path, length_s: int, repeat: int) -> dict[str, float]:
     from recallfs.catalog.store import create_store
     from recallfs.cli.demo.recording import write_recording
     from recallfs.config import register_store
+    from recallfs.release.assessment import assess
     from recallfs.release.policy import Wanted
     from recallfs.release.proof import prove
-    from recallfs.release.release import assess, release
+    from recallfs.release.release import release
     from recallfs.resolve.commit import add_existing
     from recallfs.resolve.derive import derive
     from recallfs.resolve.recall import recall

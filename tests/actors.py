@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -239,3 +241,69 @@ def examine_without_rights(output: str) -> None:
         header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
         assert ctypes.CDLL(None).capset(header, nothing) == 0
     Path(output).write_text(" ".join(item.finding.id for item in examine().outcomes))
+
+
+def race(what: str, names: list[str], seconds: float, seed: int, said: str) -> None:
+    """Read, write or release files of the lab at random for a while; write down what came of it.
+
+    Parameters
+    ----------
+    what : {"read", "write", "release", "apply"}
+    """
+    import random
+
+    from recallfs.errors import RecallError
+    from recallfs.filesystem import RecallFileSystem
+    from recallfs.release.assessment import assess, assess_all
+    from recallfs.release.plan import check_again, draw_up
+    from recallfs.release.policy import Wanted
+    from recallfs.release.release import release
+    from recallfs.resolve.stores import stores_in_reach
+
+    chance = random.Random(seed)  # noqa: S311 - a test
+    stores = stores_in_reach()
+    store = stores.by_name("lab")
+    wanted = Wanted(hold=timedelta(0), max_skeleton=1.0)
+    done: list[tuple[str, str, str]] = []
+
+    def turn(name: str) -> str:
+        if what == "read":
+            with RecallFileSystem().open(f"recall://lab/{name}", "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest()
+        if what == "write":
+            with (store.root / name).open("r+b") as file:
+                file.seek(0, os.SEEK_END)
+                text = f"written {seed} {len(done)}"
+                file.write(text.encode())
+            return text
+        entry = store.catalog.entry_at(name)
+        assert entry is not None
+        if what == "release":
+            decision = assess(stores, store, entry, wanted)
+            release(stores, store, entry, decision, wanted)
+            return "released"
+        found = assess_all(stores, [(store, entry)], wanted).files
+        fit = [item for item in found if item[2].verdict == "release"]
+        for item in check_again(stores, draw_up(stores, fit, wanted)):
+            if isinstance(item, RecallError):
+                raise item
+            release(stores, *item, wanted)
+            return "released"
+        return "not fit"
+
+    if what in ("release", "apply"):
+        entry = store.catalog.entry_at(names[0])
+        assert entry is not None
+        assess(stores, store, entry, wanted)  # starts the interpreter
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        name = chance.choice(names)
+        if what == "write":  # what was written over once is not released any more
+            time.sleep(chance.random() * seconds / 4)
+            names = [other for other in names if other != name] or names
+        try:
+            done.append((name, "done", turn(name)))
+        except (RecallError, FileNotFoundError) as error:
+            done.append((name, type(error).__name__, str(error)))
+        time.sleep(chance.random() * 0.02)
+    Path(said).write_text(json.dumps(done))

@@ -129,8 +129,9 @@ class Lab:
 
     def release(self, path: str = "derived.h5", *, hold: str = "0s") -> None:
         """Release a proved file; at once by default, so that the trash cannot bring it back."""
+        from recallfs.release.assessment import assess
         from recallfs.release.policy import Wanted
-        from recallfs.release.release import assess, release
+        from recallfs.release.release import release
         from recallfs.values import parse_span
 
         wanted = Wanted(hold=parse_span(hold), max_skeleton=1.0)

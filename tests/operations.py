@@ -161,8 +161,9 @@ def release(path: str, hold: str, allow_chain: bool) -> None:
     """Release a file if it may be."""
     from recallfs.catalog.records import known_entry
     from recallfs.errors import ConflictError
+    from recallfs.release.assessment import assess
     from recallfs.release.policy import Wanted
-    from recallfs.release.release import assess, release
+    from recallfs.release.release import release
     from recallfs.resolve.stores import stores_in_reach
 
     stores = stores_in_reach()

@@ -19,6 +19,7 @@ from recallfs.catalog.holder import Holder
 from recallfs.catalog.rebuild import rebuild
 from recallfs.errors import ConflictError, NotRecallableError, RecallError
 from recallfs.release import release as release_module
+from recallfs.release.assessment import assess
 from recallfs.release.policy import Wanted
 from recallfs.resolve import tree
 from recallfs.resolve.recall import recall
@@ -98,7 +99,7 @@ def test_an_output_is_not_released_while_its_input_is_forgotten(lab: Lab) -> Non
     lab.prove()
     wanted = Wanted(hold=parse_span("0s"), max_skeleton=1.0)
     entry = lab.entry("derived.h5")
-    decision = release_module.assess(lab.stores, lab.store, entry, wanted)
+    decision = assess(lab.stores, lab.store, entry, wanted)
     raw = lab.entry("raw.h5")
     intent = Intent(raw.id, "forget", raw.path, {}, str(Holder.current()))
     with lab.store.lock(raw.id):

@@ -96,6 +96,7 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("verify", ("--deep",), capfd) == 1
     assert check("doctor", ("--fix",), capfd) == 0
     assert check("catalog rebuild", (), capfd) == 0
+    assert check("catalog audit", (), capfd) == 0
     assert check("cache show", (), capfd) == 0
     assert check("cache clear", (), capfd) == 0
     assert check("forget", ("recall://lab/new.bin", "--yes"), capfd) == 0

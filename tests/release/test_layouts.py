@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from conftest import Lab, sha256
+from recallfs.release.assessment import assess
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import prove
-from recallfs.release.release import assess
 from recallfs.resolve.recall import Wish, recall
 
 CASES = [

@@ -37,7 +37,7 @@ FIT = Candidate(
     links=1,
     resting=(),
     rests_on=(),
-    lost_inputs=(),
+    lost_inputs={},
 )
 SETTINGS = ReleaseSettings()
 
@@ -64,41 +64,44 @@ def test_proved_resident_file_is_released() -> None:
         ({"kept_bytes": 60_000}, "skeleton-too-large"),
         ({"resting": ("recall://lab/b",)}, "relied-on"),
         ({"rests_on": ("recall://lab/raw",)}, "relied-on"),
-        ({"rests_on": ("recall://lab/raw",), "lost_inputs": ("recall://lab/raw",)}, "relied-on"),
+        (
+            {"rests_on": ("recall://lab/raw",), "lost_inputs": {"recall://lab/raw": "gone"}},
+            "relied-on",
+        ),
     ],
 )
 def test_each_danger_alone_is_a_refusal(change: dict[str, object], kind: str) -> None:
     """One thing out of order is enough to refuse, and it is named."""
-    decision = decide(replace(FIT, **change), SETTINGS, Wanted())  # type: ignore[arg-type] # fields vary
+    decision = decide(FIT._replace(**change), SETTINGS, Wanted())  # type: ignore[arg-type] # fields vary
     assert (decision.verdict, decision.kind) == ("refuse", kind)
     assert decision.reason
 
 
 def test_lost_input_is_refused_even_in_a_chain() -> None:
     """Asking for a chain does not allow resting on what nothing can bring back."""
-    lost = replace(FIT, rests_on=("recall://lab/raw",), lost_inputs=("recall://lab/raw",))
+    lost = FIT._replace(rests_on=("recall://lab/raw",), lost_inputs={"recall://lab/raw": "gone"})
     assert decide(lost, SETTINGS, Wanted(allow_chain=True)).verdict == "refuse"
-    chained = replace(FIT, rests_on=("recall://lab/raw",))
+    chained = FIT._replace(rests_on=("recall://lab/raw",))
     assert decide(chained, SETTINGS, Wanted(allow_chain=True)).verdict == "release"
 
 
 def test_enough_copies_replace_a_proof() -> None:
     """Two verified copies are enough by default, and the inputs do not matter then."""
-    copied = replace(FIT, proofs=(), verified_copies=("one", "two"), rests_on=("recall://lab/raw",))
+    copied = FIT._replace(proofs=(), verified_copies=("one", "two"), rests_on=("recall://lab/raw",))
     decision = decide(copied, SETTINGS, Wanted())
     assert (decision.verdict, decision.evidence) == ("release", "copies")
 
 
 def test_filters_come_before_refusals() -> None:
     """What the caller did not ask about is skipped, whatever its condition."""
-    young = replace(FIT, idle=timedelta(hours=1), proofs=())
+    young = FIT._replace(idle=timedelta(hours=1), proofs=())
     assert decide(young, SETTINGS, Wanted(older_than=timedelta(days=1))).verdict == "skip"
     assert decide(FIT, SETTINGS, Wanted(min_size_bytes=2_000_000)).verdict == "skip"
-    released = replace(FIT, state=State.RELEASED)
+    released = FIT._replace(state=State.RELEASED)
     assert decide(released, SETTINGS, Wanted()).verdict == "skip"
 
 
 def test_skeleton_limit_can_be_raised() -> None:
     """A large skeleton is accepted where it is asked for."""
-    large = replace(FIT, kept_bytes=600_000)
+    large = FIT._replace(kept_bytes=600_000)
     assert decide(large, SETTINGS, Wanted(max_skeleton=0.7)).verdict == "release"

@@ -16,9 +16,9 @@ from processes import start
 from recallfs.catalog import changes, records
 from recallfs.errors import ConflictError, IntegrityError, RecallError
 from recallfs.release.aside import set_aside
+from recallfs.release.assessment import assess
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import prove
-from recallfs.release.release import assess
 from recallfs.resolve import tree
 from recallfs.values import after, now_utc, parse_span
 

@@ -16,9 +16,10 @@ from recallfs.atomic import set_fault_hook
 from recallfs.catalog import records
 from recallfs.errors import ConflictError, IntegrityError, NotRecallableError, SourceError
 from recallfs.exclusive import watch
+from recallfs.release.assessment import assess
 from recallfs.release.pins import set_pin
 from recallfs.release.policy import Decision, Wanted
-from recallfs.release.release import assess, purge, purge_expired, release, undo
+from recallfs.release.release import purge, purge_expired, release, undo
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.presence import observe
 from recallfs.resolve.tree import forget

@@ -11,9 +11,9 @@ from conftest import Lab, sha256
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
 from recallfs.errors import IntegrityError, RecallError
+from recallfs.release.assessment import assess
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import Proved, prove
-from recallfs.release.release import assess
 from recallfs.skeleton.residual import Residual
 
 

@@ -6,10 +6,11 @@ back when the catalog is made again.
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def note(store: Store, action: str, entry: Entry, who: str, details: Mapping[str
     Parameters
     ----------
     action : str
-        ``release``, ``purge``, ``forget``, ``prove``, ``prove-failed``, ``recall-failed``.
+        ``release``, ``purge``, ``forget``, ``prove``, ``prove-failed``, ``recall-failed``...
     """
     if isinstance(store, Shadow):
         return  # nothing of what happens there is so
@@ -65,6 +66,55 @@ def audit_path(store: Store) -> Path:
     return store.control / "audit.jsonl"
 
 
+def trail(
+    store: Store, since: str = "", until: str = "", *, actions: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Iterate over all that happened, by time: what the catalog has, and what only the file has.
+
+    Parameters
+    ----------
+    since, until : str
+        ISO times; from the first, and before the second.
+    actions : collection of str
+        Only these; by default all.
+
+    Yields
+    ------
+    dict
+        ``at``, ``who``, ``action``, ``entry_id``, ``path`` and ``details``.
+
+    Notes
+    -----
+    Each event is in both, at nearly the same time, so that little has to be remembered of a long
+    trail.
+    """
+    waiting: set[str] = set()
+    both = heapq.merge(
+        store.catalog.trail(since, until),
+        (e for e in _lines(store) if since <= e["at"] and (not until or e["at"] < until)),
+        key=lambda event: str(event["at"]),
+    )
+    for event in both:
+        identifier = str(event["details"].get("event", ""))
+        if identifier in waiting:
+            waiting.discard(identifier)
+            continue
+        if identifier:
+            waiting.add(identifier)
+        if not actions or event["action"] in actions:
+            yield event
+
+
+def _lines(store: Store) -> Iterator[dict[str, Any]]:
+    """Iterate over the file's events; torn and malformed lines are passed over."""
+    try:
+        file = audit_path(store).open(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    with file:
+        yield from filter(None, map(_read, file))
+
+
 def restore(store: Store) -> int:
     """Put the events that only the file has back into the catalog; return how many.
 
@@ -72,11 +122,7 @@ def restore(store: Store) -> int:
     -----
     Lines that are torn or malformed are passed over.
     """
-    try:
-        lines = audit_path(store).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return 0
-    found = [event for event in map(_read, lines) if event is not None]
+    found = list(_lines(store))
     known = {
         json.loads(row.details).get("event")
         for row in store.catalog.rows(sa.select(schema.events.c.details))

@@ -90,6 +90,15 @@ class Catalog(Leases, History):
         rows = self.rows(_ENTRIES.where(schema.paths.c.entry_id == entry_id))
         return entry_of(rows[0]) if rows else None
 
+    def entries_by_id(self, entry_ids: Collection[str]) -> dict[str, Entry]:
+        """Return those of several entries that stand at a path of this store, by id."""
+        found: dict[str, Entry] = {}
+        for batch in _batches(entry_ids):
+            paths = schema.paths.c
+            query = _ENTRIES.where(paths.store_id == self.store_id, paths.entry_id.in_(batch))
+            found.update({row.id: entry_of(row) for row in self.rows(query)})
+        return found
+
     def entries_with_sha256(self, sha256: str) -> list[Entry]:
         """Return the entries whose original has this digest."""
         return list(self._select(schema.entries.c.sha256 == sha256))

@@ -80,6 +80,32 @@ class History(View):
         rows = self.rows(query)
         return [{**row._mapping, "details": json.loads(row.details)} for row in rows]
 
+    def trail(self, since: str = "", until: str = "") -> Iterator[dict[str, Any]]:
+        """Iterate over the audit trail by time, a page at once: it may be long.
+
+        Parameters
+        ----------
+        since, until : str
+            ISO times; from the first, and before the second.
+        """
+        events, entries = schema.events.c, schema.entries.c
+        query = (
+            sa.select(schema.events)
+            .join(schema.entries, entries.id == events.entry_id)
+            .where(entries.store_id == self.store_id, events.at >= since)
+            .order_by(events.at, events.id)
+            .limit(_PAGE_ROWS)
+        )
+        if until:
+            query = query.where(events.at < until)
+        page = query
+        while rows := self.rows(page):
+            for row in rows:
+                yield {**row._mapping, "details": json.loads(row.details)}
+            last = rows[-1]
+            later = sa.and_(events.at == last.at, events.id > last.id)
+            page = query.where(sa.or_(events.at > last.at, later))
+
     def restore_events(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Add events that happened earlier."""
         rows = [{**event, "details": json.dumps(event["details"])} for event in events]

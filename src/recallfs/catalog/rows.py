@@ -12,6 +12,8 @@ from recallfs.values import Derivation, Entry, Identity, Metadata, State, parent
 
 Row = dict[str, Any]
 
+_STATES = {state.value: state for state in State}
+
 
 def entry_of(row: Any) -> Entry:
     """Read an entry from a row of `entries` joined with `paths`."""
@@ -21,15 +23,15 @@ def entry_of(row: Any) -> Entry:
             row.device, row.inode, row.seen_size_bytes, row.seen_mtime_ns, row.seen_ctime_ns
         )
     return Entry(
-        id=row.id,
-        path=row.path,
-        size_bytes=row.size_bytes,
-        sha256=row.sha256,
-        sha1=row.sha1,
-        metadata=Metadata(row.mode, row.uid, row.gid, row.mtime_ns),
-        created_at=row.created_at,
-        state=State(row.state),
-        identity=identity,
+        row.id,
+        row.path,
+        row.size_bytes,
+        row.sha256,
+        row.sha1,
+        Metadata(row.mode, row.uid, row.gid, row.mtime_ns),
+        row.created_at,
+        _STATES[row.state],
+        identity,
     )
 
 
@@ -79,6 +81,7 @@ def rows_of(store_id: str, records: Sequence[Record]) -> dict[str, list[Row]]:
                 recipe=record.derivations[-1].recipe if record.derivations else None,
                 proved_until=_proved_until(record),
                 is_pinned=record.is_pinned,
+                kept_bytes=record.kept_bytes,
                 **identity_values(entry.identity),
             )
         )

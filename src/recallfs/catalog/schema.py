@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from recallfs.catalog.types import LongText, Path, Unsigned
 
-REVISION = "0003"
+REVISION = "0004"
 """Newest migration; a catalog at another revision is upgraded or, when newer, refused."""
 
 metadata = MetaData()
@@ -95,6 +95,7 @@ paths = Table(
     Column("recipe", String(256)),
     Column("proved_until", _MOMENT),
     Column("is_pinned", Boolean, nullable=False, server_default=false()),
+    Column("kept_bytes", BigInteger),
     Index("paths_by_parent", "store_id", "parent"),
     Index(
         "paths_summary",
@@ -161,7 +162,7 @@ derivation_inputs = Table(
     Column("name", String(256), primary_key=True),
     Column("entry_id", _ID, nullable=False, index=True),
     Column("path", _PATH, nullable=False),
-    Column("sha256", _HEX, nullable=False),
+    Column("sha256", _HEX, nullable=False, index=True),
 )
 
 derivation_outputs = Table(

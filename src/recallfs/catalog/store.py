@@ -403,10 +403,7 @@ def create_store(
     try:
         make_folder(root)
         refuse_links(root, root / CONTROL_FOLDER)
-        for folder in FOLDERS:
-            make_shared_folder(root / CONTROL_FOLDER / folder)
-        for folder in ("staging", "partial"):
-            _make_sticky(root / CONTROL_FOLDER / folder)
+        make_folders(root / CONTROL_FOLDER)
         _write_store_file(root, {"format": 1, "id": identifier, "name": name, "vault": str(place)})
     except PermissionError as error:
         raise AccessError(f"you cannot write to {root}: {error.strerror}.") from error
@@ -418,6 +415,14 @@ def create_store(
     with contextlib.suppress(OSError):
         make_shared_folder(place, root)
     return open_store(root, name=name, settings=settings)
+
+
+def make_folders(control: Path) -> None:
+    """Make the folders of a store's control folder."""
+    for folder in FOLDERS:
+        make_shared_folder(control / folder)
+    for folder in ("staging", "partial"):
+        _make_sticky(control / folder)
 
 
 def _make_sticky(staging: Path) -> None:
@@ -494,10 +499,15 @@ def _write_store_file(root: Path, values: dict[str, Any]) -> None:
 
 def read_store_file(root: Path) -> dict[str, Any]:
     """Read name, id and vault of the store at a folder, and nothing else."""
+    return read_store_file_at(root / CONTROL_FOLDER / STORE_FILE)
+
+
+def read_store_file_at(path: Path) -> dict[str, Any]:
+    """Read name, id and vault of a store from its file, which the vault has a copy of."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    path = root / CONTROL_FOLDER / STORE_FILE
+    root = path.parent.parent
     try:
         values = dict(tomlkit.parse(read_record(path).decode("utf-8")).unwrap())
     except (FileNotFoundError, NotADirectoryError):

@@ -41,7 +41,7 @@ class View:
 
     def rows(self, query: sa.Select[Any]) -> list[Any]:
         """Return the rows of a query; of which store is for the query to say."""
-        return self._database.query(lambda connection: list(connection.execute(query)))
+        return self._database.query(lambda connection: list(connection.execute(query).all()))
 
 
 def below(folder: str) -> sa.ColumnElement[bool]:

@@ -114,6 +114,7 @@ _DECISION = _object(
     evidence=_TEXT,
     frees_bytes={"type": "integer"},
     expected_s=_or_null(_NUMBER),
+    unused_s=_NUMBER,
 )
 _RELEASED = _object(
     url=_URL, size_bytes=_COUNT, freed_bytes=_COUNT, purge_after=_MOMENT, inode_watched=_FLAG
@@ -494,6 +495,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 failed=_FAILED,
                 freed_bytes=_COUNT,
                 in_trash_bytes=_COUNT,
+                frees_later=_list(_object(on=_TEXT, size_bytes=_COUNT)),
                 warnings=_list(_TEXT),
             ),
             {**_object(freed_bytes=_COUNT, failed=_FAILED), "description": "with --purge"},
@@ -578,6 +580,21 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
         unregistered=_map(_object(**_WORK)),
         warnings=_list(_TEXT),
+    ),
+    "catalog audit": _object(
+        events=_list(
+            _object(
+                at=_MOMENT,
+                who=_TEXT,
+                action=_TEXT,
+                store=_TEXT,
+                url=_URL,
+                entry_id=_TEXT,
+                why=_TEXT,
+                evidence=_TEXT,
+                details={"type": "object"},
+            )
+        )
     ),
     "catalog rebuild": _map(
         _object(

@@ -22,6 +22,7 @@ from recallfs.config.settings import (
     KacherySettings,
     LogSettings,
     MirrorSettings,
+    PolicySettings,
     RecallSettings,
     RecipeSettings,
     ReleaseSettings,
@@ -119,7 +120,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         kachery=check.kachery(check.table(sources, "kachery")),
         dandi=check.dandi(check.table(sources, "dandi")),
         mirrors=parsed,
-        release=check.release(check.table(document, "release")),
+        release=check.release(check.table(document, "release"), tuple(stores)),
         recall=check.recall(check.table(document, "recall")),
         cache=check.cache(check.table(document, "cache")),
         log=check.log(check.table(document, "log")),
@@ -325,22 +326,55 @@ class _Checker:
             found.append(ExpectedFailure(**values))
         return tuple(found)
 
-    def release(self, table: Mapping[str, Any]) -> ReleaseSettings:
-        return ReleaseSettings(
-            **self.take(
-                table,
-                "release",
-                {
-                    "hold": _span,
-                    "grace": _span,
-                    "proof_validity": _span,
-                    "copies": _positive(int),
-                    "max_skeleton": _fraction,
-                    "idle": _span,
-                    "max_residual": _fraction_or_none,
-                },
-            )
+    def release(self, table: Mapping[str, Any], stores: Sequence[str]) -> ReleaseSettings:
+        values = self.take(
+            table,
+            "release",
+            {
+                "hold": _span,
+                "grace": _span,
+                "proof_validity": _span,
+                "copies": _positive(int),
+                "max_skeleton": _fraction,
+                "idle": _span,
+                "max_residual": _fraction_or_none,
+                "policy": _tables,
+            },
         )
+        tables = values.pop("policy", ())
+        policies = tuple(
+            self.policy(item, f"release.policy[{number}]", stores)
+            for number, item in enumerate(tables)
+        )
+        names = [policy.name for policy in policies]
+        if len(set(names)) != len(names):
+            raise self.error("release.policy", "tables with a name of their own each")
+        return ReleaseSettings(**values, policy=policies)
+
+    def policy(self, table: Mapping[str, Any], where: str, stores: Sequence[str]) -> PolicySettings:
+        values = self.take(
+            table,
+            where,
+            {
+                "name": _text,
+                "stores": _texts,
+                "pattern": _patterns,
+                "older_than": _span,
+                "idle": _span,
+                "min_size": _size,
+                "level": _recall_level,
+                "copies": _positive(int),
+                "hold": _span,
+                "keep_free": _floor,
+            },
+        )
+        if "name" not in values:
+            raise self.error(f"{where}.name", "given")
+        for name in values.get("stores", ()):
+            if name not in stores:
+                hint = nearest(name, stores)
+                raise self.error(f"{where}.stores", f"names of stores; {name!r} is none{hint}")
+        return PolicySettings(**values)
 
     def recall(self, table: Mapping[str, Any]) -> RecallSettings:
         return RecallSettings(
@@ -428,6 +462,17 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise TypeError("a list of texts is needed")
     return tuple(_text(item) for item in value)
+
+
+def _tables(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise TypeError("an array of tables is needed ([[release.policy]])")
+    return tuple(value)
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    # A comma is part of a name, unlike in other lists.
+    return (_text(value),) if isinstance(value, str) else _texts(value)
 
 
 def _indexes(value: Any) -> tuple[str, ...]:

@@ -192,6 +192,65 @@ class MirrorSettings(RemoteSettings):
 
 
 @dataclass(frozen=True)
+class Floor:
+    """How much of a disk is to stay free.
+
+    Parameters
+    ----------
+    size_bytes : int, optional
+    fraction : float, optional
+        Of the whole disk. Of two that are given, the smaller amount counts.
+    """
+
+    size_bytes: int | None = None
+    fraction: float | None = None
+
+    def on(self, disk_bytes: int) -> int:
+        """Return the bytes to keep free on a disk of this size."""
+        part = None if self.fraction is None else int(self.fraction * disk_bytes)
+        return min((amount for amount in (self.size_bytes, part) if amount is not None), default=0)
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """``[[release.policy]]``: which files ``recall release --policy NAME`` is about.
+
+    Parameters
+    ----------
+    name : str
+    stores : tuple of str
+        By default all.
+    pattern : tuple of str
+        Globs of paths in a store, of which one must match; by default all do.
+    older_than : timedelta, optional
+        Leave files alone that were written or recalled more recently.
+    idle : timedelta, optional
+        Leave files alone that were used, in any way that shows, more recently.
+    min_size : int
+        In bytes; leave smaller files alone.
+    level : Level, optional
+        Lowest level of a proof that counts, beside what the store asks for.
+    copies : int, optional
+        How many verified copies replace a proof; by default as in ``[release]``.
+    hold : timedelta, optional
+        How long released bytes stay in the trash; by default as in ``[release]``.
+    keep_free : Floor, optional
+        Take files, least recently used first, only until so much of the store's disk is free.
+    """
+
+    name: str
+    stores: tuple[str, ...] = ()
+    pattern: tuple[str, ...] = ()
+    older_than: timedelta | None = None
+    idle: timedelta | None = None
+    min_size: int = 0
+    level: Level | None = None
+    copies: int | None = None
+    hold: timedelta | None = None
+    keep_free: Floor | None = None
+
+
+@dataclass(frozen=True)
 class ReleaseSettings:
     """``[release]``: what must hold before local bytes are dropped.
 
@@ -212,6 +271,8 @@ class ReleaseSettings:
     max_residual : float
         Largest residual, as a fraction of what the pieces that it makes right take in the file;
         0 for none at all.
+    policy : tuple of PolicySettings
+        ``[[release.policy]]`` in the file.
     """
 
     hold: timedelta = timedelta(days=7)
@@ -221,6 +282,25 @@ class ReleaseSettings:
     max_skeleton: float = 0.05
     idle: timedelta | None = None
     max_residual: float = 0.2
+    policy: tuple[PolicySettings, ...] = ()
+
+    def named_policy(self, name: str) -> PolicySettings:
+        """Return the policy of a name.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``invalid-config``, with the nearest name.
+        """
+        known = {policy.name: policy for policy in self.policy}
+        if name in known:
+            return known[name]
+        raise InvalidInputError(
+            f"no release policy is named {name!r}{nearest(name, known)}; each is a table "
+            "[[release.policy]] of the configuration.",
+            kind="invalid-config",
+            details={"policy": name, "known": sorted(known)},
+        )
 
 
 @dataclass(frozen=True)
@@ -236,26 +316,6 @@ class ExpectedFailure:
 
     match: re.Pattern[str]
     reason: str
-
-
-@dataclass(frozen=True)
-class Floor:
-    """How much of a disk is to stay free.
-
-    Parameters
-    ----------
-    size_bytes : int, optional
-    fraction : float, optional
-        Of the whole disk. Of two that are given, the smaller amount counts.
-    """
-
-    size_bytes: int | None = None
-    fraction: float | None = None
-
-    def on(self, disk_bytes: int) -> int:
-        """Return the bytes to keep free on a disk of this size."""
-        part = None if self.fraction is None else int(self.fraction * disk_bytes)
-        return min((amount for amount in (self.size_bytes, part) if amount is not None), default=0)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from recallfs.catalog.sidecar import SUFFIX, Record, decode, encode
 from recallfs.catalog.store import Store
 from recallfs.doctor.faults import Finding
 from recallfs.errors import CatalogError, IntegrityError, SourceError
-from recallfs.skeleton.vault import vault_place
+from recallfs.skeleton.vault import secure_inputs, vault_place
 from recallfs.values import Entry, State
 
 _LEFTOVER_AGE_S = 86_400
@@ -212,10 +212,12 @@ def _indexing(store: Store, entry_id: str) -> Callable[[], str]:
 
 def _copying(store: Store, entry_id: str, place: Path) -> Callable[[], str]:
     def mend() -> str:
-        content = encode(records.load(store, entry_id))
+        record = records.load(store, entry_id)
+        content = encode(record)
         write_record(place, content)
         if place.read_bytes() != content:
             raise SourceError(f"{place} reads back other than it was written; check the disk.")
+        secure_inputs(store, record)
         return "written from the store's"
 
     return mend

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import stat
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recallfs.catalog import records
 from recallfs.catalog.store import Store
@@ -20,6 +21,18 @@ READY = "recallfs-environment.json"
 
 _SHORTEST_DIGEST = 4
 _START_S = 60.0
+_NO_RECIPE = 3
+_NOT_FOUND = "recipe: "
+_CODE = f"""
+import json, pathlib, sys
+import recallfs.recipes.worker, recallfs.recipes.registry, blake3
+for name, modules, paths in map(json.loads, sys.argv[1:]):
+    try:
+        recallfs.recipes.registry.find_recipe(name, modules, [pathlib.Path(p) for p in paths])
+    except Exception as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit({_NO_RECIPE})
+"""
 _REMEMBERED_S = 60.0
 
 
@@ -45,24 +58,50 @@ def find_interpreter(store: Store, identifier: str, folder: Path | None = None) 
     return executable if _is_trusted(executable, _owners(store)) else None
 
 
-def check_start(store: Store, identifier: str, folder: Path | None = None) -> Path:
+class Sought(NamedTuple):
+    """A recipe that an environment has to have, and where it is looked for there."""
+
+    recipe: str
+    modules: tuple[str, ...]
+    paths: tuple[Path, ...]
+
+
+def check_start(
+    store: Store, identifier: str, folder: Path | None = None, sought: Sought | None = None
+) -> Path:
     """Start an environment's interpreter and let it import the worker; return its path.
+
+    Parameters
+    ----------
+    sought : Sought, optional
+        A recipe that it must find, too.
 
     Raises
     ------
     EnvironmentMismatchError
         It is not here, may not be run, or does not start.
+    InvalidInputError
+        Kind ``unknown-recipe``: it starts, and does not find the recipe.
 
     Notes
     -----
-    Takes some 0.1 s; what it found is remembered for a minute.
+    Takes some 0.1 s, and what importing the recipe's module takes; what it found is remembered for
+    a minute.
     """
     environment = records.environment(store, identifier)
     name = label_of(identifier, environment)
     python = find_interpreter(store, identifier, folder)
     if python is None:
         raise environment_is_gone(store, identifier)
-    problem = _start(python, int(time.monotonic() / _REMEMBERED_S))
+    problem = _start(python, sought, int(time.monotonic() / _REMEMBERED_S))
+    if sought is not None and problem.startswith(_NOT_FOUND):
+        raise InvalidInputError(
+            f"the recipe {sought.recipe!r} is not found in the environment {name} "
+            f"({problem.removeprefix(_NOT_FOUND)}); add its module to [recipes] of the "
+            "configuration.",
+            kind="unknown-recipe",
+            details={"environment": identifier, "label": name, "recipe": sought.recipe},
+        )
     if problem:
         raise EnvironmentMismatchError(
             f"the environment {name} cannot be started ({problem}); `recall env restore {name}` "
@@ -112,12 +151,13 @@ def label_of(identifier: str, environment: Mapping[str, Any]) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _start(python: Path, _period: int) -> str:
+def _start(python: Path, sought: Sought | None, _period: int) -> str:
     """Return why an interpreter cannot run the worker; empty if it can."""
+    words = [] if sought is None else [json.dumps(sought, default=str)]
     variables = {name: text for name, text in os.environ.items() if name != "PYTHONHOME"}
     try:
         done = subprocess.run(
-            [python, "-c", "import recallfs.recipes.worker, recallfs.recipes.registry, blake3"],
+            [python, "-c", _CODE, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -133,6 +173,8 @@ def _start(python: Path, _period: int) -> str:
     if done.returncode == 0:
         return ""
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    if done.returncode == _NO_RECIPE:
+        return f"{_NOT_FOUND}{lines[-1] if lines else 'no reason is given'}"
     return f"{python}: {lines[-1] if lines else f'exit code {done.returncode}'}"
 
 

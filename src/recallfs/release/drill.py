@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
+import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from recallfs.catalog import audit, records
 from recallfs.catalog.holder import user_name
-from recallfs.catalog.store import Store
-from recallfs.errors import IntegrityError, RecallError, RecomputeError
+from recallfs.catalog.store import Store, read_store_file
+from recallfs.config import CacheSettings, Config
+from recallfs.errors import IntegrityError, InvalidInputError, RecallError, RecomputeError
 from recallfs.release.revocation import revoke
 from recallfs.resolve.chain import Limits
-from recallfs.resolve.presence import settle
+from recallfs.resolve.presence import has_bytes, settle
 from recallfs.resolve.recall import Wish, ask_sources
 from recallfs.resolve.stores import Stores
+from recallfs.skeleton.salvage import VaultStore, find_in_vault, open_from_vault
 from recallfs.values import Digests, Entry, Level, State, now_utc
 
 _Z = 1.96
@@ -89,11 +94,75 @@ def draw(
     return chosen.sample(released, min(count, len(released)))
 
 
+@contextlib.contextmanager
+def from_vault(
+    config: Config, names: Sequence[str], vault: Path | None = None, scratch: Path | None = None
+) -> Iterator[tuple[Stores, list[tuple[Store, Entry]]]]:
+    """Open stores by what their vaults hold, and by nothing else of what recallfs knows of them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of configured stores.
+    vault : Path, optional
+        By default what the configuration names, else what the store's own file does.
+    scratch : Path, optional
+        Folder on a disk with room for the largest file; by default that for temporary files.
+
+    Yields
+    ------
+    Stores
+        With a cache of its own.
+    list of (Store, Entry)
+        Files that were released and are not at their paths.
+    """
+    with tempfile.TemporaryDirectory(prefix="recall-drill-", dir=scratch) as folder:
+        found: list[tuple[Store, Entry]] = []
+        for number, name in enumerate(names):
+            kept = find_in_vault(vault or configured_vault(config, name), name)
+            records = Path(folder) / str(number)
+            store = open_from_vault(kept, name, records, config.store_settings(name))
+            entries = list(store.catalog.entries_below(""))
+            found += [(store, e) for e in entries if not has_bytes(store.root / e.path)]
+        cache = CacheSettings(folder=Path(folder) / "cache")
+        try:
+            yield Stores(replace(config, cache=cache)), found
+        finally:
+            for opened in {store.id: store for store, _ in found}.values():
+                opened.catalog.close()
+
+
+def configured_vault(config: Config, name: str) -> Path:
+    """Return where the vault of a store is.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``not-a-store`` if neither configuration nor store say it.
+    """
+    settings = config.store_settings(name)
+    if settings.vault is not None:
+        return settings.vault
+    try:
+        return Path(read_store_file(settings.root)["vault"])
+    except InvalidInputError:
+        beside = settings.root.with_name(f"{settings.root.name}.recall-vault")
+        if beside.is_dir():
+            return beside
+        raise InvalidInputError(
+            f"nothing says where the vault of {name!r} is: {settings.root} has no store file. "
+            "Name it with --from-vault=DIR, or set `vault` in [stores] of the configuration.",
+            kind="not-a-store",
+            details={"store": name},
+        ) from None
+
+
 def drill(stores: Stores, store: Store, entry: Entry, wish: Wish | None = None) -> Drilled:
     """Try whether a released file comes back. Neither trash nor caches are asked.
 
-    What the recipe gives wrong, or no longer gives, revokes the proofs of that derivation. Of a
-    source that is only out of reach nothing is concluded but that the drill failed.
+    What the recipe gives wrong, or no longer gives, revokes the proofs of that derivation; not in a
+    drill from the vault, which only tells. Of a source that is only out of reach nothing is
+    concluded but that the drill failed.
     """
     wish = wish or Wish(limits=Limits(from_afar=True))
     record = records.load(store, entry.id)
@@ -119,7 +188,7 @@ def drill(stores: Stores, store: Store, entry: Entry, wish: Wish | None = None) 
             commit=look,
         )
     except RecallError as error:
-        revoked = _revoke(store, entry, error)
+        revoked = () if isinstance(store, VaultStore) else _revoke(store, entry, error)
         said = {"error": error.to_json(), "revoked": list(revoked)}
         audit.note(store, "drill-failed", entry, user_name(), said)
         seconds = time.monotonic() - start
@@ -138,7 +207,10 @@ def _revoke(store: Store, entry: Entry, error: RecallError) -> tuple[str, ...]:
     """Revoke what a failed recompute has shown to be wrong."""
     said = error.details.get("answers", {}).get("recompute")
     failure = None if said is None else RecallError.from_json(said)
-    if not isinstance(failure, (IntegrityError, RecomputeError)) or failure.kind == "input-changed":
+    if not isinstance(failure, (IntegrityError, RecomputeError)):
+        return ()
+    # Neither says anything of the recipe: the one is set back, the other restored.
+    if failure.kind in ("input-changed", "environment-mismatch"):
         return ()
     record = records.load(store, entry.id)
     proofs = [proof.id for proof in record.valid_proofs(now_utc())]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
+from recallfs.catalog.evidence import Standing
 from recallfs.config import ReleaseSettings
 from recallfs.values import Level, Proof, State, format_size
 
@@ -28,6 +30,12 @@ class Wanted:
         Release files although others that are released rest on them, or they on others.
     idle : timedelta, optional
         Leave files alone that were used, in any way that shows, more recently.
+    lowest : Level, optional
+        Lowest level of a proof that counts, beside what the store asks for.
+    copies : int, optional
+        How many verified copies replace a proof; by default as configured.
+    policy : str
+        Name of the policy that asks; empty if a person does.
     """
 
     older_than: timedelta | None = None
@@ -36,10 +44,12 @@ class Wanted:
     max_skeleton: float | None = None
     allow_chain: bool = False
     idle: timedelta | None = None
+    lowest: Level | None = None
+    copies: int | None = None
+    policy: str = ""
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """What is known of a file that may be released.
 
     Parameters
@@ -60,8 +70,8 @@ class Candidate:
         Released files that are made from it.
     rests_on : sequence of str
         Its inputs that are not resident.
-    lost_inputs : sequence of str
-        Its inputs that nothing can bring back.
+    lost_inputs : mapping of str to str
+        Its inputs that nothing can bring back, with the reasons.
     residual_bytes : int
         Stored size of its residual.
     lowest : Level, optional
@@ -74,19 +84,18 @@ class Candidate:
     is_pinned: bool
     idle: timedelta
     unused: timedelta
-    proofs: Sequence[Proof]
+    proofs: Sequence[Proof | Standing]
     verified_copies: Sequence[str]
     kept_bytes: int
     links: int
     resting: Sequence[str]
     rests_on: Sequence[str]
-    lost_inputs: Sequence[str]
+    lost_inputs: Mapping[str, str]
     residual_bytes: int = 0
     lowest: Level | None = None
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """Whether a file is released, and why.
 
     Parameters
@@ -99,6 +108,8 @@ class Decision:
         Size less what is kept.
     expected_s : float or None
         Seconds that a recall is expected to take.
+    unused_s : float
+        Seconds since it was last used in any way that shows.
     """
 
     url: str
@@ -108,6 +119,7 @@ class Decision:
     evidence: str = ""
     frees_bytes: int = 0
     expected_s: float | None = None
+    unused_s: float = 0.0
 
 
 def decide(candidate: Candidate, settings: ReleaseSettings, wanted: Wanted) -> Decision:
@@ -119,16 +131,16 @@ def decide(candidate: Candidate, settings: ReleaseSettings, wanted: Wanted) -> D
     if refusal is not None:
         kind, reason = refusal
         return Decision(candidate.url, "refuse", kind, reason)
+    unused_s = candidate.unused.total_seconds()
     frees = candidate.size_bytes - candidate.kept_bytes - candidate.residual_bytes
     counted = _counted(candidate)
     if counted:
         proof = counted[0]
         reason = f"proved {proof.level.value} on {proof.made_at[:10]} ({proof.method})"
-        return Decision(
-            candidate.url, "release", "", reason, f"proof:{proof.id}", frees, proof.seconds
-        )
+        evidence, expected_s = f"proof:{proof.id}", proof.seconds
+        return Decision(candidate.url, "release", "", reason, evidence, frees, expected_s, unused_s)
     reason = f"verified copies: {', '.join(candidate.verified_copies)}"
-    return Decision(candidate.url, "release", "", reason, "copies", frees)
+    return Decision(candidate.url, "release", "", reason, "copies", frees, None, unused_s)
 
 
 def _filtered(candidate: Candidate, wanted: Wanted) -> str | None:
@@ -157,9 +169,12 @@ def _unsafe(
             "hard-linked",
             f"has {candidate.links} names (hard links)",
         )
-    if not _counted(candidate) and len(candidate.verified_copies) < settings.copies:
+    copies = settings.copies if wanted.copies is None else wanted.copies
+    is_copied = len(candidate.verified_copies) >= copies
+    counted = _counted(candidate)
+    if not counted and not is_copied:
         return "unproved", (
-            f"no valid proof, {len(candidate.verified_copies)} of {settings.copies} verified copies"
+            f"no valid proof, {len(candidate.verified_copies)} of {copies} verified copies"
         )
     limit = settings.max_skeleton if wanted.max_skeleton is None else wanted.max_skeleton
     if candidate.kept_bytes > limit * candidate.size_bytes:
@@ -168,27 +183,101 @@ def _unsafe(
             f"have to be kept, above {limit:.0%}"
         )
     if candidate.lost_inputs:
-        return "relied-on", f"rests on {candidate.lost_inputs[0]}, which nothing can bring back"
+        url, why = next(iter(candidate.lost_inputs.items()))
+        return "relied-on", f"rests on {url}, which nothing can bring back: {why}"
     if not wanted.allow_chain:
         if candidate.resting:
             return "relied-on", (f"the released {candidate.resting[0]} rests on it")
-        if candidate.rests_on and _counted(candidate) and not _copied(candidate, settings):
+        if candidate.rests_on and counted and not is_copied:
             return "relied-on", (f"rests on {candidate.rests_on[0]}, which is not resident")
     return None
 
 
-def _counted(candidate: Candidate) -> list[Proof]:
+def _counted(candidate: Candidate) -> Sequence[Proof | Standing]:
     """Return the proofs that count: of the closest level first, newest first within it."""
-    counted = [
-        proof
-        for proof in candidate.proofs
-        if candidate.lowest is None or proof.level.reaches(candidate.lowest)
-    ]
+    lowest = candidate.lowest
+    if lowest is None and len(candidate.proofs) < 2:
+        return candidate.proofs
+    counted = [p for p in candidate.proofs if lowest is None or p.level.reaches(lowest)]
     return sorted(counted, key=lambda proof: list(Level).index(proof.level))
 
 
-def _copied(candidate: Candidate, settings: ReleaseSettings) -> bool:
-    return len(candidate.verified_copies) >= settings.copies
+def until_free(decisions: Sequence[Decision], missing_bytes: int) -> list[Decision]:
+    """Take of files that may be released only as many as free so much. Pure.
+
+    Parameters
+    ----------
+    decisions : sequence of Decision
+        Of one disk. Those that were not used for the longest time are taken first.
+    missing_bytes : int
+        Nothing is taken if this is not above 0.
+
+    Returns
+    -------
+    list of Decision
+        In the given order; what is not needed is skipped.
+    """
+    taken: set[str] = set()
+    for decision in sorted(decisions, key=lambda each: (-each.unused_s, each.url)):
+        if decision.verdict == "release" and missing_bytes > 0:
+            missing_bytes -= decision.frees_bytes
+            taken.add(decision.url)
+    return [
+        decision
+        if decision.verdict != "release" or decision.url in taken
+        else decision._replace(
+            verdict="skip", reason="is not needed: enough is free without it", evidence=""
+        )
+        for decision in decisions
+    ]
+
+
+def without_conflicts(
+    decisions: Mapping[str, Decision], inputs: Mapping[str, Sequence[str]]
+) -> dict[str, Decision]:
+    """Refuse of files that rest on one another those that free less. Pure.
+
+    Parameters
+    ----------
+    decisions : mapping of str to Decision
+        By entry.
+    inputs : mapping of str to sequence of str
+        Entries that each was made from.
+
+    Returns
+    -------
+    dict of str to Decision
+        Those that are other than before.
+    """
+    fit = {entry_id for entry_id, decision in decisions.items() if decision.verdict == "release"}
+    pairs = {
+        (entry_id, other)
+        for entry_id, others in inputs.items()
+        if not fit.isdisjoint(others)
+        and entry_id in fit
+        and decisions[entry_id].evidence.startswith("proof:")
+        for other in fit.intersection(others)
+    }
+    beside: dict[str, set[str]] = {}
+    for one, other in pairs:
+        beside.setdefault(one, set()).add(other)
+        beside.setdefault(other, set()).add(one)
+    changed: dict[str, Decision] = {}
+    chosen: set[str] = set()
+    for entry_id in sorted(beside, key=lambda i: (-decisions[i].frees_bytes, decisions[i].url)):
+        decision = decisions[entry_id]
+        rival = min(beside[entry_id] & chosen, key=lambda i: decisions[i].url, default="")
+        if not rival:
+            chosen.add(entry_id)
+            continue
+        url = decisions[rival].url
+        reason = f"is what {url} is made from, which is to be released and frees more"
+        if (entry_id, rival) in pairs:
+            reason = f"rests on {url}, which is to be released and frees more"
+        changed[entry_id] = decision._replace(
+            verdict="refuse", kind="relied-on", reason=reason, evidence=""
+        )
+    return changed
 
 
 def _days(span: timedelta) -> str:

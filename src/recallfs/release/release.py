@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 
 from recallfs.atomic import fault_point, rename_without_replacing, sync_folder
@@ -15,27 +15,25 @@ from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, Release, encode
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_descriptor
-from recallfs.environment.interpreter import check_start
 from recallfs.errors import (
     AccessError,
     ConflictError,
-    EnvironmentMismatchError,
     NotRecallableError,
     RecallError,
 )
 from recallfs.exclusive import Watch, watch
 from recallfs.ownership import metadata_of
-from recallfs.release.copies import verified_copies
-from recallfs.release.policy import Candidate, Decision, Wanted, decide
+from recallfs.release.assessment import assess
+from recallfs.release.ground import Ground
+from recallfs.release.policy import Decision, Wanted
 from recallfs.resolve.chain import Limits
 from recallfs.resolve.lease import hold_lease
-from recallfs.resolve.presence import settle
-from recallfs.resolve.recall import Recalled, Wish, entries_of_input, recall
+from recallfs.resolve.recall import Recalled, Wish, recall
 from recallfs.resolve.stores import Stores
 from recallfs.skeleton.vault import secure
 from recallfs.sources.base import Progress
 from recallfs.sources.disks import disk_of
-from recallfs.values import Entry, InputRef, State, after, now_utc
+from recallfs.values import Entry, State, after, now_utc
 
 
 @dataclass(frozen=True)
@@ -55,28 +53,6 @@ class Released:
     freed_bytes: int
     purge_after: str
     inode_watched: bool
-
-
-def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decision:
-    """Gather the facts about a file and decide whether it may be released. Changes nothing."""
-    settings = stores.config.release
-    record = records.load(store, entry.id)
-    now = now_utc()
-    state = settle(store, entry)
-    quick = _candidate(store, entry, record, state, now)
-    decision = decide(quick, settings, wanted)
-    if decision.kind == "unproved":
-        # Copies are read whole to count, so they are looked at only when they are needed.
-        copies = verified_copies(stores, store, record)
-        decision = decide(replace(quick, verified_copies=copies), settings, wanted)
-    if decision.verdict == "release" and decision.evidence.startswith("proof:"):
-        try:
-            identifier = record.valid_proofs(now)[0].environment_id
-            check_start(store, identifier, stores.config.environments.folder)
-        except EnvironmentMismatchError as error:
-            reason = f"was proved where nothing runs now: {error.message.removesuffix('.')}"
-            return replace(decision, verdict="refuse", kind=error.kind, reason=reason, evidence="")
-    return decision
 
 
 def release(
@@ -141,7 +117,9 @@ def release(
             draft.undo = lambda: rename_without_replacing(trashed, place)
             draft.record = released
     fault_point("release.recorded")
-    audit.note(store, "release", entry, user_name(), {"evidence": decision.evidence})
+    why = {"policy": wanted.policy} if wanted.policy else {}
+    said = {"evidence": decision.evidence, "why": decision.reason, **why}
+    audit.note(store, "release", entry, user_name(), said)
     freed = purge(store, entry.id) if hold <= timedelta(0) else 0
     return Released(
         decision.url, entry.size_bytes, freed, intended.purge_after, intended.inode_watched
@@ -231,113 +209,11 @@ def vault_warning(store: Store) -> str | None:
     )
 
 
-def _candidate(store: Store, entry: Entry, record: Record, state: State, now: str) -> Candidate:
-    status = None
-    if state in (State.RESIDENT, State.DIRTY):
-        status = (store.root / entry.path).lstat()
-    recalls = store.catalog.recalls(entry.id)
-    used = [datetime.fromtimestamp(entry.metadata.mtime_ns / 1e9, tz=timezone.utc)]
-    used += [datetime.fromisoformat(item["at"]) for item in recalls[:1]]
-    looked = list(used)
-    if status is not None:
-        # The time of change: a catalog that was made again knows nothing of earlier recalls.
-        looked += [
-            datetime.fromtimestamp(moment, tz=timezone.utc)
-            for moment in (status.st_atime, status.st_ctime)
-        ]
-    present = datetime.now(timezone.utc)
-    dependents = [
-        store.url(other.path)
-        for other in store.catalog.dependents(entry)
-        if other.state is State.RELEASED
-    ]
-    rests_on, lost = _ancestors(store, record, now)
-    return Candidate(
-        url=store.url(entry.path),
-        size_bytes=entry.size_bytes,
-        state=state,
-        is_pinned=record.is_pinned,
-        idle=present - max(used),
-        unused=present - max(looked),
-        proofs=record.valid_proofs(now),
-        verified_copies=(),
-        kept_bytes=record.skeleton.stored_bytes if record.skeleton else 0,
-        links=status.st_nlink if status else 1,
-        resting=dependents,
-        rests_on=rests_on,
-        lost_inputs=lost,
-        residual_bytes=record.residual.stored_bytes if record.residual else 0,
-        lowest=store.settings.level,
-    )
-
-
-def _ancestors(store: Store, record: Record, now: str) -> tuple[list[str], list[str]]:
-    """Return the inputs that are not resident, and those that nothing can bring back."""
-    ground = _Ground(store, now)
-    derivation = record.derivation(now)
-    elsewhere, lost = [], []
-    for item in derivation.inputs if derivation else ():
-        visiting = frozenset({record.entry.id})
-        if ground.is_resident(item, visiting):
-            continue
-        elsewhere.append(store.url(item.path))
-        if not ground.is_recallable(item, visiting):
-            lost.append(store.url(item.path))
-    return elsewhere, lost
-
-
-class _Ground:
-    """What entries rest on, down to bytes that stay where they are.
-
-    Parameters
-    ----------
-    now : str
-        ISO time at which proofs have to be valid.
-    """
-
-    def __init__(self, store: Store, now: str) -> None:
-        self._store = store
-        self._now = now
-        self._leaving = changes.leaving(store)
-
-    def is_resident(self, item: InputRef, visiting: frozenset[str]) -> bool:
-        """Tell whether an input's bytes are here and nobody is about to take them away."""
-        return any(
-            entry.id not in visiting
-            and entry.id not in self._leaving
-            and settle(self._store, entry, note=False) is State.RESIDENT
-            for entry in entries_of_input(self._store, item)
-        )
-
-    def is_recallable(self, item: InputRef, visiting: frozenset[str]) -> bool:
-        """Tell whether an input that is not resident can be brought back."""
-        return any(
-            entry.id not in visiting
-            and self._leaving.get(entry.id) in (None, "release")
-            and self.carries(records.load(self._store, entry.id), visiting)
-            for entry in entries_of_input(self._store, item)
-        )
-
-    def carries(self, record: Record, visiting: frozenset[str] = frozenset()) -> bool:
-        """Tell whether a record's evidence holds, from its proof down to resident inputs."""
-        if record.release is not None and record.release.evidence == "copies":
-            return True
-        derivation = record.derivation(self._now)
-        if derivation is None or not record.valid_proofs(self._now):
-            return False
-        # What is about to be released itself does not hold anything up.
-        visiting = visiting | {record.entry.id}
-        return all(
-            self.is_resident(item, visiting) or self.is_recallable(item, visiting)
-            for item in derivation.inputs
-        )
-
-
 def _check_ground(store: Store, entry: Entry, decision: Decision) -> None:
     """Refuse a release whose proof, by now, rests on something that is about to go."""
     if not decision.evidence.startswith("proof:"):
         return
-    if not _Ground(store, now_utc()).carries(records.load(store, entry.id)):
+    if Ground(store, now_utc()).gap(records.load(store, entry.id)):
         raise ConflictError(
             f"{decision.url} rests on an input that is being dropped just now.", kind="relied-on"
         )
@@ -350,7 +226,7 @@ def _check_rests(store: Store, record: Record) -> None:
         return
     if not store.trash_path(record.entry.id).exists():
         return
-    if not _Ground(store, now_utc()).carries(record):
+    if Ground(store, now_utc()).gap(record):
         raise ConflictError(
             f"{store.url(record.entry.path)} stays in the trash: its proof no longer counts, or "
             "an input is gone. `recall undo` puts it back.",
@@ -434,3 +310,13 @@ def totals(results: Sequence[Released]) -> tuple[int, int]:
     """Return the bytes freed now, and those that wait in the trash."""
     freed = sum(item.freed_bytes for item in results)
     return freed, sum(item.size_bytes for item in results) - freed
+
+
+def purge_days(results: Sequence[Released]) -> list[tuple[str, int]]:
+    """Return on which days (UTC) how many bytes of the trash become free, earliest first."""
+    days: dict[str, int] = {}
+    for item in results:
+        if item.size_bytes > item.freed_bytes:
+            day = item.purge_after[:10]
+            days[day] = days.get(day, 0) + item.size_bytes - item.freed_bytes
+    return sorted(days.items())

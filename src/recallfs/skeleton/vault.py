@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from recallfs.atomic import (
     refuse_links,
     write_record,
 )
-from recallfs.catalog.sidecar import Record, ResidualRef
+from recallfs.catalog.sidecar import Record, ResidualRef, decode
 from recallfs.catalog.store import STORE_FILE, Store
 from recallfs.errors import AccessError, IntegrityError, RecallError, SourceError
 from recallfs.ownership import metadata_of
@@ -195,10 +196,31 @@ def secure(store: Store, record: Record, sidecar: bytes) -> None:
     paths += map(store.code_path, sorted(changes - {""}))
     for path in paths:
         _write_and_read_back(vault_place(store, path), read_record(path))
+    secure_inputs(store, record)
     contents = store.contents_path(record.entry.sha256)
     if contents.exists():  # no recall rests on it, so it may be missing
         copy = vault_place(store, contents)
         _write_and_read_back(copy, read_record(contents), record.entry.metadata)
+
+
+def secure_inputs(store: Store, record: Record) -> None:
+    """Copy the sidecars of what a file is made from, which may never be released themselves.
+
+    An input that was catalogued from an archive is known nowhere else.
+    """
+    waiting, seen = [record], {record.entry.id}
+    while waiting:
+        for derivation in waiting.pop().derivations:
+            for item in derivation.inputs:
+                path = store.sidecar_path(item.entry_id)
+                if item.entry_id in seen or not path.exists():
+                    continue
+                seen.add(item.entry_id)
+                kept = vault_place(store, path)
+                if not kept.exists():
+                    content = read_record(path)
+                    waiting.append(decode(content, name=str(path)))
+                    _write_and_read_back(kept, content)
 
 
 def _check_vault(store: Store) -> None:
@@ -243,6 +265,7 @@ def _copy_and_read_back(source: Path, target: Path, digest: str, metadata: Metad
             return
         with open_record(source) as content:
             write_record(target, content, like=metadata)
+        _forget_pages(target)
     _refuse_other(target, is_same=_has_digest(target, digest))
 
 
@@ -258,8 +281,16 @@ def _write_and_read_back(path: Path, content: bytes, metadata: Metadata | None =
         if _has(path, content) and (metadata is None or _is_as_private(path, metadata)):
             return
         write_record(path, content, like=metadata)
+        _forget_pages(path)
         written = read_record(path)
     _refuse_other(path, is_same=written == content)
+
+
+def _forget_pages(path: Path) -> None:
+    """Ask the system to read a file from its disk next time, not from memory."""
+    if hasattr(os, "posix_fadvise"):
+        with open_record(path) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _refuse_other(path: Path, *, is_same: bool) -> None:

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
 import click
 
+from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, console, print_json, print_table, say
 from recallfs.errors import InvalidInputError
-from recallfs.release.drill import draw, drill, shares
+from recallfs.release.drill import Drilled, draw, drill, from_vault, shares
 from recallfs.resolve.chain import Limits, known_source
 from recallfs.resolve.recall import Wish
-from recallfs.resolve.selection import select
-from recallfs.resolve.stores import stores_in_reach
-from recallfs.values import display_name, format_size
+from recallfs.resolve.selection import glob_pattern, select
+from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.values import Entry, RecallURL, display_name, format_size
 
 
 @click.command(name="drill")
 @click.argument("selection", shell_complete=complete_address, nargs=-1)
 @click.option("--sample", default=20, show_default=True, type=click.IntRange(1), help="Files.")
 @click.option("--from", "source", help="Only this source, such as recompute; by default as usual.")
+@click.option(
+    "--from-vault",
+    "vault",
+    is_flag=False,
+    flag_value="",
+    metavar="[DIR]",
+    help="By what the vault holds alone, neither .recall nor the catalog; by default the vault "
+    "that the store has. Selections are then addresses of stores or below.",
+)
+@click.option(
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With --from-vault, where to work; by default in the folder for temporary files.",
+)
 @click.option("--seed", type=int, help="Draw the same files again.")
 @click.option("--quiet", is_flag=True, help="Print nothing when all came back; for cron.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -26,13 +45,16 @@ def command(  # noqa: PLR0917 - each is an option
     selection: tuple[str, ...],
     sample: int,
     source: str | None,
+    vault: str | None,
+    scratch: Path | None,
     seed: int | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
     """Bring random released files back to a folder of their own, compare, and throw them away.
 
-    Neither the trash nor a cache counts: what they hold will not be there one day. A recipe that
+    Neither the trash nor a cache counts: what they hold will not be there one day. With
+    --from-vault the store's own records do not count either, and no proof is revoked. A recipe that
     fails or gives something else revokes its proof of that file; a source that is out of reach only
     fails the drill. The exit code is 1 if any file did not come back.
 
@@ -42,16 +64,52 @@ def command(  # noqa: PLR0917 - each is an option
     source = known_source(stores, source)
     if source in ("trash", "cache"):
         raise InvalidInputError(f"a drill from the {source} says nothing of the day it is empty.")
-    everything = (
-        (store, entry)
-        for store in map(stores.by_name, stores.names())
-        for entry in store.catalog.entries_below("")
-    )
-    found = draw(select(stores, selection) if selection else everything, sample, seed)
-    total = sum(entry.size_bytes for _, entry in found)
-    with byte_bar("drilling", total, quiet=as_json or quiet) as progress:
+    if scratch is not None and vault is None:
+        raise click.UsageError("--scratch belongs to --from-vault.")
+    with contextlib.ExitStack() as stack:
+        if vault is None:
+            found = draw(_everything(stores, selection), sample, seed)
+        else:
+            names, wanted = _named(stores, selection)
+            place = Path(vault).absolute() if vault else None
+            opened = from_vault(stores.config, names, place, scratch)
+            stores, known = stack.enter_context(opened)
+            found = draw((item for item in known if wanted(item)), sample, seed)
+        total = sum(entry.size_bytes for _, entry in found)
+        progress = stack.enter_context(byte_bar("drilling", total, quiet=as_json or quiet))
         wish = Wish(limits=Limits(only=source, from_afar=True), progress=progress)
         drilled = [drill(stores, store, entry, wish) for store, entry in found]
+    return _tell(drilled, quiet=quiet, as_json=as_json)
+
+
+def _everything(stores: Stores, selection: Sequence[str]) -> Iterable[tuple[Store, Entry]]:
+    if selection:
+        return select(stores, selection)
+    return ((store, entry) for store in stores.all() for entry in store.catalog.entries_below(""))
+
+
+def _named(
+    stores: Stores, selection: Sequence[str]
+) -> tuple[list[str], Callable[[tuple[Store, Entry]], bool]]:
+    """Return the stores that addresses name, without opening one, and what tells their files."""
+    urls = [RecallURL.parse(address) for address in selection]
+
+    def is_wanted(item: tuple[Store, Entry]) -> bool:
+        store, entry = item
+        return not urls or any(
+            url.store == store.name
+            and (
+                url.path in ("", entry.path)
+                or entry.path.startswith(f"{url.path}/")
+                or glob_pattern(url.path).fullmatch(entry.path) is not None
+            )
+            for url in urls
+        )
+
+    return list(dict.fromkeys(url.store for url in urls)) or stores.names(), is_wanted
+
+
+def _tell(drilled: Sequence[Drilled], *, quiet: bool, as_json: bool) -> int:
     failed = [item for item in drilled if item.error is not None]
     rows = shares(drilled)
     if as_json:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -16,20 +16,24 @@ from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
+from recallfs.config import Floor
 from recallfs.errors import InvalidInputError, RecallError
-from recallfs.release.plan import check_again, draw_up, read_plan, write_plan
-from recallfs.release.policy import Decision, Wanted
+from recallfs.release.assessment import Assessed, assess_all
+from recallfs.release.plan import ReleasePlan, check_again, draw_up, read_plan, write_plan
+from recallfs.release.policies import files_of, only_needed, wanted_by
+from recallfs.release.policy import Wanted
 from recallfs.release.release import (
     Released,
-    assess,
+    purge_days,
     purge_expired,
     release,
     totals,
     vault_warning,
 )
+from recallfs.release.snapshots import snapshot_warning
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import Stores, stores_in_reach
-from recallfs.values import Entry, format_size, parse_size, parse_span
+from recallfs.values import Entry, after, format_size, now_utc, parse_size, parse_span
 
 _WAYS_OUT = {
     "unproved": "`recall prove` makes proofs; copies by digest on other disks do as well.",
@@ -38,13 +42,25 @@ _WAYS_OUT = {
     "relied-on": "--allow-chain releases files that rest on one another.",
     "skeleton-too-large": "--max-skeleton raises the limit.",
     "hard-linked": "Remove the other names first.",
+    "unknown-recipe": "`recall recipes` lists what is found; add its module to [recipes].",
+    "environment-mismatch": "`recall env restore` builds it again.",
 }
 """What can be done about each kind of refusal, said once below the table."""
+
+_SUPPORT = {
+    "pinned": "here, pinned",
+    "held": "here, held while they are released",
+    "proof": "released, proved",
+    "copies": "released, copied",
+}
+"""Why something that files rest on can be relied on."""
+
+_SHOWN = 20
 
 _LONGEST = timedelta(days=365_000)
 """Longer ago than any file is old; and there are dates so long ago."""
 
-_Chosen = list[tuple[Store, Entry, Decision]]
+_Chosen = list[Assessed]
 
 
 @click.command(name="release")
@@ -63,6 +79,12 @@ _Chosen = list[tuple[Store, Entry, Decision]]
     metavar="[SPAN]",
     help="Only files that were released once, came back, and are unused since then for so long; "
     "by default as release.idle says. Without a selection: of all stores.",
+)
+@click.option(
+    "--policy",
+    "policy_name",
+    metavar="NAME",
+    help="Files that this policy of the configuration names, or those of the selection among them.",
 )
 @click.option("--purge", "only_purge", is_flag=True, help="Only empty the trash of what is due.")
 @click.option(
@@ -88,6 +110,7 @@ def command(
     max_skeleton: float | None,
     allow_chain: bool,
     idle: str | None,
+    policy_name: str | None,
     only_purge: bool,
     plan_out: Path | None,
     approved: Path | None,
@@ -101,39 +124,33 @@ def command(
     if only_purge:
         return _purge(list(stores.all()), as_json)
     if approved is not None:
-        filters = (older_than, min_size, hold, max_skeleton, idle, plan_out)
-        if selection or dry_run or allow_chain or any(given is not None for given in filters):
+        said = (older_than, min_size, hold, max_skeleton, idle, plan_out, policy_name)
+        if selection or dry_run or allow_chain or any(given is not None for given in said):
             raise click.UsageError("--apply does what the plan says; give it alone, or with --yes.")
         return _apply(stores, approved, yes=yes, as_json=as_json)
-    span = None if idle is None else _idle(stores, idle)
-    if not selection and span is None:
-        raise click.UsageError("say what to release, or use --purge.")
-    # Not click's own range, which takes 'nan' for a number within it.
-    if max_skeleton is not None and not 0 < max_skeleton <= 1:
-        raise InvalidInputError(
-            f"--max-skeleton cannot be {max_skeleton}; write a fraction such as 0.05, up to 1."
-        )
-    wanted = Wanted(
-        older_than=parse_span(older_than) if older_than else None,
-        min_size_bytes=parse_size(min_size) if min_size else 0,
-        hold=parse_span(hold) if hold else None,
-        max_skeleton=max_skeleton,
-        allow_chain=allow_chain,
-        idle=span,
-    )
-    found = _came_back(stores, selection, span) if span is not None else select(stores, selection)
-    chosen = [(store, entry, assess(stores, store, entry, wanted)) for store, entry in found]
+    filters = _Filters(older_than, min_size, hold, max_skeleton, allow_chain, idle, policy_name)
+    wanted, found, keep_free = _sought(stores, selection, filters)
+    assessment = assess_all(stores, found, wanted)
+    chosen = assessment.files
+    if keep_free is not None:
+        chosen = only_needed(chosen, keep_free)
     fit = [item for item in chosen if item[2].verdict == "release"]
-    refused = any(decision.verdict == "refuse" for *_, decision in chosen)
-    warnings = list(dict.fromkeys(filter(None, (vault_warning(store) for store, *_ in fit))))
+    # A policy takes what is fit, night for night; that other files are not is no failure of it.
+    refused = not policy_name and any(d.verdict == "refuse" for *_, d in chosen)
+    warnings = _warnings(fit)
+    hold_for = stores.config.release.hold if wanted.hold is None else wanted.hold
     if not as_json:
-        _print_plan(chosen)
+        _print_plan(chosen, hold_for)
         for line in warnings:
             warn(line)
     results: list[Released] = []
     failed: list[RecallError] = []
     if plan_out is not None:
-        _write(stores, fit, wanted, plan_out, quiet=as_json)
+        plan = draw_up(stores, fit, wanted, warnings=warnings, known=assessment.evidence)
+        write_plan(plan, plan_out)
+        if not as_json:
+            _print_ground(plan)
+            say(f"The plan is in {plan_out}; `recall release --apply {plan_out}` carries it out.")
     elif fit and not dry_run:
         if not yes:
             _ask(len(fit))
@@ -141,14 +158,59 @@ def command(
     if as_json:
         print_json(_document(chosen, results, failed, warnings))
     elif not dry_run and plan_out is None:
-        _print_results(results, failed)
+        _print_results(results, failed, warnings)
     return 1 if refused or failed else 0
 
 
-def _write(stores: Stores, fit: _Chosen, wanted: Wanted, path: Path, *, quiet: bool) -> None:
-    write_plan(draw_up(stores, fit, wanted), path)
-    if not quiet:
-        say(f"The plan is in {path}; `recall release --apply {path}` carries it out.")
+class _Filters(NamedTuple):
+    """What the command line says of which files."""
+
+    older_than: str | None
+    min_size: str | None
+    hold: str | None
+    max_skeleton: float | None
+    allow_chain: bool
+    idle: str | None
+    policy: str | None
+
+
+def _sought(
+    stores: Stores, selection: Sequence[str], filters: _Filters
+) -> tuple[Wanted, list[tuple[Store, Entry]], Floor | None]:
+    """Return what is asked for, the files, and how much of their disks is to be free."""
+    span = None if filters.idle is None else _idle(stores, filters.idle)
+    if not selection and span is None and filters.policy is None:
+        raise click.UsageError("say what to release, or use --policy or --purge.")
+    # Not click's own range, which takes 'nan' for a number within it.
+    if filters.max_skeleton is not None and not 0 < filters.max_skeleton <= 1:
+        raise InvalidInputError(
+            f"--max-skeleton cannot be {filters.max_skeleton}; write a fraction such as 0.05, up "
+            "to 1."
+        )
+    wanted = Wanted(
+        older_than=parse_span(filters.older_than) if filters.older_than else None,
+        min_size_bytes=parse_size(filters.min_size) if filters.min_size else 0,
+        hold=parse_span(filters.hold) if filters.hold else None,
+        max_skeleton=filters.max_skeleton,
+        allow_chain=filters.allow_chain,
+        idle=span,
+    )
+    if filters.policy is None:
+        found = select(stores, selection) if span is None else _came_back(stores, selection, span)
+        return wanted, found, None
+    if filters.older_than or filters.min_size or span is not None:
+        raise click.UsageError(
+            "--policy says which files; give no --older-than, --min-size or --idle."
+        )
+    policy = stores.config.release.named_policy(filters.policy)
+    return wanted_by(policy, wanted), files_of(stores, policy, selection), policy.keep_free
+
+
+def _warnings(fit: _Chosen) -> list[str]:
+    """Say what makes less of the release than it seems: of each store and file system once."""
+    stores = {store.id: store for store, *_ in fit}.values()
+    said = [line for store in stores for line in (vault_warning(store), snapshot_warning(store))]
+    return list(dict.fromkeys(filter(None, said)))
 
 
 def _apply(stores: Stores, path: Path, *, yes: bool, as_json: bool) -> int:
@@ -157,8 +219,12 @@ def _apply(stores: Stores, path: Path, *, yes: bool, as_json: bool) -> int:
     checked = list(check_again(stores, plan))
     fit = [item for item in checked if not isinstance(item, RecallError)]
     stale: list[RecallError] = [item for item in checked if isinstance(item, RecallError)]
+    warnings = _warnings(fit)
     if not as_json:
-        _print_plan(fit)
+        _print_plan(fit, timedelta(seconds=plan.hold_s or 0))
+        _print_ground(plan)
+        for line in warnings:
+            warn(line)
         say(f"Drawn up by {plan.made_by} on {plan.made_at[:16]}.")
     results: list[Released] = []
     failed: list[RecallError] = []
@@ -167,9 +233,9 @@ def _apply(stores: Stores, path: Path, *, yes: bool, as_json: bool) -> int:
             _ask(len(fit))
         results, failed = _release(stores, fit, plan.wanted, quiet=as_json)
     if as_json:
-        print_json(_document(fit, results, [*stale, *failed], []))
+        print_json(_document(fit, results, [*stale, *failed], warnings))
     else:
-        _print_results(results, [*stale, *failed])
+        _print_results(results, [*stale, *failed], warnings)
     return 1 if stale or failed else 0
 
 
@@ -250,7 +316,7 @@ def _purge(stores: list[Store], as_json: bool) -> int:
     return 1 if failed else 0
 
 
-def _print_plan(chosen: _Chosen) -> None:
+def _print_plan(chosen: _Chosen, hold: timedelta) -> None:
     print_table(
         ["file", "size>", "frees>", "", "why", "back in>"],
         [
@@ -268,20 +334,47 @@ def _print_plan(chosen: _Chosen) -> None:
     fit = [decision for *_, decision in chosen if decision.verdict == "release"]
     frees = format_size(sum(decision.frees_bytes for decision in fit))
     say(f"{len(fit):,} of {count_files(len(chosen))} can be released, {frees} net.")
+    if fit and hold > timedelta(0):
+        say(f"Freed now: 0 B; on {after(now_utc(), hold)[:10]}: {frees}.")
     refused = Counter(decision.kind for *_, decision in chosen if decision.verdict == "refuse")
     for kind, count in refused.most_common():
         say(f"Refused as {kind}: {count_files(count)}. {_WAYS_OUT.get(kind, '')}".rstrip())
 
 
-def _print_results(results: list[Released], failed: list[RecallError]) -> None:
-    freed, waiting = totals(results)
-    say(f"Released {count_files(len(results))}. Freed now: {format_size(freed)}.")
-    if waiting:
-        until = min(item.purge_after for item in results)[:10]
-        say(
-            f"In the trash until {until} or later: {format_size(waiting)}. `recall undo` puts "
-            "them back; `recall release --purge` frees what is due."
+def _print_ground(plan: ReleasePlan) -> None:
+    """Say what the files of a plan rest on, and what they all cost to get back."""
+    if plan.ground:
+        print_table(
+            ["rests on", "files>", "which is"],
+            [[item.url, f"{item.files:,}", _SUPPORT[item.how]] for item in plan.ground[:_SHOWN]],
         )
+        if len(plan.ground) > _SHOWN:
+            say(f"… and on {len(plan.ground) - _SHOWN:,} more, which the plan names.")
+    totals = plan.totals
+    say(
+        f"All of them back, one after the other: {_time(totals['expected_s'])}; with all that they "
+        f"rest on, {_time(totals['worst_s'])} at worst, {totals['depth']} deep."
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+
+
+def _print_results(
+    results: list[Released], failed: list[RecallError], warnings: Sequence[str]
+) -> None:
+    freed, waiting = totals(results)
+    days = "".join(f"; on {day}: {format_size(size)}" for day, size in purge_days(results))
+    say(f"Released {count_files(len(results))}. Freed now: {format_size(freed)}{days}.")
+    if waiting:
+        say(
+            f"{format_size(waiting)} are in the trash until then. `recall undo` puts them back; "
+            "`recall release --purge` frees what is due."
+        )
+    if results:
+        for line in warnings:
+            warn(line)
     if any(not item.inode_watched for item in results):
         warn(
             "for some files the system cannot tell whether they are open elsewhere; they stay in "
@@ -295,10 +388,11 @@ def _document(
 ) -> dict[str, Any]:
     freed, waiting = totals(results)
     return {
-        "decisions": [dataclasses.asdict(decision) for *_, decision in chosen],
+        "decisions": [decision._asdict() for *_, decision in chosen],
         "released": [dataclasses.asdict(item) for item in results],
         "failed": [error.to_json() for error in failed],
         "freed_bytes": freed,
         "in_trash_bytes": waiting,
+        "frees_later": [{"on": day, "size_bytes": size} for day, size in purge_days(results)],
         "warnings": warnings,
     }

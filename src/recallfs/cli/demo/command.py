@@ -19,9 +19,10 @@ from recallfs.catalog.store import Store, create_store
 from recallfs.cli.output import print_json, print_table, say
 from recallfs.config import register_store
 from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.release.assessment import assess
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import prove
-from recallfs.release.release import assess, release
+from recallfs.release.release import release
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.derive import derive
 from recallfs.resolve.stores import Stores, stores_in_reach
