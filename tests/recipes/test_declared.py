@@ -131,6 +131,17 @@ def test_a_changed_row_is_named_and_nothing_runs(lab: Lab) -> None:
     assert sha256(lab.root / "derived.h5") == before
 
 
+def test_a_release_looks_again(lab: Lab) -> None:
+    """A file whose row was changed since its proof stays: nothing could bring it back."""
+    _database(lab, 2.0)
+    place = lab.derive(recipe="configured", **_parameters(lab))
+    lab.prove()
+    _database(lab, 3.0)
+    with pytest.raises(IntegrityError, match=r"settings\.factor was 2\.0, is 3\.0"):
+        lab.release()
+    assert place.exists()
+
+
 def test_another_row_is_another_derivation(lab: Lab) -> None:
     """Files made under two settings have two keys; an adopted file is bound to what is there."""
     _database(lab, 2.0)

@@ -23,6 +23,8 @@ from recallfs.errors import (
 )
 from recallfs.exclusive import Watch, watch
 from recallfs.ownership import metadata_of
+from recallfs.recipes.declared import check_declared, observe_declared
+from recallfs.recipes.registry import find_recipe
 from recallfs.release.assessment import assess
 from recallfs.release.ground import Ground
 from recallfs.release.policy import Decision, Wanted
@@ -75,6 +77,7 @@ def release(
         # Judged again now: what else was released since may be what this file rests on.
         if judged.verdict != "release":
             raise ConflictError(f"{judged.url} {judged.reason}.", kind=judged.kind or "conflict")
+    _check_declared(stores, store, entry, decision)
     settings = stores.config.release
     hold = settings.hold if wanted.hold is None else wanted.hold
 
@@ -217,6 +220,18 @@ def _check_ground(store: Store, entry: Entry, decision: Decision) -> None:
         raise ConflictError(
             f"{decision.url} rests on an input that is being dropped just now.", kind="relied-on"
         )
+
+
+def _check_declared(stores: Stores, store: Store, entry: Entry, decision: Decision) -> None:
+    """Refuse a release whose recipe would read other rows by now than when it was proved."""
+    derivation = records.load(store, entry.id).derivation(now_utc())
+    if derivation is None or not derivation.declared or not decision.evidence.startswith("proof:"):
+        return
+    settings = stores.config.recipes
+    recipe = find_recipe(derivation.recipe, settings.modules, settings.paths)
+    check_declared(
+        recipe.name, derivation.declared, observe_declared(recipe, derivation.parameters)
+    )
 
 
 def _check_rests(store: Store, record: Record) -> None:
