@@ -99,6 +99,9 @@ def test_revocation_by_recipe(lab: Lab) -> None:
     assert len(tried["revoked"]) == 2
     none = lab.cli_json("revoke", "--recipe", "double", "--before", "2020-01-01", "--why", "edge")
     assert none["revoked"] == []
+    for scheme, count in {"sha256": 3, "rsk1": 2, "rsd1": 0, "h5c1": 0}.items():
+        tried = lab.cli_json("revoke", "--scheme", scheme, "--why", "edge", "--dry-run")
+        assert len(tried["revoked"]) == count, scheme
     done = lab.cli_json("revoke", "--recipe", "double", "--why", "wrong filter edge")
     assert {item["url"]: item["state"] for item in done["revoked"]} == {
         "recall://lab/one.h5": "released",

@@ -12,9 +12,12 @@ import sqlalchemy as sa
 from recallfs.catalog import schema
 from recallfs.catalog.rows import Row
 from recallfs.catalog.view import View, below
-from recallfs.values import Entry, State, now_utc
+from recallfs.values import Entry, Level, State, now_utc
 
 _PAGE_ROWS = 2000
+
+PROOF_SCHEMES = ("sha256", "h5c1", "rsk1", "rsd1")
+"""What proofs rest on: digest of bytes or of content, format of skeletons or of residuals."""
 
 
 class History(View):
@@ -213,7 +216,13 @@ class History(View):
         return [(s, n, int(b), float(t)) for s, n, b, t in self.rows(query)]
 
     def proofs(
-        self, *, recipe: str = "", environment: str = "", level: str = "", before: str = ""
+        self,
+        *,
+        recipe: str = "",
+        environment: str = "",
+        level: str = "",
+        scheme: str = "",
+        before: str = "",
     ) -> Iterator[tuple[str, str]]:
         """Iterate over proofs that were not revoked.
 
@@ -221,6 +230,8 @@ class History(View):
         ----------
         recipe, environment, level : str
             Only those of this recipe, of environments whose id begins so, of this level.
+        scheme : str
+            Only those that rest on this digest or format, one of `PROOF_SCHEMES`.
         before : str
             Only those that were made before this ISO time.
 
@@ -247,6 +258,8 @@ class History(View):
             query = query.where(proofs.environment_id.startswith(environment, autoescape=True))
         if level:
             query = query.where(proofs.level == level)
+        if scheme:
+            query = query.where(_rests_on(scheme))
         if before:
             query = query.where(proofs.made_at < before)
         for row in self.rows(query):
@@ -278,3 +291,16 @@ class History(View):
         )
         count, size = self.rows(query)[0]
         return {"files": count, "size_bytes": int(size)}
+
+
+def _rests_on(scheme: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a proof rests on a digest or format."""
+    proofs = schema.proofs.c
+    is_exact = proofs.level == Level.EXACT.value
+    conditions: dict[str, sa.ColumnElement[bool]] = {
+        "sha256": is_exact,
+        "h5c1": sa.not_(is_exact),
+        "rsk1": sa.or_(sa.not_(is_exact), proofs.method != "direct"),
+        "rsd1": proofs.method == "residual",
+    }
+    return conditions[scheme]

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 import click
 
+from recallfs.catalog.history import PROOF_SCHEMES
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
@@ -27,6 +28,11 @@ from recallfs.values import Level
     type=click.Choice([level.value for level in Level]),
     help="Only proofs of this level.",
 )
+@click.option(
+    "--scheme",
+    type=click.Choice(PROOF_SCHEMES),
+    help="Only proofs that rest on this digest or format.",
+)
 @click.option("--before", help="Only proofs made before this date (2026-05-01, or with a time).")
 @click.option("--why", required=True, help="Kept with the revocation.")
 @click.option("--dry-run", is_flag=True, help="Say what would be revoked.")
@@ -36,6 +42,7 @@ def command(  # noqa: PLR0917 - each is an option
     recipe: str,
     environment: str,
     level: str | None,
+    scheme: str | None,
     before: str | None,
     why: str,
     dry_run: bool,
@@ -43,13 +50,18 @@ def command(  # noqa: PLR0917 - each is an option
 ) -> None:
     """Let proofs count no more: of a recipe that turned out wrong, of an environment, of files.
 
+    `--scheme` is for a version of a format that turned out wrong: `sha256` and `h5c1` (what exact
+    and lower levels were compared by), `rsk1` and `rsd1` (skeletons and residuals they need).
+
     Files that are released stay so, and may still come back; `recall status` counts those that
     nothing vouches for any more.
 
     Example: recall revoke --recipe lab.lfp --before 2026-05-01 --why "wrong filter edge"
     """
-    if not (selection or recipe or environment or level or before):
-        raise InvalidInputError("say which proofs: files, --recipe, --environment or --before.")
+    if not (selection or recipe or environment or level or scheme or before):
+        raise InvalidInputError(
+            "say which proofs: files, --recipe, --environment, --level, --scheme or --before."
+        )
     if not why.strip():
         raise InvalidInputError("--why is empty; say why the proofs no longer count.")
     stores = stores_in_reach()
@@ -58,7 +70,11 @@ def command(  # noqa: PLR0917 - each is an option
     for store, chosen in _stores(stores, selection):
         proofs: dict[str, list[str]] = defaultdict(list)
         listed = store.catalog.proofs(
-            recipe=recipe, environment=environment, level=level or "", before=moment
+            recipe=recipe,
+            environment=environment,
+            level=level or "",
+            scheme=scheme or "",
+            before=moment,
         )
         for entry_id, proof_id in listed:
             if chosen is None or entry_id in chosen:
