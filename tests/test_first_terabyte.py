@@ -19,6 +19,8 @@ import pytest
 
 from conftest import Lab, sha256
 
+pytestmark = pytest.mark.long
+
 PIPELINE = '''
 """A lab's own program: filters and bins recordings. It knows nothing of recallfs."""
 import uuid

@@ -21,6 +21,8 @@ from recallfs.catalog.store import create_store
 from recallfs.resolve.commit import add_existing
 from recallfs.skeleton.vault import vault_place
 
+pytestmark = pytest.mark.long
+
 PAGE = TESTS.parent / "docs" / "how-to" / "recover.md"
 
 

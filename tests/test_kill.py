@@ -12,6 +12,8 @@ from recallfs.atomic import FAULT_POINTS
 from recallfs.catalog import records
 from recallfs.values import State
 
+pytestmark = pytest.mark.long
+
 RECALL_POINTS = [p for p in FAULT_POINTS if not p.startswith(("release.", "purge."))]
 RELEASE_POINTS = [
     "record.written",

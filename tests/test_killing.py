@@ -8,6 +8,8 @@ import pytest
 
 from killing import Tally, at_once, kill_at_random
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_kills_lose_nothing(tmp_path: Path, seed: int) -> None:

@@ -8,12 +8,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from operations import HOLDS, PATHS, RECIPES, Operation, run_of
 from world import Kill, World
+
+pytestmark = pytest.mark.long
 
 paths = st.sampled_from(PATHS)
 pairs = st.permutations(PATHS)

@@ -8,10 +8,14 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from actors import open_and_report, wait_for
 from budget_actors import open_all
 from conftest import Lab, sha256
 from processes import start
+
+pytestmark = pytest.mark.long
 
 
 def _released_counted(lab: Lab) -> tuple[str, Path]:

@@ -25,6 +25,8 @@ from recallfs.resolve import tree
 from recallfs.resolve.recall import recall
 from recallfs.values import State, parse_span
 
+pytestmark = pytest.mark.long
+
 
 def sidecars_by_path(lab: Lab) -> dict[str, int]:
     """Count the sidecars that claim each path."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from actors import race
 from conftest import Lab, sha256
 from processes import start
+
+pytestmark = pytest.mark.long
 
 SECONDS = 2.0
 

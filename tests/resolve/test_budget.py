@@ -26,6 +26,8 @@ from recallfs.resolve.recall import Wish, recall
 from recallfs.resolve.tickets import usual_folder
 from recallfs.sources.base import Need
 
+pytestmark = pytest.mark.long
+
 ONE = Need("recompute", 0)
 
 

@@ -19,6 +19,8 @@ from recallfs.resolve.recall import Wish, recall
 from recallfs.testing.http import Files
 from recallfs.testing.misbehaviour import Fault
 
+pytestmark = pytest.mark.long
+
 DEADLINE_S = 0.5
 
 
