@@ -27,7 +27,9 @@ from recallfs.release.ground import CanRun, Ground
 from recallfs.release.policy import Candidate, Decision, Wanted, decide, without_conflicts
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
-from recallfs.values import Entry, Identity, Level, State, now_utc
+from recallfs.values import Entry, Level, State, now_utc
+
+_NO_INPUTS: Mapping[str, str] = {}
 
 Assessed = tuple[Store, Entry, Decision]
 """A file, and whether it may be released."""
@@ -259,21 +261,24 @@ class _Survey:
         elif not (entry.state is State.RELEASED and status is None):
             return None
         used, looked = _last_uses(entry, evidence.recalled_at, status)
+        resting = self._resting.get(entry.id)
+        # By position, in the order of the fields: of a hundred thousand files each name costs.
         return Candidate(
-            url=self._url + entry.path,
-            size_bytes=entry.size_bytes,
-            state=entry.state,
-            is_pinned=evidence.is_pinned,
-            idle=timedelta(seconds=self._present - used),
-            unused=timedelta(seconds=self._present - looked),
-            proofs=evidence.proofs,
-            verified_copies=(),
-            kept_bytes=evidence.kept_bytes,
-            links=1 if status is None else status.st_nlink,
-            resting=[self._url + path for path in self._resting.get(entry.id, ())],
-            rests_on=(),
-            lost_inputs={},
-            lowest=self._lowest,
+            self._url + entry.path,
+            entry.size_bytes,
+            entry.state,
+            evidence.is_pinned,
+            timedelta(0, self._present - used),
+            timedelta(0, self._present - looked),
+            evidence.proofs,
+            (),  # verified copies
+            evidence.kept_bytes,
+            1 if status is None else status.st_nlink,
+            [self._url + path for path in resting] if resting else (),
+            (),  # inputs that are not here: there are none
+            _NO_INPUTS,
+            0,  # of a residual, which `kept_bytes` holds
+            self._lowest,
         )
 
     def _inputs_here(self, entries: Sequence[Entry]) -> dict[str, bool]:
@@ -307,7 +312,10 @@ def _is_as_seen(entry: Entry, status: os.stat_result | None) -> bool:
         status is not None
         and seen is not None
         and stat.S_ISREG(status.st_mode)
+        # As `Identity.from_stat` would say, which makes an object each time.
         and seen.inode == status.st_ino
         and seen.ctime_ns == status.st_ctime_ns
-        and seen == Identity.from_stat(status)
+        and seen.mtime_ns == status.st_mtime_ns
+        and seen.size_bytes == status.st_size
+        and seen.device == status.st_dev
     )
