@@ -198,6 +198,7 @@ def test_interrupt_frees_the_place_in_line(folder: Path) -> None:
     with hold_slot(load_config(), ONE, folder):
         waiter = start(hold, str(log), str(folder), 0.0, output=folder / "output")
         wait_until(lambda: len(tickets(folder)) == 2)
+        time.sleep(0.5)  # that it waits, and is not just about to
         assert waiter.pid is not None
         os.kill(waiter.pid, signal.SIGINT)
         waiter.join(10)

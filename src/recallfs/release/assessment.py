@@ -240,7 +240,9 @@ class _Survey:
         if candidate is None:
             return assess(self._stores, self._store, entry, self._wanted)
         decision = decide(candidate, self._settings, self._wanted)
-        if decision.kind == "unproved" and self._has_remotes:
+        # The catalog knows what is kept of a file in all; how large its skeleton is, the sidecar.
+        asks_more = decision.kind == "unproved" and self._has_remotes
+        if asks_more or decision.kind == "skeleton-too-large":
             return assess(self._stores, self._store, entry, self._wanted)
         made = self.evidence[entry.id].made
         if decision.verdict == "release" and made is not None:
