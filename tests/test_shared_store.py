@@ -175,7 +175,7 @@ def test_others_change_nothing(shared: Shared) -> None:
     for arguments in (
         ("add", str(shared.root / "new.txt")),
         ("run", "text", "-o", "recall://lab/t.txt"),
-        ("prove", "recall://lab/d.h5"),
+        ("prove", "recall://lab/d.h5", "--again"),
         ("release", "recall://lab/d.h5", "--yes", "--hold", "0s", "--max-skeleton", "1"),
         ("forget", "recall://lab/d.h5", "--yes"),
         ("pin", "recall://lab/d.h5"),
