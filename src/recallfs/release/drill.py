@@ -189,7 +189,7 @@ def drill(stores: Stores, store: Store, entry: Entry, wish: Wish | None = None) 
         )
     except RecallError as error:
         revoked = () if isinstance(store, VaultStore) else _revoke(store, entry, error)
-        said = {"error": error.to_json(), "revoked": list(revoked)}
+        said = {**error.to_json(), "revoked": list(revoked)}
         audit.note(store, "drill-failed", entry, user_name(), said)
         seconds = time.monotonic() - start
         return Drilled(

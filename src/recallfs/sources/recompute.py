@@ -125,7 +125,7 @@ class RecomputeSource(Source):
             if not why:
                 raise
             raise IntegrityError(
-                f"{error.message} {why}",
+                f"{error.message.removesuffix('.')}. {why}",
                 details={**error.details, "source_digest": outcome.source_digest},
             ) from error
         others = {

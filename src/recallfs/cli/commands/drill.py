@@ -152,6 +152,6 @@ def _tell(drilled: Sequence[Drilled], *, quiet: bool, as_json: bool) -> int:
     for item in failed:
         line = display_name(f"error: {item.error}")
         if item.revoked:
-            line += f" Its proof was revoked ({len(item.revoked)})."
+            line = f"{line.removesuffix('.')}. Its proof was revoked ({len(item.revoked)})."
         console(error=True).print(line, markup=False, soft_wrap=True)
     return 1 if failed else 0
