@@ -27,10 +27,13 @@ def make_venv(folder: Path, *, numpy: str = "") -> Path:
     (site / "rest.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     if numpy:
         source = Path(np.__file__).parent
+        told_by = [source / name for name in ("version.py", "_version.py")]
         copied = shutil.ignore_patterns("tests", "__pycache__", "version.py*")
         shutil.copytree(source, site / "numpy", ignore=copied, copy_function=_link)
-        version = (source / "version.py").read_text().replace(np.__version__, numpy)
-        (site / "numpy" / "version.py").write_text(version)
+        for file in filter(Path.is_file, told_by):
+            own = site / "numpy" / file.name
+            own.unlink(missing_ok=True)  # it may be a link to the other's
+            own.write_text(file.read_text().replace(np.__version__, numpy))
         if (source.parent / "numpy.libs").is_dir():
             (site / "numpy.libs").symlink_to(source.parent / "numpy.libs")
         (site / f"numpy-{numpy}.dist-info").mkdir()
