@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import click
+
 from recallfs.catalog.store import Store
 from recallfs.cli.output import console
 from recallfs.errors import RecallError
 from recallfs.values import Entry, display_name
 
 _Result = TypeVar("_Result")
+
+
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many runs at a time.",
+)
+"""Option of the commands that run recipes."""
 
 
 def for_each(

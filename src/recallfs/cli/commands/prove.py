@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from recallfs.cli.batch import jobs_option
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, console, count_files, print_json, print_table, say, warn
 from recallfs.digest.difference import Tolerance
@@ -37,13 +38,7 @@ _SKIPPED = {
     type=click.Path(path_type=Path),
     help="Folder that recipes write to, such as one on a fast disk; by default the store's own.",
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many runs at a time.",
-)
+@jobs_option
 @click.option("--env", "environment", metavar="ID", help="Prove in this environment on record.")
 @click.option("--again", is_flag=True, help="Prove anew what is proved already.")
 @click.option("--retry-xfail", is_flag=True, help="Try what failed as the configuration expects.")

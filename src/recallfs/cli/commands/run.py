@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from recallfs.cli.batch import print_failures
+from recallfs.cli.batch import jobs_option, print_failures
 from recallfs.cli.output import byte_bar, count_bar, print_json, print_table, say, warn
 from recallfs.errors import InvalidInputError
 from recallfs.recipes.registry import find_recipe
@@ -39,13 +39,7 @@ _STATUS = {"made": "made", "there": "there already", "taken": "taken", "failed":
     type=click.Path(path_type=Path),
     help="File that lists runs, one a line: .csv or .jsonl.",
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many runs at a time.",
-)
+@jobs_option
 @click.option(
     "--reuse/--no-reuse",
     default=None,

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from recallfs.cli.batch import jobs_option
 from recallfs.cli.commands.prove import check_numbers
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import count_bar, count_files, print_json, print_table, say
@@ -49,13 +50,7 @@ from recallfs.values import format_size
     type=click.Path(path_type=Path),
     help="Folder to work in; by default that for temporary files.",
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many runs at a time.",
-)
+@jobs_option
 @click.option("--rtol", type=float, default=0.0, help="Relative tolerance to try, too.")
 @click.option("--atol", type=float, default=0.0, help="Absolute tolerance to try, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
