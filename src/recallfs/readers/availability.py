@@ -53,12 +53,14 @@ def make_available(name: Any, mode: str = "r") -> Any:
     ConflictError
         If a new file would take a released one's place.
     """
-    if not isinstance(name, (str, bytes, os.PathLike)) or _lexists(name):
-        return name
-    text = os.fsdecode(name)
+    text = name
+    if name.__class__ is not str:  # most are, and the rest takes longer than all else here
+        if not isinstance(name, (str, bytes, os.PathLike)):
+            return name
+        text = os.fsdecode(name)
     if text.startswith("recall://"):
         return _url_made_available(text, mode)
-    if not is_in_reach(text):
+    if not is_in_reach(text) or _lexists(name):
         return name
     # Only a missing file of a store comes this far, so what follows costs ordinary opens nothing.
     from recallfs.resolve.stores import stores_in_reach

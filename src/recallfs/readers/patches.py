@@ -175,7 +175,8 @@ def _wrap_module(module: ModuleType) -> None:
             if isinstance(owner, type):
                 if method not in vars(owner):
                     continue
-                _replace(owner, method, _wrapper(reader, original, 1))
+                wrap = _opening if reader.name == "File.__init__" else _wrapper
+                _replace(owner, method, wrap(reader, original, 1))
             else:
                 _replace_function(original, _wrapper(reader, original, 0))
 
@@ -226,6 +227,41 @@ def _wrapper(reader: Reader, original: Callable[..., Any], first: int) -> Callab
         return original(*args, **kwargs)
 
     return wrapper
+
+
+def _opening(reader: Reader, original: Callable[..., Any], first: int) -> Callable[..., Any]:
+    """Wrap `h5py.File`: for reading, it tries first, so that a file that is there costs nothing.
+
+    Parameters
+    ----------
+    first : int
+        Position of the path.
+    """
+    looking_first = _wrapper(reader, original, first)
+
+    @functools.wraps(original)
+    def opening(self: Any, name: Any, mode: Any = "r", *args: Any, **kwargs: Any) -> None:
+        if mode != "r" and mode != "r+":  # noqa: PLR1714 - quicker than a look into a set
+            return looking_first(self, name, mode, *args, **kwargs)
+        try:
+            return original(self, name, mode, *args, **kwargs)
+        except OSError as error:
+            if not _is_active or not _is_of_missing_file(error):
+                raise
+            if kwargs.get("driver") not in _NATIVE_DRIVERS:
+                raise
+            found = make_available(name, mode)
+            # Whoever brought it: another thread may have been quicker.
+            if not isinstance(found, (str, bytes, os.PathLike)) or not os.path.lexists(found):
+                raise
+        return original(self, found, mode, *args, **kwargs)
+
+    return opening
+
+
+def _is_of_missing_file(error: OSError) -> bool:
+    # Older versions of h5py say so in words alone.
+    return isinstance(error, FileNotFoundError) or "errno = 2," in str(error)
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):

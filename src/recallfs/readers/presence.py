@@ -42,9 +42,11 @@ def recorded_stat(
 
 
 def _on_record(path: Any) -> os.stat_result | None:
-    if not isinstance(path, (str, bytes, os.PathLike)):
-        return None
-    text = os.fsdecode(path)
+    text = path
+    if path.__class__ is not str:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            return None
+        text = os.fsdecode(path)
     if not is_in_reach(text) or _is_for_recallfs(sys._getframe(2)):
         return None
     from recallfs.resolve.stores import stores_in_reach

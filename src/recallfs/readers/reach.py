@@ -12,6 +12,10 @@ _MEMORY_S = 0.02
 
 _FOLDERS = 4096
 
+_NEVER = (0.0, False)
+
+_now = time.monotonic
+
 _known: dict[str, tuple[float, bool]] = {}
 
 
@@ -24,16 +28,16 @@ def is_in_reach(text: str) -> bool:
         As a program wrote it, absolute or not.
     """
     folder = text.rpartition("/")[0]
-    if text[:1] != "/":
+    if not text.startswith("/"):
         folder = f"{os.getcwd()}/{folder}"  # noqa: PTH109 - a text is wanted, and quickly
-    known = _known.get(folder)
-    if known is not None and known[0] > time.monotonic():
-        return known[1]
+    until, is_managed = _known.get(folder, _NEVER)
+    if until > _now():
+        return is_managed
     places = (os.path.normpath(folder or "/"), os.path.realpath(folder or "/"))
     is_managed = any(_is_below_root(place) for place in dict.fromkeys(places))
     if len(_known) >= _FOLDERS:
         _known.clear()
-    _known[folder] = (time.monotonic() + _MEMORY_S, is_managed)
+    _known[folder] = (_now() + _MEMORY_S, is_managed)
     return is_managed
 
 
