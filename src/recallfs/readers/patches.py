@@ -96,8 +96,9 @@ def install() -> None:
         _wrap_stat()
         _wrap_links()
         names = {reader.module for reader in READERS}
-        for name in names & set(sys.modules):
-            _wrap_module(sys.modules[name])
+        for name in names:
+            if sys.modules.get(name) is not None:  # None forbids an import
+                _wrap_module(sys.modules[name])
         if _finder is None:
             _finder = _AfterImport(names, _wrap_module)
             sys.meta_path.insert(0, _finder)
