@@ -10,19 +10,26 @@ from typing import Any
 
 from recallfs.readers.availability import make_available
 
-GetItem = Callable[[Any, Any], Any]
+GetItem = Callable[..., Any]
 
 
 def following_links(original: GetItem) -> GetItem:
-    """Wrap `h5py.Group.__getitem__`, so that a file that a link names is brought back first."""
+    """Wrap what gets an item of an `h5py.Group`, so that a file that a link names comes back first.
+
+    Parameters
+    ----------
+    original : callable
+        ``Group._get`` or, in older versions of h5py, ``Group.__getitem__``.
+    """
 
     @functools.wraps(original)
-    def getitem(self: Any, name: Any) -> Any:
+    def getitem(self: Any, name: Any, *more: Any) -> Any:
         try:
-            return original(self, name)
+            return original(self, name, *more)
         except (KeyError, OSError) as error:
-            # What HDF5 says of every link that leads nowhere, and of few other things.
-            if "external" not in str(error) or not isinstance(name, (str, bytes)):
+            # Of a link that leads nowhere each version of HDF5 says something else; of what is
+            # simply not in the file, all the same.
+            if "doesn't exist" in str(error) or not isinstance(name, (str, bytes)):
                 raise
             found = _followed(original, self, os.fsdecode(name))
             if found is None:

@@ -156,7 +156,8 @@ def _wrap_links() -> None:
     if any(getattr(reader, "name", "") == mark for reader in _wrapped):
         return
     _wrapped.add(Reader("h5py", mark, ""))
-    _replace(h5py.Group, "__getitem__", following_links(h5py.Group.__getitem__))
+    name = "_get" if "_get" in vars(h5py.Group) else "__getitem__"  # what `Group.get` calls, too
+    _replace(h5py.Group, name, following_links(vars(h5py.Group)[name]))
 
 
 def _wrap_module(module: ModuleType) -> None:
