@@ -108,6 +108,12 @@ def units(sorting: Any) -> int:
     return len(sorting.unit_ids)
 
 
+def loaded_by_neuroconv(path: str) -> list[Any]:
+    """Open a file to be added to, as NeuroConv does."""
+    with nwb_helpers.make_or_load_nwbfile(path, overwrite=False, verbose=False) as nwbfile:
+        return lfp(nwbfile)
+
+
 READERS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
     "h5py.File": ("a.nwb", by_h5py, [1999, "readers"]),
     "h5py.is_hdf5": ("a.nwb", h5py.is_hdf5, True),
@@ -166,16 +172,10 @@ READERS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
     ),
     "neuroconv make_or_load_nwbfile": (
         "a.nwb",
-        lambda p: loaded_by_neuroconv(p),
+        loaded_by_neuroconv,
         [1999, "readers"],
     ),
 }
-
-
-def loaded_by_neuroconv(path: str) -> list[Any]:
-    """Open a file to be added to, as NeuroConv does."""
-    with nwb_helpers.make_or_load_nwbfile(path, overwrite=False, verbose=False) as nwbfile:
-        return lfp(nwbfile)
 
 
 def main() -> None:
@@ -193,15 +193,16 @@ def main() -> None:
     write_files(base)
     stores = stores_in_reach()
     store = stores.by_name("lab")
-    kept = {"linking.h5"}
     # Each has files of its own: some readers keep theirs open, and then they are not released.
     places: dict[tuple[str, str], str] = {}
     for number, (reader, (name, _, _)) in enumerate(READERS.items()):
         for form in ("plain path", "URL"):
             place = f"{number}-{form[:1]}-{name}"
             places[reader, form] = place
-            copy = shutil.copytree if (base / name).is_dir() else shutil.copyfile
-            copy(base / name, root / place)
+            if (base / name).is_dir():
+                shutil.copytree(base / name, root / place)
+            else:
+                shutil.copyfile(base / name, root / place)
     paths = [
         str(place.relative_to(root))
         for place in sorted(root.rglob("*"))

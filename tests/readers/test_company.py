@@ -80,10 +80,14 @@ def test_process_by_its_name_alone(lab: Lab, far: Path) -> None:
     assert not far.exists()
 
 
-def test_large_file_when_nobody_is_there(lab: Lab, far: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_large_file_when_nobody_is_there(
+    lab: Lab, far: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Above the limit a recall is refused in one sentence, which says how to get the file."""
     configure(lab, 'ask_above = "10kB"')
-    with pytest.raises(AccessError, match="and nobody is there to be asked; `recall get ") as caught:
+    with pytest.raises(
+        AccessError, match="and nobody is there to be asked; `recall get "
+    ) as caught:
         h5py.File(far, "r")
     assert caught.value.kind == "not-agreed"
     assert not os.path.lexists(far)
@@ -139,9 +143,7 @@ def test_long_recall_is_asked_for_by_what_it_took(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("choice", ["drop", "continue"])
-def test_interrupted_recall(
-    lab: Lab, choice: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_interrupted_recall(lab: Lab, choice: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C drops a recall without a trace or, if so configured, lets it go on."""
     place, gate = slow_file(lab, "slow")
     configure(lab, f'on_interrupt = "{choice}"')
@@ -154,10 +156,9 @@ def test_interrupted_recall(
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        threading.Thread(target=interrupt).start()
+        threading.Thread(target=interrupt, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             make_available(place)
-            time.sleep(5)
     finally:
         signal.signal(signal.SIGINT, before)
     assert not os.path.lexists(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -32,10 +33,8 @@ def is_denied(patterns: Sequence[str], pid: int, program: str) -> bool:
     names = {os.path.basename(program), os.path.basename(program).removesuffix(".py")}  # noqa: PTH119 - a text is wanted
     if os.path.basename(program) == "__main__.py":  # noqa: PTH119 - as `python -m borg` runs
         names.add(os.path.basename(os.path.dirname(program)))  # noqa: PTH119, PTH120 - a text is wanted
-    try:
+    with contextlib.suppress(OSError, UnicodeDecodeError):  # not every system has such a folder
         names.add(Path(f"/proc/{pid}/comm").read_text().strip())
-    except (OSError, UnicodeDecodeError):
-        pass  # no such folder on this system
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 

@@ -22,6 +22,9 @@ _NATIVE_DRIVERS = (None, "sec2", "stdio", "core", "direct")
 """HDF5 drivers that take the path of one ordinary file."""
 
 
+_NWB_EXTRACTORS = "spikeinterface.extractors.nwbextractors"
+
+
 @dataclass(frozen=True)
 class Reader:
     """Something that is given a path to read.
@@ -56,7 +59,7 @@ READERS = (
     Reader("hdmf_zarr.nwb", "NWBZarrIO.__init__", "path", has_mode=True, is_folder=True),
     # These read the first bytes of an HDF5 file without h5py.
     *(
-        Reader("spikeinterface.extractors.nwbextractors", f"{name}.__init__", "file_path", False, True)
+        Reader(_NWB_EXTRACTORS, f"{name}.__init__", "file_path", is_folder=True)
         for name in ("NwbRecordingExtractor", "NwbSortingExtractor", "NwbTimeSeriesExtractor")
     ),
     Reader("spikeinterface.core.loading", "load", "file_or_folder_or_dict", is_folder=True),
@@ -242,7 +245,7 @@ def _opening(reader: Reader, original: Callable[..., Any], first: int) -> Callab
     looking_first = _wrapper(reader, original, first)
 
     @functools.wraps(original)
-    def opening(self: Any, name: Any, mode: Any = "r", *args: Any, **kwargs: Any) -> None:
+    def opening(self: Any, name: Any, mode: Any = "r", *args: Any, **kwargs: Any) -> Any:
         if mode != "r" and mode != "r+":  # noqa: PLR1714 - quicker than a look into a set
             return looking_first(self, name, mode, *args, **kwargs)
         try:

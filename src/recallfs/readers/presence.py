@@ -92,8 +92,16 @@ def _as_recorded(store: Store, entry: Entry) -> os.stat_result:
     number = int(entry.id[:15], 16)  # no two released files are the same one
     times = (whole, whole, whole)
     return os.stat_result(
-        (stat.S_IFREG | recorded.mode, number, root.st_dev, 1, recorded.uid, recorded.gid)
-        + (entry.size_bytes, *times),
+        (
+            stat.S_IFREG | recorded.mode,
+            number,
+            root.st_dev,
+            1,
+            recorded.uid,
+            recorded.gid,
+            entry.size_bytes,
+            *times,
+        ),
         {
             **dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), seconds),
             **dict.fromkeys(("st_atime_ns", "st_mtime_ns", "st_ctime_ns"), recorded.mtime_ns),
