@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import io
 import os
+import runpy
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
 
 from recallfs.errors import AccessError, InvalidInputError
 from recallfs.readers.patches import install
@@ -37,25 +36,21 @@ def load_script(path: str, arguments: Sequence[str]) -> Callable[[], None]:
     """
     try:
         with io.open_code(os.path.abspath(path)) as file:  # noqa: PTH100 - keeps symlinks
-            source = file.read()
+            has_zeros = b"\0" in file.read()
     except FileNotFoundError as error:
         raise InvalidInputError(f"there is no script {path}.") from error
     except OSError as error:
         raise AccessError(f"you cannot read {path}: {error.strerror}.") from error
-    if b"\0" in source:
+    if has_zeros:
         raise InvalidInputError(
             f"{path} is no Python script; `recall get {path}` brings a released file back."
         )
-    module = ModuleType("__main__")
-    vars(module).update(__file__=path, __builtins__=builtins)
-    # Kept alive as the main program: threads and exit handlers use its globals to the very end.
-    sys.modules["__main__"] = module
     sys.argv[:] = [path, *arguments]
     if not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
         sys.path[0] = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - a text is needed
     install()
 
     def run() -> None:
-        exec(compile(source, path, "exec", dont_inherit=True), vars(module))  # noqa: S102 - the caller's own
+        runpy.run_path(path, run_name="__main__")
 
     return run
