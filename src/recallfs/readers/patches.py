@@ -246,14 +246,13 @@ def _opening(reader: Reader, original: Callable[..., Any], first: int) -> Callab
 
     @functools.wraps(original)
     def opening(self: Any, name: Any, mode: Any = "r", *args: Any, **kwargs: Any) -> Any:
-        if mode != "r" and mode != "r+":  # noqa: PLR1714 - quicker than a look into a set
+        # Other drivers do not say that it was for want of the file that they failed.
+        if (mode != "r" and mode != "r+") or kwargs.get("driver"):  # noqa: PLR1714 - quicker than a set
             return looking_first(self, name, mode, *args, **kwargs)
         try:
             return original(self, name, mode, *args, **kwargs)
         except OSError as error:
             if not _is_active or not _is_of_missing_file(error):
-                raise
-            if kwargs.get("driver") not in _NATIVE_DRIVERS:
                 raise
             found = make_available(name, mode)
             # Whoever brought it: another thread may have been quicker.
