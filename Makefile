@@ -5,7 +5,7 @@ READY := .venv/.installed
 # Some machines set this. The tests start hundreds of interpreters, and each would compile all of
 # recallfs before it begins.
 unexport PYTHONDONTWRITEBYTECODE
-SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-services
+SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-readers scripts/test-services
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
