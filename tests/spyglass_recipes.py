@@ -1,0 +1,3 @@
+"""Recipes of the tests."""
+
+from __future__ import annotations
