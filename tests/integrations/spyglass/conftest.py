@@ -72,13 +72,19 @@ class Pipeline:
         return SpikeSortingRecording & self.key
 
     @property
-    def place(self) -> Path:
-        """Where the recording's file is, or was."""
+    def mean(self) -> Any:
+        """A row of a lab's own table."""
+        from spyglass_tables import Mean
+
+        return Mean & {"name": "short"}
+
+    def place(self, row: Any = None) -> Path:
+        """Return where a row's file is, or was; by default the recording's."""
         from recallfs.integrations.spyglass.database import file_rows
 
-        (row,) = file_rows(self.recording)
-        assert row.path is not None
-        return row.path
+        (found,) = file_rows(self.recording if row is None else row)
+        assert found.path is not None
+        return found.path
 
     def external(self) -> list[tuple[Any, ...]]:
         """Return what DataJoint has registered of all analysis files."""
@@ -93,16 +99,25 @@ class Pipeline:
 
         close_nwb_files()
 
-    def release(self, hold: timedelta = timedelta(0)) -> str:
-        """Release the recording's file; return its sha256 from before."""
+    def release(self, row: Any = None, *, hold: timedelta = timedelta(0)) -> str:
+        """Release a row's file, by default the recording's; return its sha256 from before."""
         from recallfs.integrations import spyglass
 
-        digest = sha256(self.place)
+        row = self.recording if row is None else row
+        digest = sha256(self.place(row))
         self.close()
-        (result,) = spyglass.release(self.recording, hold=hold)
+        (result,) = spyglass.release(row, hold=hold)
         result.checked()
-        assert not self.place.exists()
+        assert not self.place(row).exists()
         return digest
+
+    def released_mean(self, recipe: str = "") -> str:
+        """Adopt, prove and release the file of the lab's own table."""
+        from recallfs.integrations import spyglass
+
+        spyglass.adopt(self.mean, recipe)[0].checked()
+        spyglass.prove(self.mean)[0].checked()
+        return self.release(self.mean)
 
     @contextlib.contextmanager
     def user(self, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -150,6 +165,13 @@ def _made(_imported: tuple[MariaDB, Path]) -> Pipeline:
     spyglass_recording.write_raw(base / "raw" / "rat1.nwb")
     name = spyglass_recording.insert_raw("rat1.nwb")
     key = spyglass_recording.make_recording(name)
+    from spyglass_tables import Mean
+
+    Mean.populate()
+    server.run(
+        f"CREATE USER reader@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'",
+        "GRANT SELECT ON *.* TO reader@'127.0.0.1'",
+    )
     return Pipeline(server, base, key, name)
 
 

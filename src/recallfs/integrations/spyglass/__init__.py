@@ -11,12 +11,14 @@ from recallfs.integrations.spyglass.adoption import Result, adopt, prove, releas
 from recallfs.integrations.spyglass.backend import RecallBackend, install, is_installed, uninstall
 from recallfs.integrations.spyglass.rows import rows
 from recallfs.integrations.spyglass.survey import TableAmount, survey
+from recallfs.integrations.spyglass.writing import create, writing_to
 
 __all__ = [
     "RecallBackend",
     "Result",
     "TableAmount",
     "adopt",
+    "create",
     "install",
     "is_installed",
     "prove",
@@ -24,4 +26,5 @@ __all__ = [
     "rows",
     "survey",
     "uninstall",
+    "writing_to",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-from recallfs.errors import EnvironmentMismatchError
+from recallfs.errors import InvalidInputError
 from recallfs.integrations.spyglass.database import told_plainly
 from recallfs.integrations.spyglass.rows import rows
+from recallfs.integrations.spyglass.writing import writing_to
 from recallfs.recipes.model import recipe
 
 
@@ -22,47 +22,27 @@ def recording_v1(inputs: Any, output: Path, *, key: dict[str, Any], file: str) -
     """Write the file of a row of spikesorting v1's SpikeSortingRecording anew.
 
     Spyglass' ``_make_file`` wants to read the original, or writes to the database; so what it calls
-    is called here. What is written goes to a folder of the run.
+    is called here.
     """
     with told_plainly():
-        from spyglass.spikesorting.v1 import recording as spyglass
+        from spyglass.spikesorting.v1 import recording as v1
 
-        table = spyglass.SpikeSortingRecording()
+        table = v1.SpikeSortingRecording()
         name, series, electrodes = (table & key).fetch1(
             "analysis_file_name", "object_id", "electrodes_id"
         )
-        parent = (spyglass.SpikeSortingRecordingSelection & key).fetch1("nwb_file_name")
-        if name != file:
-            raise EnvironmentMismatchError(
-                f"the database's row for this file now belongs to {name}, not to {file}."
-            )
-        without_conda()
-        folder = output.parent / "spyglass"
-        spyglass._write_recording_to_nwb(
+        parent = (v1.SpikeSortingRecordingSelection & key).fetch1("nwb_file_name")
+    if name != file:
+        raise InvalidInputError(
+            f"the row of this recording now belongs to {name}, not to {file}; the recording was "
+            "made anew."
+        )
+    with writing_to(output, file):
+        v1._write_recording_to_nwb(
             **table._get_preprocessed_recording(key),
             nwb_file_name=parent,
             recompute_file_name=file,
-            # A row of before Spyglass kept this id has none; the original's comes from its skeleton.
             recompute_object_id=series,
+            # Rows of before Spyglass kept this id have none; the original's is in its skeleton.
             recompute_electrodes_id=electrodes or "unknown",
-            save_to=folder,
         )
-    take(folder, file, output)
-
-
-def without_conda() -> None:
-    """Let Spyglass write files where there is no conda.
-
-    It puts ``conda env export`` into each file. What the original says of its environment comes
-    back from its skeleton, so in a recipe's process nothing is lost.
-    """
-    from spyglass.utils.mixins.analysis import AnalysisMixin
-
-    AnalysisMixin._logged_env_info = lambda self: f"spyglass={self._spyglass_version}"
-
-
-def take(folder: Path, file: str, output: Path) -> None:
-    """Move the one file of that name below a folder to where a recipe's output is to be."""
-    (found,) = folder.rglob(file)
-    found.replace(output)
-    shutil.rmtree(folder)
