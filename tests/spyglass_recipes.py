@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ def mean_troubled(inputs: Any, output: Path, *, key: dict[str, Any], file: str) 
     how = os.environ.get("MEAN_TROUBLE", "")
     if how == "raises":
         raise RuntimeError("the filter has no coefficients")
+    if how in ("dies", "kills its reader"):
+        output.write_bytes(b"half a file")
+        os.kill(os.getpid() if how == "dies" else int(os.environ["MEAN_READER"]), signal.SIGKILL)
+        time.sleep(60)
     path = spyglass.create(output, file)
-    if how == "dies":
-        os.kill(os.getpid(), signal.SIGKILL)
     if how == "extended":
         _load_another_extension(output.parent)
     _table().fill(key, path)

@@ -111,14 +111,6 @@ class Pipeline:
         assert not self.place(row).exists()
         return digest
 
-    def released_mean(self, recipe: str = "") -> str:
-        """Adopt, prove and release the file of the lab's own table."""
-        from recallfs.integrations import spyglass
-
-        spyglass.adopt(self.mean, recipe)[0].checked()
-        spyglass.prove(self.mean)[0].checked()
-        return self.release(self.mean)
-
     @contextlib.contextmanager
     def user(self, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """Be another user of the database, here and in what is started from here."""
@@ -216,14 +208,15 @@ def made(
 
 @pytest.fixture
 def proved(made: Pipeline, _snapshots: Path) -> Iterator[Pipeline]:
-    """Give a store in which the recording's file is adopted and proved; the proof is made once."""
+    """Give a store in which a recording and a row of a lab's own table are proved, once for all."""
     from recallfs.integrations import spyglass
 
     if (_snapshots / "proved").exists():
         _put_back(made, _snapshots, "proved")
     else:
-        spyglass.adopt(made.recording)[0].checked()
-        spyglass.prove(made.recording)[0].checked()
+        for row in (made.recording, made.mean):
+            spyglass.adopt(row)[0].checked()
+            assert spyglass.prove(row)[0].checked().proof.level.value == "exact"
         shutil.copytree(made.root, _snapshots / "proved")
         shutil.copytree(made.base / "vault", _snapshots / "proved-vault")
     spyglass.install()

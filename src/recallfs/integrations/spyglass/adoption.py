@@ -107,16 +107,23 @@ def adopt(query: Any, recipe: str = "") -> list[Result[Adopted]]:
         return [_tried(row, bind) for row in file_rows(query)]
 
 
-def prove(query: Any, *, hiding: str = "auto") -> list[Result[Proved]]:
-    """Prove that the adopted files of a query's rows come back; see `recallfs.release.proof`.
+def prove(
+    query: Any, *, hiding: str = "auto", max_residual: float | None = None
+) -> list[Result[Proved]]:
+    """Prove that the adopted files of a query's rows come back. The database is only read.
 
-    Each runs its recipe with the original out of sight. The database is only read.
+    Parameters
+    ----------
+    query : datajoint.Table
+        As for `adopt`.
+    hiding, max_residual
+        See `recallfs.release.proof.prove`.
     """
     stores = stores_in_reach()
 
     def run(row: FileRow) -> Proved:
         store, entry = _entry(stores, row)
-        return prove_entry(stores, store, entry, hiding=hiding)
+        return prove_entry(stores, store, entry, hiding=hiding, max_residual=max_residual)
 
     return [_tried(row, run) for row in file_rows(query)]
 
