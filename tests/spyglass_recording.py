@@ -104,7 +104,7 @@ def write_raw(path: Path, *, seconds: float = 4.0) -> None:
 
 def insert_raw(name: str) -> str:
     """Have Spyglass read the raw file into the database; return its name there."""
-    import spyglass.data_import as data_import
+    from spyglass import data_import
     from spyglass.common import LabTeam, Nwbfile
 
     data_import.insert_sessions(name, raise_err=True)

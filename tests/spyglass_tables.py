@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import datajoint as dj
-import numpy as np
 import pynwb
 from spyglass.common import AnalysisNwbfile, Raw
 from spyglass.utils import SpyglassMixin
@@ -46,8 +45,8 @@ class Mean(SpyglassMixin, dj.Computed):  # type: ignore[misc] # untyped
 
     def fill(self, key: dict[str, Any], path: str) -> str:
         """Add the means to an analysis file."""
-        samples = (MeanParameters & key).fetch1("samples")
-        series = (Raw & key).fetch_nwb()[0]["raw"]
+        samples = (MeanParameters() & key).fetch1("samples")
+        series = (Raw() & key).fetch_nwb()[0]["raw"]
         data = series.data[: len(series.data) // samples * samples].astype(float)
         with pynwb.NWBHDF5IO(path, "a", load_namespaces=True) as io:
             file = io.read()

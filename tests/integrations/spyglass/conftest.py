@@ -76,7 +76,7 @@ class Pipeline:
         """A row of a lab's own table."""
         from spyglass_tables import Mean
 
-        return Mean & {"name": "short"}
+        return Mean() & {"name": "short"}
 
     def place(self, row: Any = None) -> Path:
         """Return where a row's file is, or was; by default the recording's."""

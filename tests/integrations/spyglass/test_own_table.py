@@ -49,12 +49,12 @@ def test_other_extensions_are_loaded(
     spyglass.adopt(pipeline.mean, "mean-troubled")[0].checked()
     proved = spyglass.prove(pipeline.mean)[0].checked()
     assert proved.proof.level.value == "exact"
-    assert "ndx-test" in told.read_text().split(), "the recompute must differ, or this shows nothing"
+    assert "ndx-test" in told.read_text().split(), (
+        "the recompute must differ, or this shows nothing"
+    )
 
 
-def test_values_that_differ_prove_nothing(
-    pipeline: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_that_differ_prove_nothing(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all but a value of a dataset is equal, the proof fails and says where."""
     monkeypatch.setenv("MEAN_TROUBLE", "other values")
     spyglass.adopt(pipeline.mean, "mean-troubled")[0].checked()
@@ -137,7 +137,7 @@ def test_a_table_without_a_recipe(pipeline: Any) -> None:
     """What has no recipe is named, with what to do."""
     from spyglass.common import LFP, Nwbfile
 
-    with pytest.raises(RecallError, match="a recipe must be declared for `common_ephys`.`_l_f_p`"):
+    with pytest.raises(RecallError, match=r"declared for `common_ephys`\.`_l_f_p`, and none is"):
         spyglass.adopt(LFP)
     with pytest.raises(RecallError, match="has no analysis_file_name"):
         spyglass.survey(Nwbfile)
@@ -196,11 +196,11 @@ def test_cleanup_harms_nothing(proved: Any) -> None:
 
 
 def _listing(folder: Path) -> dict[str, int]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
     return {
-        os.path.join(place, name): os.stat(os.path.join(place, name)).st_size
-        for place, _, names in os.walk(folder)
-        for name in names
-        if not name.startswith("catalog.sqlite")
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in files
+        if not path.name.startswith("catalog.sqlite")
     }
 
 

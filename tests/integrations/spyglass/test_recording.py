@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 from datetime import timedelta
 from typing import Any
@@ -59,22 +60,16 @@ def test_a_user_who_may_only_select(proved: Any, monkeypatch: pytest.MonkeyPatch
     """A user with SELECT rights only, without conda, recomputes the file, and all can read it."""
     digest, registered = proved.release(), proved.external()
     with proved.user("reader", monkeypatch):
-        folders = [part for part in _path().split(":") if "programs" not in part]
+        folders = [part for part in os.environ["PATH"].split(":") if "programs" not in part]
         monkeypatch.setenv("PATH", ":".join(folders))
         assert shutil.which("conda") is None
         found = read(proved.recording)
-        with pytest.raises(Exception, match="(?i)denied"):
+        with pytest.raises(Exception, match=r"(?i)denied"):
             type(proved.recording)().update1({**proved.key, "hash": "0" * 32})
     assert sha256(proved.place()) == digest
     assert proved.external() == registered
     proved.close()
     assert same(read(proved.recording), found), "it does not fail for anybody else"
-
-
-def _path() -> str:
-    import os
-
-    return os.environ["PATH"]
 
 
 def _read_in_child(pipeline: Any, answers: Any) -> None:

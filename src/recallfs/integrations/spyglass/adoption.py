@@ -198,10 +198,12 @@ def _check_registered(row: FileRow) -> None:
         )
     size = row.path.stat().st_size
     if size != row.size_bytes or (row.md5 and _md5(row.path) != row.md5):
-        what = f"{size} bytes instead of {row.size_bytes}" if size != row.size_bytes else "other bytes"
+        what = (
+            f"{size} bytes instead of {row.size_bytes}" if size != row.size_bytes else "other bytes"
+        )
         raise ConflictError(
-            f"{row.path} is not the file that DataJoint registered ({what}); DataJoint would refuse "
-            "it when it comes back. Mend the file or its row first.",
+            f"{row.path} is not the file that DataJoint registered ({what}); DataJoint would "
+            "refuse it when it comes back. Mend the file or its row first.",
             kind="dirty",
             details={"file": row.name},
         )

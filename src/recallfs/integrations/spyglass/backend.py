@@ -59,7 +59,7 @@ class RecallBackend:
                 "nowhere else. Somebody who may write there brings it back with "
                 f"`recall get {place}`."
             )
-        return os.path.exists(place)
+        return Path(place).exists()
 
 
 def install() -> None:
@@ -114,6 +114,7 @@ def _set(owner: type, attribute: str, value: Any) -> None:
 
 
 def _subclasses(owner: type) -> Iterator[type]:
+    below: type
     for below in owner.__subclasses__():
         yield below
         yield from _subclasses(below)
@@ -123,7 +124,9 @@ def _with_coming_tables(mixin: type) -> Any:
     inherited = mixin.__init_subclass__
 
     def init_subclass(cls: type, **options: Any) -> None:
-        inherited.__func__(cls, **options) if hasattr(inherited, "__func__") else inherited(**options)
+        inherited.__func__(cls, **options) if hasattr(inherited, "__func__") else inherited(
+            **options
+        )
         with _lock:
             if _wrapped:
                 _wrap(cls)
@@ -134,7 +137,9 @@ def _with_coming_tables(mixin: type) -> Any:
 def _wrap(table: type) -> None:
     """Let a table's own ``_make_file`` be asked only for files that no store knows of."""
     own = vars(table).get(_METHOD)
-    if own is None or any(owner is table for owner, attribute, _ in _wrapped if attribute == _METHOD):
+    if own is None or any(
+        owner is table for owner, attribute, _ in _wrapped if attribute == _METHOD
+    ):
         return
     is_classmethod = isinstance(own, classmethod)
     function = own.__func__ if is_classmethod else own

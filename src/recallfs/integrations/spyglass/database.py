@@ -151,7 +151,7 @@ def file_rows(query: Any) -> list[FileRow]:
 
 
 def file_table(query: Any) -> Any:
-    """Return the table of analysis files that a table refers to: the common one, or a custom one."""
+    """Return the table of analysis files that a table refers to: the common or a custom one."""
     from spyglass.common.common_nwbfile import AnalysisNwbfile, AnalysisRegistry
 
     for parent in query.parents():
@@ -167,11 +167,11 @@ def external_files(owner: Any, names: Iterable[str]) -> dict[str, tuple[Path, in
     files = owner()
     wanted = {str(name) for name in names}
     found = {}
-    rows = files._ext_tbl.fetch("filepath", "size", "contents_hash")  # noqa: SLF001 - no other way
+    rows = files._ext_tbl.fetch("filepath", "size", "contents_hash")
     for path, size, digest in zip(*rows, strict=True):
         name = PurePosixPath(str(path or "")).name
         if name in wanted:
-            place = Path(files._analysis_dir) / str(path)  # noqa: SLF001 - no other way
+            place = Path(files._analysis_dir) / str(path)
             found[name] = (place, int(size), digest.hex if digest is not None else "")
     return found
 

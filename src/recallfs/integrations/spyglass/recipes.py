@@ -18,7 +18,13 @@ from recallfs.recipes.model import recipe
     seeded=False,
     declares=rows("spyglass.spikesorting.v1.recording:SpikeSortingRecording"),
 )
-def recording_v1(inputs: Any, output: Path, *, key: dict[str, Any], file: str) -> None:
+def recording_v1(
+    inputs: Any,  # noqa: ARG001 - every recipe is given them
+    output: Path,
+    *,
+    key: dict[str, Any],
+    file: str,
+) -> None:
     """Write the file of a row of spikesorting v1's SpikeSortingRecording anew.
 
     Spyglass' ``_make_file`` wants to read the original, or writes to the database; so what it calls

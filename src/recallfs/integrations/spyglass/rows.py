@@ -64,7 +64,7 @@ def nearest_files(table: Any, key: dict[str, Any]) -> list[tuple[str, str]]:
     list of (str, str)
         Full name of the table of analysis files, and name of the file.
     """
-    found = set()
+    found: set[tuple[str, str]] = set()
     waiting = [(table.full_table_name, dict(key))]
     seen = set()
     while waiting:
@@ -99,8 +99,10 @@ def _upstream(table: Any, key: dict[str, Any]) -> dict[str, Any]:
             if name != table.full_table_name:
                 kept = {column: value for column, value in row.items() if value is not None}
                 found.setdefault(name, {})[canonical_json(_text(_primary(table, name, row)))] = kept
-    named = {_readable(name): [row for _, row in sorted(held.items())] for name, held in found.items()}
-    return {**named, "raw files": _raw_files(table.connection, found)}
+    named = {
+        _readable(name): [row for _, row in sorted(held.items())] for name, held in found.items()
+    }
+    return {**named, "raw files": _raw_files(found)}
 
 
 def _fetched(connection: Any, name: str, keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -167,7 +169,7 @@ def _readable(name: str) -> str:
     return f"{schema}.{'.'.join(parts)}"
 
 
-def _raw_files(connection: Any, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _raw_files(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return name, size and checksum, as registered, of each raw file that rows name."""
     from spyglass.common.common_nwbfile import schema
 
