@@ -22,6 +22,20 @@ def mean(inputs: Any, output: Path, *, key: dict[str, Any], file: str) -> None:
     _table().fill(key, spyglass.create(output, file))
 
 
+@recallfs.recipe(
+    name="trend", version="1", seeded=False, declares=spyglass.rows("spyglass_tables:Trend")
+)
+def trend(inputs: Any, output: Path, *, key: dict[str, Any], file: str) -> None:
+    """Make the file of a row of Trend anew, where Spyglass' own code asks for its path."""
+    from spyglass.common import AnalysisNwbfile
+
+    from spyglass_tables import Trend
+
+    with spyglass.writing_to(output, file):
+        AnalysisNwbfile().create(key["nwb_file_name"], recompute_file_name=file)
+        Trend().fill(key, AnalysisNwbfile.get_abs_path(file))
+
+
 @recallfs.recipe(name="mean-troubled", version="1", seeded=False)
 def mean_troubled(inputs: Any, output: Path, *, key: dict[str, Any], file: str) -> None:
     """Do what `mean` does, but for what the environment says."""

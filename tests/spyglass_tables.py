@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import datajoint as dj
+import numpy as np
 import pynwb
 from spyglass.common import AnalysisNwbfile, Raw
 from spyglass.utils import SpyglassMixin
@@ -59,3 +60,34 @@ class Mean(SpyglassMixin, dj.Computed):  # type: ignore[misc] # untyped
             file.add_acquisition(means)
             io.write(file)
         return str(means.object_id)
+
+
+@schema
+class Trend(SpyglassMixin, dj.Computed):  # type: ignore[misc] # untyped
+    """Steps between means: made from another analysis file."""
+
+    definition = """
+    -> Mean
+    ---
+    -> AnalysisNwbfile
+    trend_object_id: varchar(40)
+    """
+
+    def make(self, key: dict[str, Any]) -> None:
+        """Write the file and its rows."""
+        name = AnalysisNwbfile().create(key["nwb_file_name"])
+        identifier = self.fill(key, AnalysisNwbfile.get_abs_path(name))
+        AnalysisNwbfile().add(key["nwb_file_name"], name)
+        self.insert1({**key, "analysis_file_name": name, "trend_object_id": identifier})
+
+    def fill(self, key: dict[str, Any], path: str) -> str:
+        """Add the steps to an analysis file."""
+        means = (Mean() & key).fetch_nwb()[0]["mean"]
+        with pynwb.NWBHDF5IO(path, "a", load_namespaces=True) as io:
+            file = io.read()
+            steps = pynwb.TimeSeries(
+                name="steps", data=np.diff(means.data[:], axis=0), unit="V", rate=means.rate
+            )
+            file.add_acquisition(steps)
+            io.write(file)
+        return str(steps.object_id)

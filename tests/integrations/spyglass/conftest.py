@@ -157,9 +157,10 @@ def _made(_imported: tuple[MariaDB, Path]) -> Pipeline:
     spyglass_recording.write_raw(base / "raw" / "rat1.nwb")
     name = spyglass_recording.insert_raw("rat1.nwb")
     key = spyglass_recording.make_recording(name)
-    from spyglass_tables import Mean
+    from spyglass_tables import Mean, Trend
 
     Mean.populate()
+    Trend.populate({"name": "short"})
     server.run(
         f"CREATE USER reader@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'",
         "GRANT SELECT ON *.* TO reader@'127.0.0.1'",

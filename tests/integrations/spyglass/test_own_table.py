@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from conftest import sha256
+from recallfs.catalog import records
 from recallfs.errors import RecallError
 from recallfs.integrations import spyglass
 from recallfs.integrations.spyglass.database import file_rows
+from recallfs.resolve.stores import stores_in_reach
 
 pytestmark = pytest.mark.spyglass
 
@@ -37,6 +39,22 @@ def test_any_table(proved: Any) -> None:
     assert after.object_id == identifier
     assert sha256(proved.place(proved.mean)) == digest
     assert proved.external() == registered
+
+
+def test_files_upstream_are_inputs(proved: Any) -> None:
+    """What another analysis file is made from is an input: in sight at a proof, relied on after."""
+    from spyglass_tables import Trend
+
+    spyglass.adopt(Trend)[0].checked()
+    made = spyglass.prove(Trend)[0].checked()
+    assert made.proof.level.value == "exact"
+    store = stores_in_reach().by_name("analysis")
+    (derivation,) = records.load(store, made.proof.entry_id).derivations
+    assert [item.name for item in derivation.inputs] == [proved.place(proved.mean).name]
+    proved.release(Trend(), hold=timedelta(days=1))
+    (refused,) = spyglass.release(proved.mean)
+    assert refused.error is not None
+    assert refused.error.kind == "relied-on"
 
 
 def test_other_extensions_are_loaded(

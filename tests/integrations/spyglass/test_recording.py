@@ -8,6 +8,7 @@ import shutil
 from datetime import timedelta
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -115,6 +116,24 @@ def test_a_changed_parameter_is_named(proved: Any) -> None:
             read(proved.recording)
     finally:
         table.update1(before)
+    assert not proved.place().exists()
+    assert proved.external() == registered
+
+
+def test_another_raw_file_is_a_mismatch(proved: Any) -> None:
+    """Raw data that somebody changed behind the database give an error, never other data."""
+    registered, raw = proved.external(), proved.base / "raw" / "rat1.nwb"
+    kept = raw.read_bytes()
+    proved.release()
+    with h5py.File(raw, "r+") as file:
+        file["acquisition/e-series/data"][1000:1010] += 50
+    try:
+        with pytest.raises(RecallError) as caught:
+            read(proved.recording)
+    finally:
+        raw.write_bytes(kept)
+    assert caught.value.kind == "digest-mismatch"
+    assert "ProcessedElectricalSeries/data" in f"{caught.value} {caught.value.details}"
     assert not proved.place().exists()
     assert proved.external() == registered
 

@@ -49,17 +49,26 @@ class RecallBackend:
         RecallError
             A store knows of it, but could not bring it back. No other content is ever put there.
         AccessError
-            It can be brought into the caller's cache only, since the folder may not be written.
+            The caller may not write to the store.
         """
-        place = os.fspath(path)
-        there = make_available(place)
-        if there != place:
+        place = Path(path)
+        if place.exists():
+            return True
+        from recallfs.resolve.stores import stores_in_reach
+
+        found = stores_in_reach().containing(place)
+        if found is None or found[0].catalog.entry_at(found[1]) is None:
+            return False
+        if not found[0].is_writable:
+            # It would come back into the caller's cache, and be of no use there.
             raise AccessError(
                 f"{place} is released, and you may not write to its folder; Spyglass reads it from "
                 "nowhere else. Somebody who may write there brings it back with "
-                f"`recall get {place}`."
+                f"`recall get {place}`.",
+                details={"path": os.fspath(place)},
             )
-        return Path(place).exists()
+        make_available(place)
+        return place.exists()
 
 
 def install() -> None:
@@ -159,13 +168,11 @@ def _given(options: dict[str, Any]) -> list[str]:
 
 
 def _recalled(table: Any, recompute_file_name: str = "") -> Any:
-    """Bring an analysis file back and open it; None if no store knows of it."""
+    """Bring a file of a table back and open it; None if no store knows of it."""
     from spyglass.utils import nwb_helper_fn
-
-    from recallfs.integrations.spyglass.database import file_table
 
     if not recompute_file_name:
         return None
-    query = table() if isinstance(table, type) else table
-    path = file_table(query).get_abs_path(recompute_file_name, from_schema=True)
+    files, _ = (table() if isinstance(table, type) else table)._nwb_table_tuple
+    path = files.get_abs_path(recompute_file_name, from_schema=True)
     return nwb_helper_fn._open_nwb_file(path) if RecallBackend().fetch(path) else None

@@ -64,10 +64,13 @@ def told_plainly() -> Iterator[None]:
             kind="invalid-config",
         ) from error
     except Exception as error:
-        raise _plain(error) from error
+        plain = _plain(error)
+        if plain is None:
+            raise
+        raise plain from error
 
 
-def _plain(error: Exception) -> Exception:
+def _plain(error: Exception) -> RecallError | None:
     number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     name = type(error).__name__
     if number in _DENIED or name == "AccessError":
@@ -79,7 +82,7 @@ def _plain(error: Exception) -> Exception:
         )
     if type(error).__module__.startswith(("datajoint", "pymysql")):
         return InvalidInputError(f"the database cannot answer this: {_line(error)}.")
-    return error
+    return None
 
 
 def _address() -> str:
