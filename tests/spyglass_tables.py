@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import datajoint as dj
 import numpy as np
 import pynwb
 from spyglass.common import AnalysisNwbfile, Raw
 from spyglass.utils import SpyglassMixin
+from spyglass.utils.dj_merge_tables import _Merge
 
 schema = dj.schema("test_means")
 
@@ -73,6 +74,13 @@ class Trend(SpyglassMixin, dj.Computed):  # type: ignore[misc] # untyped
     trend_object_id: varchar(40)
     """
 
+    asked_for: ClassVar[list[str]] = []
+
+    @classmethod
+    def _make_file(cls, recompute_file_name: str = "") -> None:
+        """Make nothing, as a table does whose own code cannot make a file anew."""
+        cls.asked_for.append(recompute_file_name)
+
     def make(self, key: dict[str, Any]) -> None:
         """Write the file and its rows."""
         name = AnalysisNwbfile().create(key["nwb_file_name"])
@@ -91,3 +99,26 @@ class Trend(SpyglassMixin, dj.Computed):  # type: ignore[misc] # untyped
             file.add_acquisition(steps)
             io.write(file)
         return str(steps.object_id)
+
+
+MEAN = Mean
+
+
+@schema
+class MeanOutput(_Merge, SpyglassMixin):  # type: ignore[misc] # untyped
+    """Means, whoever made them."""
+
+    definition = """
+    merge_id: uuid
+    ---
+    source: varchar(32)
+    """
+
+    class Mean(SpyglassMixin, dj.Part):  # type: ignore[misc] # untyped
+        """Means of bins."""
+
+        definition = """
+        -> MeanOutput
+        ---
+        -> MEAN
+        """

@@ -162,19 +162,27 @@ def test_a_table_without_a_recipe(pipeline: Any) -> None:
 
 
 def test_a_file_that_no_store_knows(pipeline: Any) -> None:
-    """What recallfs does not know of fails in Spyglass' own words, or is made by its own code."""
-    pipeline.place(pipeline.mean).unlink()
-    with pytest.raises(FileNotFoundError, match="not found in kachery or Dandi"):
-        pipeline.mean.fetch_nwb()
-    calls = []
+    """What recallfs does not know of is left to the table's own code, and to Spyglass' words."""
+    from spyglass_tables import Trend
 
-    class Own(type(pipeline.mean)):  # type: ignore[misc] # untyped
-        @classmethod
-        def _make_file(cls, recompute_file_name: str = "") -> Any:
-            calls.append(recompute_file_name)
+    for row in (pipeline.mean, Trend()):
+        place = pipeline.place(row)
+        place.unlink()
+        with pytest.raises(FileNotFoundError, match="not found in kachery or Dandi"):
+            row.fetch_nwb()
+    assert Trend.asked_for == [place.name]
 
-    Own._make_file(recompute_file_name=pipeline.place(pipeline.mean).name)
-    assert calls == [pipeline.place(pipeline.mean).name]
+
+def test_merge_tables(proved: Any) -> None:
+    """A released file is read through a Merge table, too."""
+    from spyglass_tables import MeanOutput
+
+    if len(MeanOutput()) == 0:
+        MeanOutput.insert([proved.mean.fetch1("KEY")], part_name="Mean")
+    proved.release(proved.mean, hold=timedelta(days=1))
+    (row,) = MeanOutput().fetch_nwb()
+    assert row["mean"].name == "means"
+    assert proved.place(proved.mean).exists()
 
 
 def test_uninstall_leaves_nothing(pipeline: Any) -> None:

@@ -19,7 +19,7 @@ from recallfs.integrations.spyglass.database import (
     load_table,
     told_plainly,
 )
-from recallfs.integrations.spyglass.rows import Rows, nearest_files
+from recallfs.integrations.spyglass.upstream import Rows, nearest_files
 from recallfs.recipes.registry import load_recipes
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import Proved

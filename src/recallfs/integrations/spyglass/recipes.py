@@ -7,7 +7,7 @@ from typing import Any
 
 from recallfs.errors import InvalidInputError
 from recallfs.integrations.spyglass.database import told_plainly
-from recallfs.integrations.spyglass.rows import rows
+from recallfs.integrations.spyglass.upstream import rows
 from recallfs.integrations.spyglass.writing import writing_to
 from recallfs.recipes.model import recipe
 
