@@ -7,6 +7,7 @@ environment in which it is.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import json
 import os
@@ -94,10 +95,11 @@ class Pipeline:
         return list(zip(*schema.external["analysis"].fetch(*columns), strict=True))
 
     def close(self) -> None:
-        """Close the files that Spyglass keeps open."""
+        """Close the files that Spyglass and SpikeInterface keep open."""
         from spyglass.utils.nwb_helper_fn import close_nwb_files
 
         close_nwb_files()
+        gc.collect()
 
     def release(self, row: Any = None, *, hold: timedelta = timedelta(0)) -> str:
         """Release a row's file, by default the recording's; return its sha256 from before."""
