@@ -139,7 +139,7 @@ def _imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MariaD
     base = tmp_path_factory.mktemp("spyglass")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{HERE / 'programs'}{os.pathsep}{os.environ['PATH']}")
-        patch.setenv("RECALLFS_TEST_PYTHON", sys.executable)
+        patch.setenv("PYTHON_OF_CONDA", sys.executable)
         write_settings(base / "home", server.port, server.admin, base)
         patch.setenv("HOME", str(base / "home"))
         for variable in list(os.environ):
