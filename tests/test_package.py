@@ -38,6 +38,7 @@ def test_entry_points_load() -> None:
         ("fsspec.specs", "recall"),
         ("universal_pathlib.implementations", "recall"),
         ("recallfs.recipes", "demo"),
+        ("recallfs.recipes", "spyglass"),
     } <= names
     for entry in own:
         assert entry.load() is not None
