@@ -13,6 +13,8 @@ import pytest
 import recallfs
 from conftest import Lab
 from mirrored import released_file, released_hdf5
+from processes import start
+from reader_actors import values_of_group
 
 
 @pytest.fixture
@@ -52,6 +54,24 @@ def test_all_items_of_a_group(lab: Lab, far: Path) -> None:
     """Going through a group meets the link, while h5py holds its own lock."""
     with h5py.File(linking(lab.root / "linking.h5", "sub/far.h5"), "r") as file:
         assert [value.name for value in file["inner"].values()] == ["/group"]
+
+
+@pytest.mark.parametrize("choice", ["drop", "continue"])
+def test_recompute_while_h5py_is_locked(lab: Lab, choice: str) -> None:
+    """Going through a group holds h5py's lock, which those who recompute and graft need, too."""
+    lab.released()
+    with lab.config.open("a") as file:
+        file.write(f'\n[readers]\non_interrupt = "{choice}"\n')
+    linking(lab.root / "linking.h5", "derived.h5", "/data")
+    reader = start(
+        values_of_group, lab.root / "linking.h5", environment={**os.environ, **lab.environment}
+    )
+    reader.join(60)
+    if is_stuck := reader.is_alive():
+        reader.kill()
+    assert not is_stuck
+    assert reader.exitcode == 0
+    assert os.path.lexists(lab.root / "derived.h5")
 
 
 def test_link_to_a_link(lab: Lab, far: Path, tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -70,9 +71,30 @@ def _place_brought_back(group: Any, written: str) -> str | None:
     for place in dict.fromkeys((os.path.join(beside, written), written)):  # noqa: PTH118 - a text is wanted
         if os.path.lexists(place):
             return None
-        found = make_available(place)
+        with _lock_let_go():
+            found = make_available(place)
         if os.path.lexists(place):
             return ""
         if found != place:
             return str(found)
     return None
+
+
+@contextlib.contextmanager
+def _lock_let_go() -> Iterator[None]:
+    """Let go of h5py's lock, which going through a group holds, for as long as a recall takes.
+
+    Its threads need h5py to look at what comes, and other threads of the program go on.
+    """
+    from h5py._objects import phil
+
+    depth = 0
+    try:
+        with contextlib.suppress(RuntimeError):  # it is not ours, or no longer
+            while True:
+                phil.release()
+                depth += 1
+        yield
+    finally:
+        for _ in range(depth):
+            phil.acquire()
