@@ -53,14 +53,22 @@ def make_available(name: Any, mode: str = "r") -> Any:
     ConflictError
         If a new file would take a released one's place.
     """
+    found = sought(name, mode)
+    return name if found is None else found
+
+
+def sought(name: Any, mode: str) -> Any:
+    """Do what `make_available` does, but return None where no store can have to do with a path."""
     text = name
     if name.__class__ is not str:  # most are, and the rest takes longer than all else here
         if not isinstance(name, (str, bytes, os.PathLike)):
-            return name
+            return None
         text = os.fsdecode(name)
     if text.startswith("recall://"):
         return _url_made_available(text, mode)
-    if not is_in_reach(text) or _lexists(name):
+    if not is_in_reach(text):
+        return None
+    if _lexists(name):
         return name
     # Only a missing file of a store comes this far, so what follows costs ordinary opens nothing.
     from recallfs.resolve.stores import stores_in_reach

@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from recallfs.readers.availability import make_available, make_folder_available
+from recallfs.readers.availability import make_available, make_folder_available, sought
 from recallfs.readers.links import following_links
 from recallfs.readers.presence import recorded_stat
 
@@ -254,9 +254,9 @@ def _opening(reader: Reader, original: Callable[..., Any], first: int) -> Callab
         except OSError as error:
             if not _is_active or not _is_of_missing_file(error):
                 raise
-            found = make_available(name, mode)
+            found = sought(name, mode)
             # Whoever brought it: another thread may have been quicker.
-            if not isinstance(found, (str, bytes, os.PathLike)) or not os.path.lexists(found):
+            if found is None or not os.path.lexists(found):
                 raise
         return original(self, found, mode, *args, **kwargs)
 
