@@ -121,10 +121,13 @@ class Lab:
 
     def write_raw(self, path: str = "raw.h5", *, seed: int = 0, rows: int = 2000) -> Path:
         """Write an HDF5 file of numbers into the store, and catalog it."""
-        self._go_on(f"write {path} {seed} {rows}", lambda: self._write_raw(path, seed, rows))
+        self._go_on(
+            f"write {path} {seed} {rows}",
+            functools.partial(self._write_raw, path, seed=seed, rows=rows),
+        )
         return self.root / path
 
-    def _write_raw(self, path: str, seed: int, rows: int) -> None:
+    def _write_raw(self, path: str, *, seed: int, rows: int) -> None:
         import h5py
         import numpy as np
 
@@ -149,7 +152,7 @@ class Lab:
         from recallfs.resolve.derive import derive
 
         if not (self.root / "raw.h5").exists() and self.store.catalog.entry_at("raw.h5") is None:
-            self.write_raw()
+            self._write_raw("raw.h5", seed=0, rows=2000)
         derive(
             self.stores,
             recipe,
