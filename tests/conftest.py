@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ from database_servers import (  # noqa: F401 - fixtures
     server_url,
 )
 from processes import Finished, run_cli
+from ready_made import Look, look, new_store, step
 from recallfs.catalog.store import Store
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import Entry
 
 TESTS = Path(__file__).parent
+
+_PLAIN_RECIPES = ("double", "text")
+"""Recipes that touch nothing but their inputs and outputs."""
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile(
@@ -47,6 +52,9 @@ class Lab:
     base: Path
     extra: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    # The steps in common that made what is here; None once a test did something else.
+    done: tuple[str, ...] | None = None
+    untouched: Look = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -76,9 +84,12 @@ class Lab:
 
     def write_config(self, extra: str = "") -> None:
         """Write the configuration, with more tables at its end."""
-        self.config.write_text(
+        self.config.write_text(self._config_text() + extra)
+
+    def _config_text(self) -> str:
+        return (
             f'[stores.lab]\nroot = "{self.root}"\n\n'
-            f'[recipes]\nmodules = ["lab_recipes"]\npaths = ["{TESTS}"]\n\n{extra}'
+            f'[recipes]\nmodules = ["lab_recipes"]\npaths = ["{TESTS}"]\n\n'
         )
 
     def cli(self, *arguments: str, check: bool = True, kill_at: str = "") -> Finished:
@@ -92,26 +103,56 @@ class Lab:
         """Run the command line with ``--json`` and read what it prints."""
         return json.loads(self.cli(*arguments, "--json", check=check).stdout)
 
+    def _go_on(self, name: str, act: Callable[[], object]) -> None:
+        """Take a step that tests have in common; if nothing else was done, it may be a copy."""
+        is_usual = (
+            self.done is not None
+            and self.config.read_text() == self._config_text()
+            and look(self.base) == self.untouched
+        )
+        if self.done is None or not is_usual:
+            self.done = None
+            act()
+            return
+        steps = self.done = (*self.done, name)
+        self.untouched = {}  # whoever comes while this goes on has not found it untouched
+        step(self.base, lambda: self.store, steps, act, lambda: self.done is steps)
+        self.untouched = look(self.base)
+
     def write_raw(self, path: str = "raw.h5", *, seed: int = 0, rows: int = 2000) -> Path:
         """Write an HDF5 file of numbers into the store, and catalog it."""
+        self._go_on(
+            f"write {path} {seed} {rows}",
+            functools.partial(self._write_raw, path, seed=seed, rows=rows),
+        )
+        return self.root / path
+
+    def _write_raw(self, path: str, *, seed: int, rows: int) -> None:
         import h5py
         import numpy as np
+
+        from recallfs.resolve.commit import add_existing
 
         place = self.root / path
         place.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(place, "w") as file:
             file["data"] = np.random.default_rng(seed).normal(size=(rows, 32))
-        from recallfs.resolve.commit import add_existing
-
         add_existing(self.store, [path])
-        return place
 
     def derive(self, path: str = "derived.h5", recipe: str = "double", **parameters: Any) -> Path:
         """Run a recipe on ``raw.h5``, made if need be."""
+        act = functools.partial(self._derive, path, recipe, **parameters)
+        if recipe in _PLAIN_RECIPES:
+            self._go_on(f"derive {path} {recipe} {parameters}", act)
+        else:
+            act()
+        return self.root / path
+
+    def _derive(self, path: str, recipe: str, **parameters: Any) -> None:
         from recallfs.resolve.derive import derive
 
         if not (self.root / "raw.h5").exists() and self.store.catalog.entry_at("raw.h5") is None:
-            self.write_raw()
+            self._write_raw("raw.h5", seed=0, rows=2000)
         derive(
             self.stores,
             recipe,
@@ -119,16 +160,26 @@ class Lab:
             inputs={"raw": "recall://lab/raw.h5"},
             parameters=parameters,
         )
-        return self.root / path
 
     def prove(self, path: str = "derived.h5") -> None:
         """Prove a derived file."""
+        self._go_on(f"prove {path}", lambda: self._prove(path))
+
+    def _prove(self, path: str) -> None:
         from recallfs.release.proof import prove
 
         prove(self.stores, self.store, self.entry(path), hiding="auto")
 
     def release(self, path: str = "derived.h5", *, hold: str = "0s") -> None:
         """Release a proved file; at once by default, so that the trash cannot bring it back."""
+        act = functools.partial(self._release, path, hold)
+        if hold == "0s":
+            self._go_on(f"release {path}", act)
+        else:
+            act()
+        assert not os.path.lexists(self.root / path)
+
+    def _release(self, path: str, hold: str) -> None:
         from recallfs.release.assessment import assess
         from recallfs.release.policy import Wanted
         from recallfs.release.release import release
@@ -137,7 +188,6 @@ class Lab:
         wanted = Wanted(hold=parse_span(hold), max_skeleton=1.0)
         decision = assess(self.stores, self.store, self.entry(path), wanted)
         release(self.stores, self.store, self.entry(path), decision, wanted)
-        assert not os.path.lexists(self.root / path)
 
     def released(self, path: str = "derived.h5") -> str:
         """Make, prove and release a file, and return its sha256 from before."""
@@ -167,11 +217,9 @@ def _scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """Give a store called ``lab`` with recipes."""
-    from recallfs.catalog.store import create_store
-
-    lab = Lab(tmp_path)
+    new_store(tmp_path)
+    lab = Lab(tmp_path, done=(), untouched=look(tmp_path))
     lab.write_config()
     monkeypatch.setenv("RECALLFS_CONFIG", str(lab.config))
-    create_store(lab.root, "lab", vault=tmp_path / "vault")
     yield lab
     lab.store.catalog.close()

@@ -13,9 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-
 import recallfs
 
 
@@ -24,6 +21,8 @@ def double(
     inputs: Mapping[str, Path], output: Path, *, factor: float = 2.0, rows: int = 2000
 ) -> None:
     """Multiply a dataset; ids are fresh each time, as in any NWB file."""
+    import h5py
+
     with h5py.File(inputs["raw"], "r") as source:
         data = source["data"][:]
     with h5py.File(output, "w") as target:
@@ -35,6 +34,9 @@ def double(
 @recallfs.recipe(name="versioned", version="1", seeded=False)
 def versioned(inputs: Mapping[str, Path], output: Path) -> None:
     """Write values that depend on the version of NumPy that runs."""
+    import h5py
+    import numpy as np
+
     with h5py.File(inputs["raw"], "r") as source, h5py.File(output, "w") as target:
         target["data"] = source["data"][:] * float(sum(np.__version__.encode()))
 
@@ -76,6 +78,9 @@ def pair(inputs: Mapping[str, Path], output: Mapping[str, Path]) -> None:
 @recallfs.recipe(name="drifting", version="1", seeded=False)
 def drifting(inputs: Mapping[str, Path], output: Path, *, drift_file: str) -> None:
     """Write other values each time."""
+    import h5py
+    import numpy as np
+
     number = Path(drift_file).stat().st_size if Path(drift_file).exists() else 0
     with Path(drift_file).open("a") as file:
         file.write("x")
@@ -96,6 +101,9 @@ def noisy(
     how: str = "chunked",
 ) -> None:
     """Write microvolts whose last bits depend on the CPU, which is what a file says it is."""
+    import h5py
+    import numpy as np
+
     cpu = Path(cpu_file).read_text()
     seed = None if cpu == "another each time" else len(cpu)
     values = np.random.default_rng(7).normal(size=(rows, 16)) * 100
@@ -110,21 +118,24 @@ def noisy(
 @recallfs.recipe(name="laid_out", version="1", seeded=False)
 def laid_out(inputs: Mapping[str, Path], output: Path, *, layout_file: str) -> None:
     """Write the same numbers in the layout that a file names; ids are fresh each time."""
+    import h5py
+    import numpy as np
+
     layout = Path(layout_file).read_text()
-    steps = np.random.default_rng(8).integers(-9, 10, (8_000, 24))
+    steps = np.random.default_rng(8).integers(-9, 10, (4_000, 24))
     series = {name: np.cumsum(steps + number, axis=0) for number, name in enumerate("ab")}
     options = {
-        "gzip 9": {"chunks": (2000, 24), "compression": 9},
-        "gzip 1": {"chunks": (2000, 24), "compression": 1},
-        "other chunks": {"chunks": (777, 5), "compression": 9},
+        "gzip 9": {"chunks": (1000, 24), "compression": 9},
+        "gzip 1": {"chunks": (1000, 24), "compression": 1},
+        "other chunks": {"chunks": (389, 5), "compression": 9},
         "contiguous": {},
-        "appended": {"chunks": (3000, 24), "compression": 4, "maxshape": (None, 24)},
+        "appended": {"chunks": (1500, 24), "compression": 4, "maxshape": (None, 24)},
     }
     if layout.startswith("blosc"):
         import hdf5plugin
 
         os.environ["BLOSC_NTHREADS"] = "1"
-        options[layout] = {"chunks": (2000, 24), **hdf5plugin.Blosc(cname="zstd")}
+        options[layout] = {"chunks": (1000, 24), **hdf5plugin.Blosc(cname="zstd")}
     parts = 10 if layout == "appended" else 1
     for part in range(parts):
         with h5py.File(output, "a") as target:
@@ -142,6 +153,9 @@ def laid_out(inputs: Mapping[str, Path], output: Path, *, layout_file: str) -> N
 @recallfs.recipe(name="failing", version="1")
 def failing(inputs: Mapping[str, Path], output: Path, *, how: str = "raise") -> None:
     """Fail in one of several ways."""
+    import h5py
+    import numpy as np
+
     if how == "raise":
         os.write(1, b"about to fail\n")
         raise RuntimeError("the probe was unplugged")
@@ -213,6 +227,9 @@ def halves(inputs: Mapping[str, Path], output: Mapping[str, Path], *, salt: int 
 @recallfs.recipe(name="spread", version="1", seeded=False)
 def spread(inputs: Mapping[str, Path], output: Path, *, salt: int = 0) -> None:
     """Write numbers that depend on each byte of the input; ids are fresh each time."""
+    import h5py
+    import numpy as np
+
     digest = hashlib.sha256(inputs["raw"].read_bytes()).digest()
     data = np.frombuffer(digest * 200, dtype="u1").astype("f8") + salt
     with h5py.File(output, "w") as target:
@@ -237,6 +254,9 @@ def foldered(
     how: str = "",
 ) -> None:
     """Write a folder as SpikeInterface does: traces, JSON and arrays; and a line each time."""
+    import h5py
+    import numpy as np
+
     with Path(count_file).open("a") as count:
         count.write(f"{os.getpid()}\n")
     runs = len(Path(count_file).read_text().splitlines())
@@ -276,6 +296,7 @@ def zarred(
     zarr_format: int = 3,
 ) -> None:
     """Write a zarr store and a file beside it; and a line each time."""
+    import h5py
     import zarr
 
     with Path(count_file).open("a") as count:
@@ -303,6 +324,8 @@ def _row(parameters: Mapping[str, Any]) -> dict[str, Any]:
 @recallfs.recipe(name="configured", version="1", seeded=False, declares={"settings": _row})
 def configured(inputs: Mapping[str, Path], output: Path, *, database: str, settings: str) -> None:
     """Scale by what a database says."""
+    import h5py
+
     row = _row({"database": database, "settings": settings})
     with h5py.File(inputs["raw"], "r") as source, h5py.File(output, "w") as target:
         target.attrs["object_id"] = str(uuid.uuid4())

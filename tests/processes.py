@@ -14,13 +14,30 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import recallfs
+
+_COMMANDS = Path(recallfs.__file__).parent / "cli" / "commands"
+
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
         "h5py",
+        "sqlalchemy.dialects.sqlite",
+        "tomlkit",
         "recallfs.cli.app",
+        *(f"recallfs.cli.commands.{path.stem}" for path in sorted(_COMMANDS.glob("[a-z]*.py"))),
+        # What commands load when they are run.
+        "recallfs.catalog.rebuild",
+        "recallfs.cli.overview",
+        "recallfs.doctor.examination",
         "recallfs.filesystem",
+        "recallfs.release.proof",
         "recallfs.release.release",
+        "recallfs.resolve.commit",
+        "recallfs.resolve.derive",
+        "recallfs.sources.recompute",
+        "recallfs.skeleton.anew",
+        "recallfs.skeleton.graft",
         "actors",
         "budget_actors",
         "conftest",

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from conftest import Lab
+from recallfs.cli import schemas
+from recallfs.cli.schemas import strict
 
 pytest.importorskip("pynwb")
 pytest.importorskip("scipy")
@@ -18,8 +21,12 @@ SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "nwb"
 
 
 def test_demonstration_is_exact(lab: Lab) -> None:
-    """The demonstration brings an unseeded file back exactly, from a mirror and by recompute."""
+    """The demonstration brings an unseeded file back exactly, from a mirror and by recompute.
+
+    What it prints fits its schema.
+    """
     document = lab.cli_json("demo", "--seconds", "2")
+    jsonschema.validate(document, strict(schemas.document("demo")))
     assert document["exact"]
     sources = [opening["source"] for opening in document["openings"]]
     assert sources == ["mirror:lab", "recompute"]

@@ -1,4 +1,4 @@
-"""The first terabyte, told in fifty files that a lab made without recallfs: from survey to undo.
+"""The first terabyte, told in files that a lab made without recallfs: from survey to undo.
 
 Every step is a command in a process of its own. The lab's own program makes the files; nothing of
 recallfs is imported by it.
@@ -38,15 +38,15 @@ def derive(source, target, factor):
 MAKE = (
     PIPELINE
     + """
-def main(folder):
-    for session in range(10):
+def main(folder, sessions):
+    for session in range(int(sessions)):
         with h5py.File(f"{folder}/s{session}.h5", "w") as raw:
             raw["data"] = np.random.default_rng(session).normal(size=(1000 + session, 32))
         for factor in range(1, 6):
             derive(f"{folder}/s{session}.h5", f"{folder}/s{session}_x{factor}.h5", factor)
 
 import sys
-main(sys.argv[1])
+main(*sys.argv[1:])
 """
 )
 
@@ -79,14 +79,14 @@ def runs(lab: Lab) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def prove_and_be_killed(lab: Lab) -> int:
+def prove_and_be_killed(lab: Lab, after: int) -> int:
     """Begin to prove all, be killed half-way, and return how many were proved by then."""
     command = [sys.executable, "-m", "recallfs", "prove", "recall://lab", "--jobs", "2"]
     process = subprocess.Popen(
         [*command, "--hide", "auto"], stdout=subprocess.DEVNULL, start_new_session=True
     )
     give_up = time.monotonic() + 120
-    while runs(lab) < 30 and time.monotonic() < give_up:
+    while runs(lab) < after and time.monotonic() < give_up:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -94,12 +94,14 @@ def prove_and_be_killed(lab: Lab) -> int:
 
 
 @pytest.mark.timeout(900)
-def test_the_first_terabyte(lab: Lab) -> None:
+@pytest.mark.parametrize("sessions", [4, pytest.param(10, marks=pytest.mark.services)])
+def test_the_first_terabyte(lab: Lab, sessions: int) -> None:
     """Surveyed, tried, adopted, proved, released by plan, drilled, revoked, put back: all exact."""
     root, recipes = lab.root, lab.base / "recipes"
-    subprocess.run([sys.executable, "-c", MAKE, str(root)], check=True)
+    files, kept = 5 * sessions, sessions // 4  # some of the sessions are held for longer
+    subprocess.run([sys.executable, "-c", MAKE, str(root), str(sessions)], check=True)
     originals = {path.name: sha256(path) for path in root.glob("*_x*.h5")}
-    assert len(originals) == 50
+    assert len(originals) == files
     recipes.mkdir()
     (recipes / "lab_lfp.py").write_text(RECIPE)
     lab.config.write_text(
@@ -108,7 +110,7 @@ def test_the_first_terabyte(lab: Lab) -> None:
 
     # What is there? Nothing is touched by asking.
     survey = lab.cli_json("survey", str(root))
-    assert survey["files"] >= 60
+    assert survey["files"] >= files + sessions
     table = lab.base / "made.csv"
     with table.open("w", newline="") as file:
         write = csv.writer(file)
@@ -119,48 +121,50 @@ def test_the_first_terabyte(lab: Lab) -> None:
             write.writerow(["lfp", made, raw, factor, str(lab.base / "runs.log")])
 
     # Would it work? A sample says so, and records nothing.
-    lab.cli("add", *(str(root / f"s{session}.h5") for session in range(10)))
-    trial = lab.cli_json("trial", "--batch", str(table), "--sample", "8", "--seed", "1")
-    assert trial["groups"][0]["outcomes"]["exact"]["files"] == 8
+    lab.cli("add", *(str(root / f"s{session}.h5") for session in range(sessions)))
+    trial = lab.cli_json("trial", "--batch", str(table), "--sample", "4", "--seed", "1")
+    assert trial["groups"][0]["outcomes"]["exact"]["files"] == 4
     assert proved(lab) == 0
 
     adopted = lab.cli_json("adopt", "--batch", str(table))
-    assert (adopted["bound"], adopted["failed"]) == (50, 0)
+    assert (adopted["bound"], adopted["failed"]) == (files, 0)
 
     # Proved, and killed half-way: the same command goes on where it was.
     (lab.base / "runs.log").unlink()
-    first = prove_and_be_killed(lab)
-    assert 0 < first < 50
+    first = prove_and_be_killed(lab, after=files // 2)
+    assert 0 < first < files
     before = runs(lab)
     rest = lab.cli_json("prove", "recall://lab", "--jobs", "2", "--hide", "auto")
-    assert len(rest["proved"]) == 50 - first
-    assert runs(lab) - before == 50 - first
-    assert proved(lab) == 50
+    assert len(rest["proved"]) == files - first
+    assert runs(lab) - before == files - first
+    assert proved(lab) == files
 
-    # Forty are planned, approved and go for good, after a hold; ten are held for two weeks.
+    # Most are planned, approved and go for good, after a hold; the rest is held for two weeks.
     plan, later = lab.base / "plan.json", lab.base / "later.json"
     limit = ("--max-skeleton", "1.0")  # these files are small: metadata is a large part of them
-    many = [
-        f"recall://lab/s{session}_x{factor}.h5" for session in range(8) for factor in range(1, 6)
+    urls = [
+        f"recall://lab/s{session}_x{factor}.h5"
+        for session in range(sessions)
+        for factor in range(1, 6)
     ]
-    few = [f"recall://lab/s{session}_x{factor}.h5" for session in (8, 9) for factor in range(1, 6)]
+    many, few = urls[: -5 * kept], urls[-5 * kept :]
     lab.cli("release", *many, "--plan-out", str(plan), "--hold", "1s", *limit)
     lab.cli("release", *few, "--plan-out", str(later), "--hold", "14d", *limit)
-    assert len(list(root.glob("*_x*.h5"))) == 50
+    assert len(list(root.glob("*_x*.h5"))) == files
     done = lab.cli_json("release", "--apply", str(plan), "--yes")
-    assert len(done["released"]) == 40
+    assert len(done["released"]) == len(many)
     assert not done["failed"]
     done = lab.cli_json("release", "--apply", str(later), "--yes")
-    assert (len(done["released"]), done["freed_bytes"]) == (10, 0)
+    assert (len(done["released"]), done["freed_bytes"]) == (len(few), 0)
     time.sleep(1.1)
     lab.cli("release", "--purge")
     held = [path for path in (root / ".recall" / "trash").rglob("*") if path.is_file()]
-    assert len(held) == 10
+    assert len(held) == len(few)
     assert not list(root.glob("*_x*.h5"))
 
     # Do they come back? A drill says so, and keeps nothing.
-    drill = lab.cli_json("drill", "--sample", "6", "--seed", "2", *many)
-    assert [one["error"] for one in drill["files"]] == [None] * 6
+    drill = lab.cli_json("drill", "--sample", "4", "--seed", "2", *many)
+    assert [one["error"] for one in drill["files"]] == [None] * 4
     assert {one["source"] for one in drill["files"]} == {"recompute"}
     assert not list(root.glob("*_x*.h5"))
 
@@ -168,9 +172,9 @@ def test_the_first_terabyte(lab: Lab) -> None:
     module = recipes / "lab_lfp.py"
     module.write_text(RECIPE.replace(BEFORE, AFTER))
     spoilt = [url for url in many if "_x3" in url]
-    failed = lab.cli_json("drill", "--sample", "8", *spoilt, check=False)
+    failed = lab.cli_json("drill", "--sample", "3", *spoilt, check=False)
     assert lab.cli("drill", "--sample", "1", *spoilt, check=False).returncode == 1
-    assert len(failed["files"]) == 8
+    assert len(failed["files"]) == 3
     for one in failed["files"]:
         (named,) = one["error"]["details"]["answers"]["recompute"]["details"]["objects"]
         assert (named["path"], named["reason"]) == ("/lfp/power", "values")
@@ -183,7 +187,7 @@ def test_the_first_terabyte(lab: Lab) -> None:
     module.write_text(RECIPE)
     words = ("recall://lab", "--recipe", "lfp", "--why", "the filter was wrong")
     told = lab.cli_json("revoke", *words)["revoked"]
-    assert len(told) == 50 - 8
+    assert len(told) == files - 3
     assert not any(one["is_proved"] for one in told)
     lab.cli("get", *many)
     lab.cli("undo", *few)

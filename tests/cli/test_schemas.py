@@ -125,12 +125,6 @@ def check_environments(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("env remove", (other,), capfd) == 0
 
 
-def test_document_of_the_demonstration_fits(capfd: pytest.CaptureFixture[str]) -> None:
-    """That of the demonstration, too."""
-    pytest.importorskip("pynwb")
-    assert check("demo", ("--seconds", "1"), capfd) == 0
-
-
 @pytest.mark.parametrize("command", ["get", "show", "verify", "status", "doctor"])
 def test_errors_fit(lab: Lab, command: str, capfd: pytest.CaptureFixture[str]) -> None:
     """A command that fails as a whole prints an error, which its schema allows."""

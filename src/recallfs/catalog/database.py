@@ -69,20 +69,15 @@ class Catalog(Leases, History):
 
     def entry_at(self, path: str) -> Entry | None:
         """Return the entry at a path, or None."""
-        values = {"store_id": self.store_id, "path": path}
-        row = self._database.query(
-            lambda connection: connection.execute(_ENTRY_AT, values).one_or_none()
-        )
-        return None if row is None else entry_of(row)
+        rows = self.rows(_ENTRY_AT, {"store_id": self.store_id, "path": path})
+        return entry_of(rows[0]) if rows else None
 
     def entries_at(self, paths: Collection[str]) -> dict[str, Entry]:
         """Return the entries at several paths, by path; many times quicker than one by one."""
         found: dict[str, Entry] = {}
         for batch in _batches(paths):
-            query = _ENTRIES.where(
-                schema.paths.c.store_id == self.store_id, schema.paths.c.path.in_(batch)
-            )
-            found.update({row.path: entry_of(row) for row in self.rows(query)})
+            rows = self.rows(_ENTRIES_AT, {"store_id": self.store_id, "paths": batch})
+            found.update({row.path: entry_of(row) for row in rows})
         return found
 
     def entry(self, entry_id: str) -> Entry | None:
@@ -193,11 +188,10 @@ class Catalog(Leases, History):
             _put_environments(connection, environments or {})
             ids = [record.entry.id for record in records]
             for batch in _batches([*ids, *replacing]):
-                for table in (schema.trash, schema.paths):
-                    connection.execute(sa.delete(table).where(table.c.entry_id.in_(batch)))
+                for drop in (_DROP_TRASH, _DROP_PATHS):
+                    connection.execute(drop, {"ids": batch})
             for batch in _batches(ids):
-                ended = schema.intents.c.entry_id.in_(batch)
-                connection.execute(sa.delete(schema.intents).where(ended))
+                connection.execute(_DROP_INTENTS, {"ids": batch})
             _complete(connection, records)
             _put_records(connection, self.store_id, records)
 
@@ -323,18 +317,14 @@ class Catalog(Leases, History):
 
         def change(connection: sa.Connection) -> None:
             for batch in _batches(rows):
-                ids = [row["entry_id"] for row in batch]
-                connection.execute(
-                    sa.delete(schema.intents).where(schema.intents.c.entry_id.in_(ids))
-                )
-                connection.execute(sa.insert(schema.intents), batch)
+                connection.execute(_DROP_INTENTS, {"ids": [row["entry_id"] for row in batch]})
+                connection.execute(_ADD_INTENTS, batch)
 
         self._database.transact(change, store_id=self.store_id)
 
     def intents(self) -> list[Intent]:
         """Return all changes that were begun and not ended."""
-        columns = schema.intents.c
-        rows = self.rows(sa.select(schema.intents).where(columns.store_id == self.store_id))
+        rows = self.rows(_INTENTS, {"store_id": self.store_id})
         return [
             Intent(row.entry_id, row.action, row.path, json.loads(row.details), row.holder)
             for row in rows
@@ -346,9 +336,8 @@ class Catalog(Leases, History):
 
     def drop_intent(self, entry_id: str) -> None:
         """End an intent that came to nothing."""
-        intents = schema.intents
-        drop = sa.delete(intents).where(intents.c.entry_id == entry_id)
-        self._database.transact(lambda connection: connection.execute(drop))
+        ids = {"ids": [entry_id]}
+        self._database.transact(lambda connection: connection.execute(_DROP_INTENTS, ids))
 
     def trashed(self, before: str | None = None) -> list[str]:
         """Return the ids of trashed entries, or of those whose stay ends before an ISO time."""
@@ -380,6 +369,32 @@ _ENTRY_AT = _ENTRIES.where(
     schema.paths.c.path == sa.bindparam("path"),
 )
 
+_ENTRIES_AT = _ENTRIES.where(
+    schema.paths.c.store_id == sa.bindparam("store_id"),
+    schema.paths.c.path.in_(sa.bindparam("paths", expanding=True)),
+)
+
+_TAKEN = (
+    sa.select(schema.paths.c.path)
+    .where(
+        schema.paths.c.store_id == sa.bindparam("store_id"),
+        schema.paths.c.path.in_(sa.bindparam("paths", expanding=True)),
+    )
+    .limit(1)
+)
+
+# Each change of an entry needs these: made anew each time, they would cost more than to run them.
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_DROP_TRASH = sa.delete(schema.trash).where(schema.trash.c.entry_id.in_(_IDS))
+_DROP_PATHS = sa.delete(schema.paths).where(schema.paths.c.entry_id.in_(_IDS))
+_DROP_INTENTS = sa.delete(schema.intents).where(schema.intents.c.entry_id.in_(_IDS))
+_ADD_INTENTS = sa.insert(schema.intents)
+_ADD_PATHS = sa.insert(schema.paths)
+_INTENTS = sa.select(schema.intents).where(schema.intents.c.store_id == sa.bindparam("store_id"))
+_INCOMPLETE = sa.select(schema.entries.c.id).where(
+    schema.entries.c.id.in_(_IDS), schema.entries.c.sha1 == ""
+)
+
 _NEXT_IN_ROOT = sa.select(sa.func.min(schema.paths.c.parent)).where(
     schema.paths.c.store_id == sa.bindparam("store_id"),
     schema.paths.c.parent >= sa.bindparam("bound"),
@@ -403,8 +418,7 @@ def _complete(connection: sa.Connection, records: Sequence[Record]) -> None:
     columns = schema.entries.c
     for batch in _batches(records):
         ids = [record.entry.id for record in batch if record.entry.sha1]
-        query = sa.select(columns.id).where(columns.id.in_(ids), columns.sha1 == "")
-        unknown = set(connection.execute(query).scalars())
+        unknown = set(connection.execute(_INCOMPLETE, {"ids": ids}).scalars())
         for entry in (record.entry for record in batch if record.entry.id in unknown):
             connection.execute(
                 sa.update(schema.entries)
@@ -429,11 +443,8 @@ def _put_records(connection: sa.Connection, store_id: str, records: Sequence[Rec
             schema.pins,
         ):
             insert_new(connection, table, rows[table.name])
-        paths = schema.paths.c
         places = [record.entry.path for record in batch]
-        taken = connection.execute(
-            sa.select(paths.path).where(paths.store_id == store_id, paths.path.in_(places)).limit(1)
-        ).scalar()
+        taken = connection.execute(_TAKEN, {"store_id": store_id, "paths": places}).scalar()
         if taken is None and len(set(places)) < len(places):
             taken = next(place for place in places if places.count(place) > 1)
         if taken is not None:
@@ -441,5 +452,5 @@ def _put_records(connection: sa.Connection, store_id: str, records: Sequence[Rec
                 f"another entry stands at {taken!r}; it was left as it is.",
                 details={"path": taken},
             )
-        connection.execute(sa.insert(schema.paths), rows["paths"])
+        connection.execute(_ADD_PATHS, rows["paths"])
         insert_new(connection, schema.trash, rows["trash"])

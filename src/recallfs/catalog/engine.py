@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import random
 import sqlite3
@@ -310,26 +311,26 @@ def _dispose(engine: sa.Engine, pid: int) -> None:
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert the rows whose primary keys are not there yet; those that are stay as they are."""
-    dialect = connection.dialect.name
-    if not rows:
-        return
-    statement: sa.Insert
+    if rows:
+        connection.execute(_insertion(connection.dialect.name, table), rows)
+
+
+@functools.cache
+def _insertion(dialect: str, table: sa.Table) -> sa.Insert:
     # Each dialect takes long to load; one of them is there already.
     if dialect == "sqlite":
         from sqlalchemy.dialects import sqlite
 
-        statement = sqlite.insert(table).on_conflict_do_nothing()
-    elif dialect == "postgresql":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 
-        statement = postgresql.insert(table).on_conflict_do_nothing()
-    else:
-        from sqlalchemy.dialects import mysql
+        return postgresql.insert(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects import mysql
 
-        key = next(iter(table.primary_key.columns)).name
-        # Unlike INSERT IGNORE, this lets nothing else that is wrong with a row pass.
-        statement = mysql.insert(table).on_duplicate_key_update({key: table.c[key]})
-    connection.execute(statement, rows)
+    key = next(iter(table.primary_key.columns)).name
+    # Unlike INSERT IGNORE, this lets nothing else that is wrong with a row pass.
+    return mysql.insert(table).on_duplicate_key_update({key: table.c[key]})
 
 
 def _lock_store(connection: sa.Connection, store_id: str) -> None:

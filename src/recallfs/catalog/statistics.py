@@ -225,6 +225,13 @@ def entries_with_prefix(catalog: Catalog, prefix: str) -> dict[str, Entry]:
     return {entry.id: entry for entry in catalog._select(*conditions)}
 
 
+def prefixes(catalog: Catalog) -> set[str]:
+    """Return the first two digits of the ids of all entries that stand at some path."""
+    start = sa.func.substr(schema.paths.c.entry_id, 1, 2)
+    query = sa.select(start).where(schema.paths.c.store_id == catalog.store_id).distinct()
+    return {row[0] for row in catalog.rows(query)}
+
+
 def forgotten(catalog: Catalog, entry_ids: Sequence[str]) -> set[str]:
     """Return those of some entries that the audit trail says were forgotten on purpose."""
     events = schema.events.c

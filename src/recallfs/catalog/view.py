@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ class View:
         """Close this process's connections."""
         self._database.close()
 
-    def rows(self, query: sa.Select[Any]) -> list[Any]:
-        """Return the rows of a query; of which store is for the query to say."""
-        return self._database.query(lambda connection: list(connection.execute(query).all()))
+    def rows(self, query: sa.Select[Any], values: Mapping[str, Any] | None = None) -> list[Any]:
+        """Return the rows of a query; of which store is for the query, or its values, to say."""
+        return self._database.query(
+            lambda connection: list(connection.execute(query, values).all())
+        )
 
 
 def below(folder: str) -> sa.ColumnElement[bool]:

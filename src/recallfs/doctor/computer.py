@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ class Mount(NamedTuple):
 
 def check_computer() -> Iterator[Finding]:
     """Check what does not depend on a store."""
-    if not _can_hide():
+    if not can_hide():
         problem = "The kernel refuses private mounts."
         yield Finding("no-namespaces", "this computer", problem)
     import h5py
@@ -52,12 +51,6 @@ def check_computer() -> Iterator[Finding]:
     version = h5py.version.hdf5_version
     if version in _BROKEN_HDF5:
         yield Finding("hdf5-version", f"HDF5 {version}", "h5py was built with it.")
-
-
-@functools.cache
-def _can_hide() -> bool:
-    """Ask once a process: it is tried out, which takes as long as starting Python."""
-    return can_hide()
 
 
 def check_disk(store: Store) -> Iterator[Finding]:

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -40,6 +42,7 @@ _KEPT_FLAGS = {
     _MS_NOSUID: _MS_NOSUID, _MS_NODEV: _MS_NODEV, _MS_NOEXEC: _MS_NOEXEC,
     _MS_NOATIME: _MS_NOATIME, _MS_NODIRATIME: _MS_NODIRATIME, _ST_RELATIME: _MS_RELATIME,
 }  # fmt: skip
+_REMEMBERED_S = 60.0
 _MOST_STEPS = 1000  # more than any path has parts; links may form a loop
 _O_PATH = getattr(os, "O_PATH", 0)
 
@@ -155,10 +158,16 @@ def can_hide() -> bool:
 
     Notes
     -----
-    Tried for real in a process of its own, which takes about as long as starting Python.
+    Tried for real in a process of its own, which takes about as long as starting Python; what it
+    found is remembered for a minute.
     """
     if not sys.platform.startswith("linux"):
         return False
+    return _hides(int(time.monotonic() / _REMEMBERED_S))
+
+
+@functools.lru_cache(maxsize=1)
+def _hides(_period: int) -> bool:
     probe = "from recallfs.recipes.sandbox import separate_mounts; separate_mounts()"
     done = subprocess.run(
         [sys.executable, "-c", probe],

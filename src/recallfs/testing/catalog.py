@@ -601,6 +601,7 @@ class CatalogContract(SharedCatalogContract):
         assert [event["details"] for event in failures] == [{"why": "ω"}]
         identifier = plain.entry.id
         assert set(statistics.entries_with_prefix(catalog, identifier[:6])) == {identifier}
+        assert identifier[:2] in statistics.prefixes(catalog)
         assert statistics.forgotten(catalog, [identifier, "0" * 32]) == {identifier}
         catalog.take_lease(f"entry:{identifier}", "ana", instead_of=None)
         catalog.take_lease("entry:other", "ana", instead_of=None)
