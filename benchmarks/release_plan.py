@@ -24,7 +24,7 @@ from recallfs.environment.capture import capture_environment, environment_id
 from recallfs.release.assessment import assess_all
 from recallfs.release.plan import draw_up, write_plan
 from recallfs.release.policy import Wanted
-from recallfs.resolve.selection import select
+from recallfs.resolve.selection import select_places
 from recallfs.resolve.stores import Stores
 from recallfs.values import (
     Derivation,
@@ -147,7 +147,7 @@ def measure(files: int, folder: Path, *, profile: bool) -> dict[str, Any]:
         run.enable()
     times = {}
     start = CLOCK()
-    found = select(stores, ["recall://lab/derived"])
+    found = select_places(stores, ["recall://lab/derived"])
     times["select_s"] = CLOCK() - start
     wanted = Wanted(older_than=None)
     start = CLOCK()

@@ -136,11 +136,16 @@ def decide(candidate: Candidate, settings: ReleaseSettings, wanted: Wanted) -> D
     counted = _counted(candidate)
     if counted:
         proof = counted[0]
-        reason = f"proved {proof.level.value} on {proof.made_at[:10]} ({proof.method})"
+        reason = proved(proof.level.value, proof.made_at[:10], proof.method)
         evidence, expected_s = f"proof:{proof.id}", proof.seconds
         return Decision(candidate.url, "release", "", reason, evidence, frees, expected_s, unused_s)
     reason = f"verified copies: {', '.join(candidate.verified_copies)}"
     return Decision(candidate.url, "release", "", reason, "copies", frees, None, unused_s)
+
+
+def proved(level: str, day: str, method: str) -> str:
+    """Say by what a file is proved."""
+    return f"proved {level} on {day} ({method})"
 
 
 def _filtered(candidate: Candidate, wanted: Wanted) -> str | None:
