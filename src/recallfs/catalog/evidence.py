@@ -6,20 +6,21 @@ The sidecars are the evidence; each file that is then released is judged by its 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from recallfs.catalog import schema
 from recallfs.catalog.database import Catalog
+from recallfs.catalog.standing import read_inputs, read_standing
 from recallfs.values import InputRef, Level, State
 
 _BATCH = 500
 _LEVELS = {level.value: level for level in Level}
 
 
-class Standing(NamedTuple):
+class Counted(NamedTuple):
     """A proof that counts."""
 
     id: str
@@ -48,7 +49,7 @@ class Listed(NamedTuple):
         Of that proof, else of the run that was recorded; None if there is neither.
     inputs : tuple of InputRef
         Of that derivation. Those that are the same are one object.
-    others : tuple of Standing
+    others : tuple of Counted
         Further valid proofs, newest first.
     """
 
@@ -74,14 +75,14 @@ class Listed(NamedTuple):
     seconds: float | None
     recipe: str | None
     inputs: tuple[InputRef, ...]
-    others: tuple[Standing, ...] = ()
+    others: tuple[Counted, ...] = ()
 
     @property
-    def proofs(self) -> tuple[Standing, ...]:
+    def proofs(self) -> tuple[Counted, ...]:
         """All valid proofs, newest first."""
         if self.proof_id is None:
             return ()
-        return (_standing(self), *self.others)
+        return (_counted(self), *self.others)
 
 
 def listing(catalog: Catalog, entry_ids: Collection[str], at: str) -> dict[str, Listed]:
@@ -94,18 +95,25 @@ def listing(catalog: Catalog, entry_ids: Collection[str], at: str) -> dict[str, 
 
     Notes
     -----
-    One query for each 500 entries, or one in all; one more for each 500 that have no valid proof.
+    One query for each 500 entries, or one in all. Of entries whose newest proof is not the only
+    one, or does not count, further tables are asked.
     """
     if not entry_ids:
         return {}
-    is_most = len(entry_ids) * 2 > sum(count for count, _ in catalog.totals().values())
-    # Of most of a store, what is not asked for costs less than to name all that is.
-    batches: Iterable[list[str] | None] = [None] if is_most else _batches(entry_ids)
-    found: dict[str, Listed] = {}
+    count = sum(count for count, _ in catalog.totals().values())
     shared = _Shared()
-    for batch in batches:
-        more = catalog.folded(_query(catalog, batch, at), lambda rows: _gathered(rows, shared))
-        found.update(more)
+    found: dict[str, Listed] = {}
+    rest: list[str] = []
+    # Of most of a store, what is not asked for costs less than to name all that is.
+    for batch in [None] if len(entry_ids) * 2 > count else _batches(entry_ids):
+        quick, more = catalog.folded(
+            _quick_query(catalog, batch), lambda rows: _read_quickly(rows, at, shared)
+        )
+        found.update(quick)
+        rest += more
+    for batch in [None] if len(rest) * 2 > count else _batches(rest):
+        query = _query(catalog, batch, at)
+        found.update(catalog.folded(query, lambda rows: _gathered(rows, shared)))
     unproved = [item.id for item in found.values() if item.proof_id is None]
     for batch in _batches(unproved):
         _add_runs(catalog, batch, found, shared)
@@ -155,6 +163,14 @@ class _Shared:
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], tuple[InputRef, ...]] = {(): ()}
         self._more: dict[tuple[int, tuple[Any, ...]], tuple[InputRef, ...]] = {}
+        self._spelled: dict[str, tuple[InputRef, ...]] = {}
+
+    def spelled(self, text: str) -> tuple[InputRef, ...]:
+        """Return inputs by the text that is kept of them."""
+        inputs = self._spelled.get(text)
+        if inputs is None:
+            inputs = self._spelled[text] = read_inputs(text)
+        return inputs
 
     def one(self, values: tuple[Any, ...]) -> tuple[InputRef, ...]:
         """Return a single input."""
@@ -174,6 +190,71 @@ class _Shared:
         if key not in self._more:
             self._more[key] = (*inputs, *self.one(values))
         return self._more[key]
+
+
+def _quick_query(catalog: Catalog, batch: Sequence[str] | None) -> sa.Select[Any]:
+    """Ask for each entry, with what is kept at its path of its newest proof."""
+    paths, accesses = schema.paths.c, schema.accesses.c
+    plain = _as_stored if catalog.is_file else _as_told
+    query = (
+        sa.select(
+            plain(paths.path),
+            paths.entry_id,
+            paths.state,
+            paths.size_bytes,
+            paths.mtime_ns,
+            sa.type_coerce(paths.device, sa.BigInteger),
+            sa.type_coerce(paths.inode, sa.BigInteger),
+            paths.seen_size_bytes,
+            paths.seen_mtime_ns,
+            paths.seen_ctime_ns,
+            sa.type_coerce(paths.is_pinned, sa.Integer),
+            paths.kept_bytes,
+            accesses.last_at,
+            sa.type_coerce(paths.standing, sa.Text),
+            sa.type_coerce(paths.made_from, sa.Text),
+        )
+        .select_from(schema.paths)
+        .outerjoin(schema.accesses, accesses.entry_id == paths.entry_id)
+    )
+    return _of(query, catalog, batch)
+
+
+def _of(query: sa.Select[Any], catalog: Catalog, batch: Sequence[str] | None) -> sa.Select[Any]:
+    """Ask of some entries, or of all."""
+    if batch is not None:
+        return query.where(schema.paths.c.entry_id.in_(batch))
+    # To find the rows of a store SQLite goes through an index, and from there all over the table.
+    return query if catalog.is_file else query.where(schema.paths.c.store_id == catalog.store_id)
+
+
+def _read_quickly(
+    rows: Iterator[Sequence[Any]], at: str, shared: _Shared
+) -> tuple[dict[str, Listed], list[str]]:
+    """Return the entries of which one proof counts, and the ids of the others."""
+    found: dict[str, Listed] = {}
+    rest: list[str] = []
+    # What `Listed` does, of which there is one call for each of so many files.
+    new, spelled = tuple.__new__, shared.spelled
+    for (
+        path, entry_id, state, size, mtime, device, inode, seen_size, seen_mtime, seen_ctime,
+        is_pinned, kept, recalled_at, standing, made_from,
+    ) in rows:  # fmt: skip
+        if standing is None:
+            rest.append(entry_id)
+            continue
+        (
+            sha256, proof, environment, level, method, made_at, until, seconds, recipe, others,
+        ) = read_standing(standing)  # fmt: skip
+        if made_at > at or until <= at or others > at:
+            rest.append(entry_id)
+            continue
+        found[entry_id] = new(Listed, (
+            path, entry_id, state, size, sha256, mtime, device, inode, seen_size, seen_mtime,
+            seen_ctime, is_pinned, kept, recalled_at, proof, environment, level, method, made_at,
+            float(seconds), recipe, spelled(made_from), (),
+        ))  # fmt: skip
+    return found, rest
 
 
 def _query(catalog: Catalog, batch: Sequence[str] | None, at: str) -> sa.Select[Any]:
@@ -227,10 +308,7 @@ def _query(catalog: Catalog, batch: Sequence[str] | None, at: str) -> sa.Select[
         .outerjoin(schema.derivations, derivations.id == proofs.derivation_id)
         .outerjoin(schema.derivation_inputs, inputs.derivation_id == proofs.derivation_id)
     )
-    if batch is not None:
-        return query.where(paths.entry_id.in_(batch))
-    # To find the rows of a store SQLite goes through an index, and from there all over the table.
-    return query if catalog.is_file else query.where(paths.store_id == catalog.store_id)
+    return _of(query, catalog, batch)
 
 
 def _as_stored(path: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
@@ -266,7 +344,7 @@ def _gathered(rows: Iterator[Sequence[Any]], shared: _Shared) -> dict[str, Liste
         newest, *others = sorted(
             proofs.values(), key=lambda each: (each.made_at, each.proof_id), reverse=True
         )
-        found[entry_id] = newest._replace(others=tuple(map(_standing, others)))
+        found[entry_id] = newest._replace(others=tuple(map(_counted, others)))
     return found
 
 
@@ -307,8 +385,8 @@ def _add_runs(
         )
 
 
-def _standing(item: Listed) -> Standing:
-    return Standing(
+def _counted(item: Listed) -> Counted:
+    return Counted(
         str(item.proof_id),
         str(item.environment_id),
         _LEVELS[str(item.level)],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from recallfs.catalog.evidence import Standing
+from recallfs.catalog.evidence import Counted
 from recallfs.config import ReleaseSettings
 from recallfs.values import Level, Proof, State, format_size
 
@@ -84,7 +84,7 @@ class Candidate(NamedTuple):
     is_pinned: bool
     idle: timedelta
     unused: timedelta
-    proofs: Sequence[Proof | Standing]
+    proofs: Sequence[Proof | Counted]
     verified_copies: Sequence[str]
     kept_bytes: int
     links: int
@@ -198,7 +198,7 @@ def _unsafe(
     return None
 
 
-def _counted(candidate: Candidate) -> Sequence[Proof | Standing]:
+def _counted(candidate: Candidate) -> Sequence[Proof | Counted]:
     """Return the proofs that count: of the closest level first, newest first within it."""
     lowest = candidate.lowest
     if lowest is None and len(candidate.proofs) < 2:
