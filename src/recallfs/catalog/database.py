@@ -122,7 +122,7 @@ class Catalog(Leases, History):
         query = sa.select(path, paths.entry_id).where(
             paths.store_id == self.store_id, *([below(folder)] if folder else [])
         )
-        places = self.folded(query, lambda rows: [Place(*row) for row in rows])
+        places = self.folded(query, lambda rows: list(map(Place._make, rows)))
         return sorted(places)  # text sorts as its UTF-8 does
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> Iterator[Entry]:

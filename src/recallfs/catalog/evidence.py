@@ -114,7 +114,8 @@ def listing(catalog: Catalog, entry_ids: Collection[str], at: str) -> dict[str, 
     for batch in [None] if len(rest) * 2 > count else _batches(rest):
         query = _query(catalog, batch, at)
         found.update(catalog.folded(query, lambda rows: _gathered(rows, shared)))
-    unproved = [item.id for item in found.values() if item.proof_id is None]
+    closely = (found[entry_id] for entry_id in rest if entry_id in found)
+    unproved = [item.id for item in closely if item.proof_id is None]
     for batch in _batches(unproved):
         _add_runs(catalog, batch, found, shared)
     return found
@@ -229,7 +230,7 @@ def _of(query: sa.Select[Any], catalog: Catalog, batch: Sequence[str] | None) ->
 
 
 def _read_quickly(
-    rows: Iterator[Sequence[Any]], at: str, shared: _Shared
+    rows: Iterator[Any], at: str, shared: _Shared
 ) -> tuple[dict[str, Listed], list[str]]:
     """Return the entries of which one proof counts, and the ids of the others."""
     found: dict[str, Listed] = {}
@@ -246,6 +247,13 @@ def _read_quickly(
         (
             sha256, proof, environment, level, method, made_at, until, seconds, recipe, others,
         ) = read_standing(standing)  # fmt: skip
+        if not proof:
+            found[entry_id] = Listed(
+                path, entry_id, state, size, sha256, mtime, device, inode, seen_size, seen_mtime,
+                seen_ctime, is_pinned, kept, recalled_at, None, environment or None, None, None,
+                None, float(seconds) if recipe else None, recipe or None, spelled(made_from),
+            )  # fmt: skip
+            continue
         if made_at > at or until <= at or others > at:
             rest.append(entry_id)
             continue
@@ -319,7 +327,7 @@ def _as_told(path: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     return path
 
 
-def _gathered(rows: Iterator[Sequence[Any]], shared: _Shared) -> dict[str, Listed]:
+def _gathered(rows: Iterator[Any], shared: _Shared) -> dict[str, Listed]:
     """Put rows together: one comes for each proof of a file and each input of that."""
     found: dict[str, Listed] = {}
     several: dict[str, dict[str, Listed]] = {}

@@ -16,7 +16,7 @@ _BETWEEN = "\t"
 
 
 class Standing(NamedTuple):
-    """The newest proof of a record that was not revoked; what a recall would run.
+    """The newest proof of a record that was not revoked, else its last run; empty for neither.
 
     Parameters
     ----------
@@ -27,15 +27,15 @@ class Standing(NamedTuple):
     """
 
     sha256: str
-    proof_id: str
-    environment_id: str
-    level: str
-    method: str
-    made_at: str
-    valid_until: str
-    seconds: str
-    recipe: str
-    others_until: str
+    proof_id: str = ""
+    environment_id: str = ""
+    level: str = ""
+    method: str = ""
+    made_at: str = ""
+    valid_until: str = ""
+    seconds: str = ""
+    recipe: str = ""
+    others_until: str = ""
 
 
 def standing_values(record: Record) -> dict[str, str | None]:
@@ -62,22 +62,32 @@ def read_inputs(text: str) -> tuple[InputRef, ...]:
 def _standing(record: Record) -> tuple[Standing, tuple[InputRef, ...]] | None:
     revoked = {item.proof_id for item in record.revocations}
     proofs = [proof for proof in record.proofs if proof.id not in revoked]
+    sha256 = record.entry.sha256
     if not proofs:
-        return None
+        if not record.derivations:
+            return Standing(sha256), ()
+        last = record.derivations[-1]
+        ran = Standing(
+            sha256,
+            environment_id=last.environment_id,
+            seconds=repr(last.seconds),
+            recipe=last.recipe,
+        )
+        return ran, last.inputs
     newest = max(proofs, key=lambda proof: (proof.made_at, proof.id))
-    derivations = [item for item in record.derivations if item.id == newest.derivation_id]
-    if not derivations:
-        return None
-    standing = Standing(
-        record.entry.sha256,
-        newest.id,
-        newest.environment_id,
-        newest.level.value,
-        newest.method,
-        newest.made_at,
-        newest.valid_until,
-        repr(newest.seconds),
-        derivations[-1].recipe,
-        max((proof.valid_until for proof in proofs if proof is not newest), default=""),
-    )
-    return standing, derivations[-1].inputs
+    for derivation in record.derivations:
+        if derivation.id == newest.derivation_id:
+            proved = Standing(
+                sha256,
+                newest.id,
+                newest.environment_id,
+                newest.level.value,
+                newest.method,
+                newest.made_at,
+                newest.valid_until,
+                repr(newest.seconds),
+                derivation.recipe,
+                max((proof.valid_until for proof in proofs if proof is not newest), default=""),
+            )
+            return proved, derivation.inputs
+    return None

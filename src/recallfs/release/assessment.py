@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import NamedTuple, Union
 
@@ -36,6 +38,7 @@ from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
 from recallfs.values import Entry, InputRef, Level, State, now_utc
 
+_MANY = 1000
 _NO_INPUTS: Mapping[str, str] = {}
 
 Assessed = tuple[Store, Union[Entry, Listed], Decision]
@@ -91,55 +94,59 @@ def assess_all(
     -----
     A hundred thousand proved files take about a second.
     """
-    decided: dict[str, Assessed] = {}
-    evidence: dict[str, Listed] = {}
     by_store: dict[str, tuple[Store, list[Entry | Place]]] = {}
     for store, place in found:
         by_store.setdefault(store.id, (store, []))[1].append(place)
+    files: list[Assessed] = []
+    evidence: dict[str, Listed] = {}
     for store, places in by_store.values():
         survey = _Survey(stores, store, places, wanted)
-        for file, decision in survey.decide(places):
-            decided[file.id] = (store, file, decision)
+        files += survey.decide(places)
         evidence.update(survey.listed)
     if not wanted.allow_chain:
-        _settle_conflicts(decided, evidence)
-    return Assessment([decided[place.id] for _, place in found], evidence)
+        files = _without_conflicts(files, evidence)
+    if len(by_store) > 1:
+        decided = {item[1].id: item for item in files}
+        files = [decided[place.id] for _, place in found]
+    return Assessment(files, evidence)
 
 
-def _settle_conflicts(decided: dict[str, Assessed], evidence: Mapping[str, Listed]) -> None:
+def _without_conflicts(files: list[Assessed], evidence: Mapping[str, Listed]) -> list[Assessed]:
     """Refuse of files that rest on one another those that free less."""
-    fit = {entry_id for entry_id, (_, _, each) in decided.items() if each.verdict == "release"}
     distinct = {id(item.inputs): item.inputs for item in evidence.values()}
-    chained = {
-        key for key, refs in distinct.items() if any(ref.entry_id in fit for ref in refs)
+    relied = {ref.entry_id for refs in distinct.values() for ref in refs}
+    relied = {
+        file.id for _, file, each in files if file.id in relied and each.verdict == "release"
     }
-    if not chained:
-        return
+    if not relied:
+        return files
+    decisions = {file.id: decision for _, file, decision in files}
     inputs = {
         entry_id: [ref.entry_id for ref in evidence[entry_id].inputs]
-        for entry_id in fit & evidence.keys()
-        if id(evidence[entry_id].inputs) in chained
+        for entry_id in decisions.keys() & evidence.keys()
+        if any(ref.entry_id in relied for ref in evidence[entry_id].inputs)
     }
-    decisions = {entry_id: decided[entry_id][2] for entry_id in fit}
-    for entry_id, decision in without_conflicts(decisions, inputs).items():
-        decided[entry_id] = (*decided[entry_id][:2], decision)
+    changed = without_conflicts(decisions, inputs)
+    return [(store, file, changed.get(file.id, decision)) for store, file, decision in files]
 
 
 def runner(stores: Stores, store: Store) -> CanRun:
     """Return what tells whether a recipe can run in an environment; each pair is tried once."""
     settings = stores.config.recipes
     known: dict[tuple[str, str], str] = {}
+    trying = threading.Lock()
 
     def can_run(recipe: str, environment: str) -> str:
-        if (recipe, environment) not in known:
-            sought = Sought(recipe, settings.modules, settings.paths)
-            problem = ""
-            try:
-                check_start(store, environment, stores.config.environments.folder, sought)
-            except (EnvironmentMismatchError, InvalidInputError) as error:
-                problem = error.message.removesuffix(".")
-            known[recipe, environment] = problem
-        return known[recipe, environment]
+        with trying:
+            if (recipe, environment) not in known:
+                sought = Sought(recipe, settings.modules, settings.paths)
+                problem = ""
+                try:
+                    check_start(store, environment, stores.config.environments.folder, sought)
+                except (EnvironmentMismatchError, InvalidInputError) as error:
+                    problem = error.message.removesuffix(".")
+                known[recipe, environment] = problem
+            return known[recipe, environment]
 
     return can_run
 
@@ -235,7 +242,10 @@ class _Survey:
         self._lowest = _lowest(store, wanted)
         self._has_remotes = bool(stores.remotes())
         self._leaving = changes.leaving(store)
-        self.listed = listing(store.catalog, [place.id for place in places], self._now)
+        ids = [place.id for place in places]
+        if len(ids) > _MANY:
+            self._try_early(ids[0])
+        self.listed = listing(store.catalog, ids, self._now)
         self._resting = released_from(store.catalog, self.listed.values())
         # Files that are made from the same have the same object as inputs.
         inputs = {id(item.inputs): item.inputs for item in self.listed.values()}
@@ -243,31 +253,47 @@ class _Survey:
         self.listed.update(listing(store.catalog, wanted_ids - self.listed.keys(), self._now))
         self._are_here = {key: self._all_here(refs) for key, refs in inputs.items()}
 
-    def decide(
-        self, places: Iterable[Entry | Place]
-    ) -> Iterator[tuple[Entry | Listed, Decision]]:
+    def _try_early(self, entry_id: str) -> None:
+        """Begin to try whether the recipe of one file runs, which most likely is that of others.
+
+        It takes about as long as to read what the catalog says of the files.
+        """
+        for item in listing(self._store.catalog, [entry_id], self._now).values():
+            if item.proof_id is not None and item.recipe is not None:
+                pool = ThreadPoolExecutor(1)
+                pool.submit(self._can_run, item.recipe, str(item.environment_id))
+                pool.shutdown(wait=False)
+
+    def decide(self, places: Iterable[Entry | Place]) -> list[Assessed]:
         """Decide about files."""
         listed, resting, root, here = self.listed, self._resting, self._root, self._are_here
-        glance = Glance(self._url, self._settings, self._wanted, self._lowest)
-        present = self._present
+        store, present, lstat = self._store, self._present, os.lstat
+        glance = Glance(self._url, self._settings, self._wanted, self._lowest).decide
+        decided: list[Assessed] = []
         runs: dict[tuple[str | None, str | None], bool] = {}
         for place in places:
             item = listed.get(place.id)
             if item is None:
-                yield self._alone(place)
+                decided.append((store, *self._alone(place)))
                 continue
-            status = _status(root + item.path)
+            # Without a function of its own: of so many files each call costs.
+            try:
+                status = lstat(root + item.path)
+            except OSError:
+                status = None
             decision = None
             if status is not None and here.get(id(item.inputs)) and place.id not in resting:
-                decision = glance.decide(item, status, present)
-            if decision is None:
-                yield self._closely(item, status)
-                continue
-            way = (item.recipe, item.environment_id)
-            can_run = runs.get(way)
-            if can_run is None:
-                can_run = runs[way] = not self._can_run(str(way[0]), str(way[1]))
-            yield (item, decision) if can_run else self._closely(item, status)
+                decision = glance(item, status, present)
+            if decision is not None:
+                way = (item.recipe, item.environment_id)
+                can_run = runs.get(way)
+                if can_run is None:
+                    can_run = runs[way] = not self._can_run(str(way[0]), str(way[1]))
+                if can_run:
+                    decided.append((store, item, decision))
+                    continue
+            decided.append((store, *self._closely(item, status)))
+        return decided
 
     def _closely(
         self, item: Listed, status: os.stat_result | None

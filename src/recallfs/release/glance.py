@@ -40,7 +40,7 @@ class Glance:
         self._levels = {
             level.value for level in Level if lowest is None or level.reaches(lowest)
         }
-        self._reasons: dict[tuple[str | None, str, str | None], str] = {}
+        self._reasons: dict[tuple[str, str, str], str] = {}
 
     def decide(self, item: Listed, status: os.stat_result, present: float) -> Decision | None:
         """Decide about a resident file that nothing rests on and that rests on resident ones.
@@ -75,6 +75,8 @@ class Glance:
             or made_at is None
             or proof_id is None
             or kept is None
+            or method is None
+            or level is None
             or level not in self._levels
             or others
             or is_pinned

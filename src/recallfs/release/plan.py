@@ -152,16 +152,16 @@ def draw_up(
     new = tuple.__new__
     resting: dict[int, int] = {}
     grounds: dict[int, tuple[str, _Ground]] = {}
-    for store, entry, decision in fit:
-        seconds, depth, ground = chains[store.id].of(entry.id)
+    for store, file, decision in fit:
+        seconds, depth, ground = chains[store.id].of(file.id)
         key = id(ground)
-        if key in grounds:
+        if key in resting:
             resting[key] += 1
         else:
             grounds[key], resting[key] = (store.id, ground), 1
         url, _, _, reason, evidence, frees, expected, _ = decision
-        worst = seconds if evidence.startswith("proof:") else None
-        values = (url, entry.id, entry.sha256, entry.size_bytes, frees, evidence, reason, expected,
+        worst = seconds if evidence[:6] == "proof:" else None
+        values = (url, file.id, file.sha256, file.size_bytes, frees, evidence, reason, expected,
                   worst, depth, ground.urls)  # fmt: skip
         items.append(new(Item, values))
     files: Counter[tuple[str, str]] = Counter()
@@ -222,15 +222,17 @@ class _Chains:
         while waiting:
             self._listed.update(listing(store.catalog, waiting - self._listed.keys(), now))
             asked |= waiting
-            listed = (self._listed[each] for each in waiting if each in self._listed)
             # Files that are made from the same have the same object as inputs.
-            distinct = {id(item.inputs): item.inputs for item in listed}
-            inputs = {ref.path: ref.entry_id for refs in distinct.values() for ref in refs}
-            self._ids.update(inputs)
-            waiting = set(inputs.values()) - asked
+            distinct = {
+                id(item.inputs): item.inputs
+                for item in map(self._listed.get, waiting)
+                if item is not None
+            }
+            self._ids.update({ref.path: ref.entry_id for refs in distinct.values() for ref in refs})
+            waiting = {ref.entry_id for refs in distinct.values() for ref in refs} - asked
 
-    def of(self, entry_id: str) -> _Chain:
-        """Return the chain of an entry."""
+    def of(self, entry_id: str) -> tuple[float, int, _Ground]:
+        """Return the chain of an entry, as a `_Chain` has it."""
         item = self._listed.get(entry_id)
         if item is None or item.recipe is None:
             return _NO_CHAIN
@@ -238,7 +240,9 @@ class _Chains:
         if below is None:
             self._chains[entry_id] = _NO_CHAIN  # what is made from itself stops here
             below = self._below[id(item.inputs)] = self._under(item)
-        return _Chain((item.seconds or 0.0) + below.seconds, below.depth + 1, below.ground)
+            del self._chains[entry_id]
+        seconds, depth, ground = below
+        return (item.seconds or 0.0) + seconds, depth + 1, ground
 
     def support(self, path: str, files: int) -> Support:
         """Say why an input can be relied on."""
@@ -253,7 +257,7 @@ class _Chains:
 
     def _once(self, entry_id: str) -> _Chain:
         if entry_id not in self._chains:
-            self._chains[entry_id] = self.of(entry_id)
+            self._chains[entry_id] = _Chain(*self.of(entry_id))
         return self._chains[entry_id]
 
     def _under(self, item: Listed) -> _Chain:
@@ -281,8 +285,9 @@ def write_plan(plan: ReleasePlan, path: Path) -> None:
     for number, page in enumerate(pages):
         digest.update((b"," if number else b"") + page.replace(b"\n", b""))
     digest.update(b"]" + after)
-    canonical_json(plan.totals)  # which tells of a number that JSON does not have
-    head = {"format": FORMAT, "digest": digest.hexdigest(), "totals": plan.totals}
+    totals = plan.totals
+    canonical_json(totals)  # which tells of a number that JSON does not have
+    head = {"format": FORMAT, "digest": digest.hexdigest(), "totals": totals}
     ground = ",\n".join(json.dumps(item, ensure_ascii=False) for item in supports)
     text = (
         f'{json.dumps(head, indent=1, ensure_ascii=False)[:-2]},\n "plan": '

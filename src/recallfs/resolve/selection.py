@@ -57,6 +57,8 @@ def _select(
                 kind="unknown-entry",
                 details={"address": address},
             )
+        if len(addresses) == 1:
+            return matches
         found.update({entry.id: (store, entry) for store, entry in matches})
     return list(found.values())
 
