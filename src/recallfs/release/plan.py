@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -218,18 +218,20 @@ class _Chains:
         self._ids: dict[str, str] = {}
         now = now_utc()
         asked: set[str] = set()
-        waiting = set(entry_ids)
+        waiting: Collection[str] = entry_ids
         while waiting:
-            self._listed.update(listing(store.catalog, waiting - self._listed.keys(), now))
-            asked |= waiting
+            unknown = [each for each in waiting if each not in self._listed]
+            self._listed.update(listing(store.catalog, unknown, now))
             # Files that are made from the same have the same object as inputs.
             distinct = {
                 id(item.inputs): item.inputs
                 for item in map(self._listed.get, waiting)
                 if item is not None
             }
-            self._ids.update({ref.path: ref.entry_id for refs in distinct.values() for ref in refs})
-            waiting = {ref.entry_id for refs in distinct.values() for ref in refs} - asked
+            inputs = {ref.path: ref.entry_id for refs in distinct.values() for ref in refs}
+            self._ids.update(inputs)
+            waiting = set(inputs.values()) - asked
+            asked |= waiting
 
     def of(self, entry_id: str) -> tuple[float, int, _Ground]:
         """Return the chain of an entry, as a `_Chain` has it."""
