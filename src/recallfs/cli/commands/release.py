@@ -127,7 +127,7 @@ def command(
     """
     stores = stores_in_reach()
     if only_purge:
-        return _purge(list(stores.all()), as_json)
+        return _purge(stores, as_json)
     if approved is not None:
         said = (older_than, min_size, hold, max_skeleton, idle, plan_out, policy_name)
         if selection or dry_run or allow_chain or any(given is not None for given in said):
@@ -305,7 +305,7 @@ def _release(
             except RecallError as error:  # a plan is gone through to its end
                 failed.append(error)
     for store in {store.id: store for store, *_ in fit}.values():
-        failed += [what for _, what in purge_expired(store) if isinstance(what, RecallError)]
+        failed += [what for _, what in purge_expired(store, stores) if isinstance(what, RecallError)]
     return results, failed
 
 
@@ -319,10 +319,10 @@ def _present(store: Store, file: Entry | Listed, decision: Decision) -> Entry:
     return entry
 
 
-def _purge(stores: list[Store], as_json: bool) -> int:
+def _purge(stores: Stores, as_json: bool) -> int:
     freed, failed = 0, []
-    for store in stores:
-        for _, what in purge_expired(store):
+    for store in list(stores.all()):
+        for _, what in purge_expired(store, stores):
             if isinstance(what, RecallError):
                 failed.append(what)
             else:
