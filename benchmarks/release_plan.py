@@ -187,7 +187,7 @@ def command(folder: Path) -> float:
     """Return the seconds that `recall release --plan-out` takes, with its own start."""
     words = ["release", "recall://lab/derived", "--plan-out", str(folder / "again.json")]
     start = CLOCK()
-    subprocess.run(  # noqa: S603 - our own words
+    subprocess.run(
         [sys.executable, "-m", "recallfs", *words],
         env={**os.environ, "RECALLFS_CONFIG": str(folder / "config.toml")},
         stdout=subprocess.DEVNULL,

@@ -144,7 +144,7 @@ def test_a_release_looks_again(lab: Lab) -> None:
 
 
 def test_a_purge_looks_again(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    """What waits in the trash stays there, and is named, once its row is another; and goes later."""
+    """What waits in the trash stays, and is named, while its row is another than at its proof."""
     _database(lab, 2.0)
     lab.derive(recipe="configured", **_parameters(lab))
     lab.prove()

@@ -101,7 +101,7 @@ def test_what_is_kept_at_the_path_says_what_the_tables_say(lab: Lab) -> None:
     idle=st.none() | st.integers(0, 20),
     lowest=st.none() | st.sampled_from(list(Level)),
 )
-def test_a_glance_agrees_with_a_closer_look(
+def test_a_glance_agrees_with_a_closer_look(  # noqa: PLR0917 - hypothesis gives them
     size: int, kept: int | None, pinned: bool, proof: str | None, links: int, written: int,
     read: int, older: int | None, idle: int | None, lowest: Level | None,
 ) -> None:  # fmt: skip

@@ -178,10 +178,7 @@ class _Shared:
         inputs = self._known.get(values)
         if inputs is None:
             name, entry_id, path, sha256 = values
-            if name is None:
-                inputs = ()
-            else:
-                inputs = (InputRef(name, entry_id, path, sha256),)
+            inputs = () if name is None else (InputRef(name, entry_id, path, sha256),)
             self._known[values] = inputs
         return inputs
 

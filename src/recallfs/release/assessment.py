@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from recallfs.catalog import changes, records
 from recallfs.catalog.database import Place
@@ -41,7 +41,7 @@ from recallfs.values import Entry, InputRef, Level, State, now_utc
 _MANY = 1000
 _NO_INPUTS: Mapping[str, str] = {}
 
-Assessed = tuple[Store, Union[Entry, Listed], Decision]
+Assessed = tuple[Store, Entry | Listed, Decision]
 """A file, and whether it may be released."""
 
 
@@ -115,9 +115,7 @@ def _without_conflicts(files: list[Assessed], evidence: Mapping[str, Listed]) ->
     """Refuse of files that rest on one another those that free less."""
     distinct = {id(item.inputs): item.inputs for item in evidence.values()}
     relied = {ref.entry_id for refs in distinct.values() for ref in refs}
-    relied = {
-        file.id for _, file, each in files if file.id in relied and each.verdict == "release"
-    }
+    relied = {file.id for _, file, each in files if file.id in relied and each.verdict == "release"}
     if not relied:
         return files
     decisions = {file.id: decision for _, file, decision in files}

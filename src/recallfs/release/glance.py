@@ -37,9 +37,7 @@ class Glance:
         self._older_s = _seconds(wanted.older_than)
         self._idle_s = _seconds(wanted.idle)
         self._kept = settings.max_skeleton if wanted.max_skeleton is None else wanted.max_skeleton
-        self._levels = {
-            level.value for level in Level if lowest is None or level.reaches(lowest)
-        }
+        self._levels = {level.value for level in Level if lowest is None or level.reaches(lowest)}
         self._reasons: dict[tuple[str, str, str], str] = {}
 
     def decide(self, item: Listed, status: os.stat_result, present: float) -> Decision | None:

@@ -208,9 +208,7 @@ _NO_CHAIN = _Chain(0.0, 0, _Ground((), ()))
 class _Chains:
     """What files of a store rest on, read from the catalog one generation at a time."""
 
-    def __init__(
-        self, store: Store, entry_ids: Sequence[str], known: Mapping[str, Listed]
-    ) -> None:
+    def __init__(self, store: Store, entry_ids: Sequence[str], known: Mapping[str, Listed]) -> None:
         self._store, self._url = store, store.url("")
         self._listed = dict(known)
         self._chains: dict[str, _Chain] = {}
@@ -282,7 +280,9 @@ def write_plan(plan: ReleasePlan, path: Path) -> None:
     # encoded once.
     pages = list(_pages(plan.files))
     supports = [vars(item) for item in plan.ground]
-    before, between, after = canonical_json({**rest, "files": [], "ground": supports}).partition(_NO_FILES)
+    before, between, after = canonical_json({**rest, "files": [], "ground": supports}).partition(
+        _NO_FILES
+    )
     digest = blake3(before + between[:-1])
     for number, page in enumerate(pages):
         digest.update((b"," if number else b"") + page.replace(b"\n", b""))

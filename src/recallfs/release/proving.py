@@ -298,7 +298,9 @@ class _Scheduler:
                     if self.stop.is_set():
                         return
                     item = Tried(store, entry, "failed", error=error)
-                    (unit.done if is_alone or not is_by_chance(error) else unit.doubtful).append(item)
+                    (unit.done if is_alone or not is_by_chance(error) else unit.doubtful).append(
+                        item
+                    )
                 else:
                     unit.done.append(Tried(store, entry, "proved", proved))
 

@@ -153,7 +153,6 @@ def purge(store: Store, entry_id: str, stores: Stores | None = None) -> int:
         Kind ``input-changed`` if the recipe would read something else by now beside its files; they
         stay in the trash, too.
     """
-
     if stores is not None:
         # Before anything is locked: it may take long to ask.
         _check_declared_again(stores, store, records.load(store, entry_id))

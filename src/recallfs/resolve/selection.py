@@ -77,11 +77,7 @@ def _matching(
         return [(store, exact[0])]
     pattern = glob_pattern(path)
     folder = _MAGIC.split(path, maxsplit=1)[0].rpartition("/")[0]
-    return [
-        (store, entry)
-        for entry in below(store, folder)
-        if pattern.fullmatch(entry.path)
-    ]
+    return [(store, entry) for entry in below(store, folder) if pattern.fullmatch(entry.path)]
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:

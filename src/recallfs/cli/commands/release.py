@@ -60,7 +60,7 @@ _SUPPORT = {
 
 _SHOWN = 20
 _ALL_SHOWN = 1000
-"""Of more files only so many are shown: nobody reads the table, which takes longer than the plan."""
+"""Of more files only some are shown: nobody reads a table that takes longer than the plan."""
 
 _LONGEST = timedelta(days=365_000)
 """Longer ago than any file is old; and there are dates so long ago."""
@@ -305,7 +305,9 @@ def _release(
             except RecallError as error:  # a plan is gone through to its end
                 failed.append(error)
     for store in {store.id: store for store, *_ in fit}.values():
-        failed += [what for _, what in purge_expired(store, stores) if isinstance(what, RecallError)]
+        failed += [
+            what for _, what in purge_expired(store, stores) if isinstance(what, RecallError)
+        ]
     return results, failed
 
 
