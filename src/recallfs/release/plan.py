@@ -18,10 +18,10 @@ from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
 from recallfs.errors import ConflictError, IntegrityError, InvalidInputError
 from recallfs.release.assessment import Assessed, assess, collecting_nothing
-from recallfs.release.policy import Wanted
+from recallfs.release.policy import Decision, Wanted
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
-from recallfs.values import Level, State, canonical_json, now_utc
+from recallfs.values import Entry, Level, State, canonical_json, now_utc
 
 FORMAT = "rrp1"
 _PAGE_ITEMS = 1000
@@ -373,7 +373,7 @@ def _digest(body: Any) -> str:
     return blake3(canonical_json(body)).hexdigest()
 
 
-def check_again(stores: Stores, plan: ReleasePlan) -> Iterator[Assessed | ConflictError]:
+def check_again(stores: Stores, plan: ReleasePlan) -> Iterator[tuple[Store, Entry, Decision] | ConflictError]:
     """Look at each file of a plan once more.
 
     Yields

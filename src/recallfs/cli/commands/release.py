@@ -225,7 +225,7 @@ def _apply(stores: Stores, path: Path, *, yes: bool, as_json: bool) -> int:
     """Carry out an approved plan."""
     plan = read_plan(path)
     checked = list(check_again(stores, plan))
-    fit = [item for item in checked if not isinstance(item, RecallError)]
+    fit: _Chosen = [item for item in checked if not isinstance(item, RecallError)]
     stale: list[RecallError] = [item for item in checked if isinstance(item, RecallError)]
     warnings = _warnings(fit)
     if not as_json:
