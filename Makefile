@@ -5,7 +5,7 @@ READY := .venv/.installed
 # Some machines set this. The tests start hundreds of interpreters, and each would compile all of
 # recallfs before it begins.
 unexport PYTHONDONTWRITEBYTECODE
-SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-services
+SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-readers scripts/test-services
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,9 @@ test-services: $(READY) ## the tests that need mounts, other users, servers
 
 test-lowest: $(READY) ## the quick tests with the lowest versions pyproject.toml allows
 	scripts/test-lowest $(ARGS)
+
+test-spyglass: $(READY) ## the tests with Spyglass, DataJoint and MariaDB, set up from nothing
+	scripts/test-spyglass $(ARGS)
 
 kill: $(READY) ## kill random operations at random points; ARGS='--points 1000 --seed 7'
 	$(BIN)/python scripts/kill-points $(ARGS)
@@ -68,9 +71,9 @@ lock: $(READY) ## remake requirements.lock with today's versions
 	scripts/lock
 
 clean: ## drop everything that the other targets made
-	rm -rf .venv .venv-lowest build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf .venv .venv-lowest .venv-spyglass build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	    .import_linter_cache
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-services test-lowest kill lint lint-rules lint-format lint-types \
+.PHONY: help install demo test test-services test-lowest test-spyglass kill lint lint-rules lint-format lint-types \
     lint-layers lint-docs bench docs lock clean

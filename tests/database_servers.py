@@ -213,6 +213,8 @@ class MariaDB(Server):
             f"--datadir={self.data}",
             f"--socket={self.data / 'socket'}",
             f"--pid-file={self.data / 'pid'}",
+            # A server that starts clears this folder of what others of its kind have there.
+            f"--tmpdir={self.data}",
             f"--init-file={self.folder / 'init.sql'}",
             "--bind-address=127.0.0.1",
             f"--port={self.port}",

@@ -35,3 +35,16 @@ def released_file(lab: Lab, path: str, content: bytes = CONTENT, *, hold: str = 
     copy.write_bytes(content)
     lab.release(path, hold=hold)
     return digest
+
+
+def released_hdf5(lab: Lab, path: str) -> str:
+    """Release an HDF5 file with 5000 numbers in ``group/data``; return its sha256."""
+    import h5py
+    import numpy as np
+
+    made = lab.base / "made.h5"
+    with h5py.File(made, "w") as file:
+        file["group/data"] = np.arange(5000)
+    content = made.read_bytes()
+    made.unlink()
+    return released_file(lab, path, content)

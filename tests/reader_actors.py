@@ -116,3 +116,14 @@ def peek(path: str) -> str:
         return str(len(Path(path).read_bytes()))
     except PermissionError:
         return "forbidden"
+
+
+def values_of_group(path: Path) -> None:
+    """Go through the values of ``/inner``, with the readers wrapped."""
+    import h5py
+
+    import recallfs
+
+    recallfs.install()
+    with h5py.File(path, "r") as file:
+        assert [value.shape for value in file["inner"].values()]

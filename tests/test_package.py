@@ -38,9 +38,17 @@ def test_entry_points_load() -> None:
         ("fsspec.specs", "recall"),
         ("universal_pathlib.implementations", "recall"),
         ("recallfs.recipes", "demo"),
+        ("recallfs.recipes", "spyglass"),
     } <= names
     for entry in own:
         assert entry.load() is not None
+
+
+def test_version_is_the_same_wherever_it_is_written() -> None:
+    """What is installed, the module and the citation have one version."""
+    citation = (Path(__file__).parent.parent / "CITATION.cff").read_text()
+    assert importlib.metadata.version("recallfs") == recallfs.__version__
+    assert f"\nversion: {recallfs.__version__}\n" in citation
 
 
 def test_every_test_says_what_it_proves() -> None:

@@ -22,8 +22,10 @@ _PLACES = {
     "Backend": "recallfs.recipes.backend",
     "RecallFileSystem": "recallfs.filesystem",
     "install": "recallfs.readers",
+    "load_ipython_extension": "recallfs.readers.notebook",
     "recipe": "recallfs.recipes.model",
     "uninstall": "recallfs.readers",
+    "unload_ipython_extension": "recallfs.readers.notebook",
 }
 
 

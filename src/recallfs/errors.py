@@ -40,6 +40,7 @@ KINDS: Mapping[str, Kind] = {
     "no-space": Kind(33, "the disk is full, or would become so"),
     # AccessError
     "access-denied": Kind(40, "permission is missing"),
+    "not-agreed": Kind(41, "a recall this large or long was not agreed to"),
     # IntegrityError
     "digest-mismatch": Kind(50, "bytes differ from what is on record"),
     "damaged-record": Kind(51, "a record of ours fails its own digest"),

@@ -108,3 +108,12 @@ def test_a_recording_comes_back_without_spikeinterface(neighbours: Path, lab: La
     assert importlib.util.find_spec("spikeinterface") is None
     lab.cli("get", url)
     assert sha256(lab.root / "low.nwb") == before
+
+
+@pytest.mark.services
+def test_demonstration_by_spikeinterface(neighbours: Path) -> None:
+    """Where SpikeInterface is, the demonstration's LFP is made by it, and comes back exactly."""
+    done = recall(neighbours, "demo", "--seconds", "2")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "recall run ephys.decimate: to 2.5 kHz by SpikeInterface" in done.stdout + done.stderr
+    assert "the original, byte for byte" in done.stdout + done.stderr

@@ -10,6 +10,7 @@ from __future__ import annotations
 from recallfs.config.parsing import config_path, load_config
 from recallfs.config.registration import register_store, unregister_store
 from recallfs.config.settings import (
+    BACKUPS_AND_INDEXERS,
     PUBLIC_KINDS,
     SOURCE_KINDS,
     CacheSettings,
@@ -22,6 +23,7 @@ from recallfs.config.settings import (
     LogSettings,
     MirrorSettings,
     PolicySettings,
+    ReaderSettings,
     RecallSettings,
     RecipeSettings,
     ReleaseSettings,
@@ -31,6 +33,7 @@ from recallfs.config.settings import (
 )
 
 __all__ = [
+    "BACKUPS_AND_INDEXERS",
     "PUBLIC_KINDS",
     "SOURCE_KINDS",
     "CacheSettings",
@@ -43,6 +46,7 @@ __all__ = [
     "LogSettings",
     "MirrorSettings",
     "PolicySettings",
+    "ReaderSettings",
     "RecallSettings",
     "RecipeSettings",
     "ReleaseSettings",

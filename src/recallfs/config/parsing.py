@@ -23,6 +23,7 @@ from recallfs.config.settings import (
     LogSettings,
     MirrorSettings,
     PolicySettings,
+    ReaderSettings,
     RecallSettings,
     RecipeSettings,
     ReleaseSettings,
@@ -81,6 +82,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         "sources",
         "release",
         "recall",
+        "readers",
         "cache",
         "log",
         "environments",
@@ -122,6 +124,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         mirrors=parsed,
         release=check.release(check.table(document, "release"), tuple(stores)),
         recall=check.recall(check.table(document, "recall")),
+        readers=check.readers(check.table(document, "readers")),
         cache=check.cache(check.table(document, "cache")),
         log=check.log(check.table(document, "log")),
         environments=check.environments(check.table(document, "environments")),
@@ -389,6 +392,21 @@ class _Checker:
                     "keep_free": _floor,
                     "remember_absent": _span,
                     "budget_folder": _path,
+                },
+            )
+        )
+
+    def readers(self, table: Mapping[str, Any]) -> ReaderSettings:
+        return ReaderSettings(
+            **self.take(
+                table,
+                "readers",
+                {
+                    "stat": _boolean,
+                    "deny": _texts,
+                    "ask_above": _size,
+                    "ask_after": _span,
+                    "on_interrupt": _one_of("drop", "continue"),
                 },
             )
         )

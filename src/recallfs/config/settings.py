@@ -350,6 +350,40 @@ class RecallSettings:
     budget_folder: Path | None = None
 
 
+BACKUPS_AND_INDEXERS = (
+    "attic", "bacula-fd", "baloo_file*", "bareos-fd", "borg", "borgmatic", "bup", "clamd",
+    "clamscan", "crashplan*", "dsmc", "duplicati*", "duplicity", "find", "kopia", "locate",
+    "mds", "mdworker*", "mlocate", "onedrive*", "plocate", "rclone", "rdiff-backup", "recoll*",
+    "restic", "rsnapshot", "rsync", "tar", "tracker*", "updatedb*",
+)  # fmt: skip
+"""Programs that read whatever they find: for them a released file stays where it is."""
+
+
+@dataclass(frozen=True)
+class ReaderSettings:
+    """``[readers]``: what `recallfs.install` does in a program that reads.
+
+    Parameters
+    ----------
+    stat : bool
+        Whether `os.stat`, and with it `os.path.exists`, tells of a released file as recorded.
+    deny : tuple of str
+        Programs, by name or glob of it, that are never given a file back.
+    ask_above : int, optional
+        In bytes; the user is asked before a larger file is brought back.
+    ask_after : timedelta, optional
+        The user is asked before what took longer last time.
+    on_interrupt : {"drop", "continue"}
+        What becomes of a recall that Ctrl-C interrupts.
+    """
+
+    stat: bool = True
+    deny: tuple[str, ...] = BACKUPS_AND_INDEXERS
+    ask_above: int | None = None
+    ask_after: timedelta | None = None
+    on_interrupt: str = "drop"
+
+
 @dataclass(frozen=True)
 class CacheSettings:
     """``[cache]``: where files are kept by their digest, outside any store.
@@ -407,6 +441,7 @@ class Config:
     mirrors: tuple[MirrorSettings, ...] = ()
     release: ReleaseSettings = field(default_factory=ReleaseSettings)
     recall: RecallSettings = field(default_factory=RecallSettings)
+    readers: ReaderSettings = field(default_factory=ReaderSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     log: LogSettings = field(default_factory=LogSettings)
     environments: EnvironmentSettings = field(default_factory=EnvironmentSettings)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recallfs.errors import AccessError, ConflictError
+from recallfs.readers.company import agrees, is_denied, shell
+from recallfs.readers.reach import is_in_reach
+from recallfs.readers.telling import Teller
 from recallfs.values import State, display_name
 
+if TYPE_CHECKING:
+    from recallfs.catalog.store import Store
+    from recallfs.resolve.recall import Recalled
+    from recallfs.resolve.stores import Stores
+    from recallfs.values import Entry
+
 _READING = ("r", "r+", "a")
+
+_lexists = os.path.lexists
 
 
 def make_available(name: Any, mode: str = "r") -> Any:
@@ -19,8 +32,8 @@ def make_available(name: Any, mode: str = "r") -> Any:
     Parameters
     ----------
     name : str, bytes or os.PathLike
-        What the caller gave; anything else (an open file, a buffer) is left alone, and so is a
-        path that exists, or that no store knows.
+        What the caller gave, a path or a ``recall://`` URL; anything else (an open file, a buffer)
+        is left alone, and so is a path that exists, or that no store knows.
     mode : str
         As h5py has it. Modes that make a new file are refused at a released path.
 
@@ -28,42 +41,203 @@ def make_available(name: Any, mode: str = "r") -> Any:
     -------
     object
         What to open: `name`, or the path in the caller's cache if the caller may not write to the
-        store.
+        store, or the path that a URL stands for.
 
     Raises
     ------
     RecallError
         If the file is known, but cannot be brought back.
     AccessError
-        If it is to be changed, and the caller may not write to the store.
+        If it is to be changed, and the caller may not write to the store; also kind
+        ``not-agreed``.
+    ConflictError
+        If a new file would take a released one's place.
     """
-    if not isinstance(name, (str, bytes, os.PathLike)) or os.path.lexists(name):
+    found = sought(name, mode)
+    return name if found is None else found
+
+
+def sought(name: Any, mode: str) -> Any:
+    """Do what `make_available` does, but return None where no store can have to do with a path."""
+    text = name
+    if name.__class__ is not str:  # most are, and the rest takes longer than all else here
+        if not isinstance(name, (str, bytes, os.PathLike)):
+            return None
+        text = os.fsdecode(name)
+    if text.startswith("recall://"):
+        return _url_made_available(text, mode)
+    if not is_in_reach(text):
+        return None
+    if _lexists(name):
         return name
-    # Only a missing file comes this far, so the imports below cost ordinary opens nothing.
-    from recallfs.resolve.recall import Wish, recall
+    # Only a missing file of a store comes this far, so what follows costs ordinary opens nothing.
     from recallfs.resolve.stores import stores_in_reach
 
     stores = stores_in_reach()
-    found = stores.containing(Path(os.path.abspath(os.fsdecode(name))))  # noqa: PTH100 - keeps symlinks
+    found = stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
     if found is None:
         return name
+    path = _entry_made_available(stores, *found, mode)
+    return name if path is None else path
+
+
+def make_folder_available(name: Any) -> Any:
+    """Bring all released files below a folder back before it is read; a file alone, too.
+
+    Parameters
+    ----------
+    name : str, bytes or os.PathLike
+        As for `make_available`.
+
+    Returns
+    -------
+    object
+        What to open.
+
+    Raises
+    ------
+    AccessError
+        Also if the caller may not write to the store: a cache holds files, no folders.
+    RecallError
+    """
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        return name
+    text = os.fsdecode(name)
+    is_url = text.startswith("recall://")
+    if not is_url and not is_in_reach(f"{text.rstrip('/')}/"):
+        return name
+    from recallfs.resolve.stores import stores_in_reach
+
+    stores = stores_in_reach()
+    if is_url:
+        found = stores.resolve(text)
+    else:
+        contained = stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
+        if contained is None:
+            return name
+        found = contained
     store, path = found
+    place = str(store.root / path)
+    if store.catalog.entry_at(path) is not None:
+        return make_available(text)
+    released = [
+        entry
+        for entry in store.catalog.entries_below(path)
+        if entry.state is State.RELEASED and not _lexists(store.root / entry.path)
+    ]
+    if released and not _is_denied(stores):
+        if not store.is_writable:
+            raise AccessError(
+                f"files of {store.url(path)} are released, and you cannot write to its store; ask "
+                "somebody who can to `recall get` the folder."
+            )
+        _bring(stores, store, path, released)
+    return place if is_url else name
+
+
+def _url_made_available(url: str, mode: str) -> str:
+    from recallfs.resolve.stores import stores_in_reach
+
+    stores = stores_in_reach()
+    store, path = stores.resolve(url)
+    place = str(store.root / path)
+    if _lexists(place):
+        return place
+    return _entry_made_available(stores, store, path, mode) or place
+
+
+def _entry_made_available(stores: Stores, store: Store, path: str, mode: str) -> str | None:
+    """Return where a file is after it was brought back; None if that is not to be done."""
     entry = store.catalog.entry_at(path)
     if entry is None:
-        return name
+        return None
     if mode not in _READING:
         if entry.state is not State.RELEASED:
-            return name  # a file that vanished may be made anew by whoever makes it
+            return None  # a file that vanished may be made anew by whoever makes it
         raise ConflictError(
             f"{store.url(path)} is released; a new file in its place would hide it. "
             "`recall forget` it first, or write to another path.",
             details={"path": path},
         )
+    if _is_denied(stores):
+        return None
     if mode != "r" and not store.is_writable:
         raise AccessError(f"you cannot write to the store of {store.url(path)}; open it with 'r'.")
-    recalled = recall(stores, store, path, Wish(announce=_announce))
-    return str(recalled.path) if recalled.is_cached else name
+    return str(_bring(stores, store, path, [entry])[0].path)
 
 
-def _announce(sentence: str) -> None:
-    sys.stderr.write(f"recallfs: {display_name(sentence)}\n")
+def _is_denied(stores: Stores) -> bool:
+    return is_denied(stores.config.readers.deny, os.getpid(), sys.argv[0] if sys.argv else "")
+
+
+def _bring(stores: Stores, store: Store, path: str, entries: Sequence[Entry]) -> list[Recalled]:
+    """Recall a file, or the files of a folder; the user is told once."""
+    from recallfs.resolve.recall import Wish, recall
+
+    settings = stores.config.readers
+    size_bytes = sum(entry.size_bytes for entry in entries)
+    _ask_first(stores, store, path, size_bytes, entries)
+    with Teller(size_bytes, shell()) as teller:
+        wish = Wish(announce=teller.announce, progress=teller.progress)
+
+        def work() -> list[Recalled]:
+            return [recall(stores, store, entry.path, wish) for entry in entries]
+
+        if settings.on_interrupt == "drop":
+            return work()
+        return _done_regardless(work, store.url(path))
+
+
+def _ask_first(
+    stores: Stores, store: Store, path: str, size_bytes: int, entries: Sequence[Entry]
+) -> None:
+    """Refuse what is larger or takes longer than the user wants without being asked."""
+    settings = stores.config.readers
+    reasons = []
+    if settings.ask_above is not None and size_bytes > settings.ask_above:
+        reasons.append(f"has {size_bytes / 1e9:.3g} GB")
+    if settings.ask_after is not None:
+        from recallfs.resolve.chain import plan_for
+
+        # Files of one folder come from one run: the longest counts, not their sum.
+        firsts = (plan_for(stores, store, entry).steps[:1] for entry in entries)
+        seconds = max((step.expected_s or 0.0 for steps in firsts for step in steps), default=0.0)
+        if seconds > settings.ask_after.total_seconds():
+            reasons.append(f"took {seconds / 60:.3g} min last time")
+    if not reasons:
+        return
+    url = store.url(path)
+    answer = agrees(f"{url} {' and '.join(reasons)}. Bring it back?")
+    if answer:
+        return
+    why = "nobody is there to be asked" if answer is None else "you said no"
+    raise AccessError(
+        f"{url} {' and '.join(reasons)}, and {why}; `recall get {url}` brings it back.",
+        kind="not-agreed",
+        details={"path": path, "bytes": size_bytes},
+    )
+
+
+def _done_regardless(work: Callable[[], list[Recalled]], url: str) -> list[Recalled]:
+    """Do work in a thread of its own, which goes on when Ctrl-C interrupts the wait."""
+    results: list[list[Recalled]] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name=f"recall {url}")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            f"recallfs: {display_name(url)} goes on coming back; open it again to wait for it.\n"
+        )
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]

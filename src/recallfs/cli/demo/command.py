@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -29,6 +30,7 @@ from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import format_size, parse_span
 
 _RAW, _LFP = "raw/sub-1.nwb", "derived/sub-1_lfp.nwb"
+_PLAIN = "demo.lfp"
 _Result = TypeVar("_Result")
 
 
@@ -53,6 +55,8 @@ class _Opening:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(seconds: int, keep: Path | None, as_json: bool) -> int:
     """See it work: make a recording and its LFP, prove, release, and open it as if it were there.
+
+    The LFP is made by `ephys.decimate` where SpikeInterface is installed, else by SciPy.
 
     Example: recall demo --seconds 5 --keep /tmp/recall-demo
     """
@@ -83,6 +87,7 @@ class _Demo:
         self.as_json = as_json
         self.is_kept = is_kept
         self.mirror = folder / "mirror"
+        self.recipe, self.parameters, self.what = _recipe()
         # The demonstration has a configuration of its own; yours is not touched.
         os.environ["RECALLFS_CONFIG"] = str(folder / "config.toml")
 
@@ -135,13 +140,13 @@ class _Demo:
             lambda: add_existing(store, [_RAW]),
         )
         self._tell(
-            "recall run demo.lfp: band-pass 0.5 to 300 Hz, decimate to 2.5 kHz, write with pynwb",
+            f"recall run {self.recipe}: {self.what}",
             lambda: derive(
                 stores,
-                "demo.lfp",
+                self.recipe,
                 outputs={"": store.url(_LFP)},
                 inputs={"raw": store.url(_RAW)},
-                parameters={},
+                parameters=self.parameters,
             ),
         )
 
@@ -201,9 +206,10 @@ class _Demo:
         )
         size = format_size(record.entry.size_bytes)
         say("")
+        seeds = "with nothing seeded" if self.recipe == _PLAIN else "with its seeds on record"
         say(
-            f"Kept of {size}: a skeleton of {format_size(kept)}. The recipe ran with nothing "
-            f"seeded, and the file is {'the original, byte for byte' if is_exact else 'OTHER'}."
+            f"Kept of {size}: a skeleton of {format_size(kept)}. The recipe ran {seeds}, and the "
+            f"file is {'the original, byte for byte' if is_exact else 'OTHER'}."
         )
         if self.is_kept:
             config = f"RECALLFS_CONFIG={self.folder / 'config.toml'}"
@@ -211,6 +217,14 @@ class _Demo:
             say(f"              {config} recall show {store.url(_LFP)}")
             say(f"              {config} recall explain {store.url(_LFP)}")
         return 0 if is_exact else 1
+
+
+def _recipe() -> tuple[str, dict[str, Any], str]:
+    """Return the recipe's name, its parameters and what it does."""
+    if importlib.util.find_spec("spikeinterface") is None:
+        what = "band-pass 0.5 to 300 Hz, decimate to 2.5 kHz, write with pynwb"
+        return _PLAIN, {}, what
+    return "ephys.decimate", {"rate_hz": 2500.0, "dtype": "float32"}, "to 2.5 kHz by SpikeInterface"
 
 
 def _read_with_fsspec(store: Store) -> float:
@@ -239,7 +253,9 @@ def _unchanged_code(path: str) -> float:
     from pynwb import NWBHDF5IO
 
     with NWBHDF5IO(path, "r") as io:
-        series = io.read().processing["ecephys"]["LFP"]["lfp"]
+        (series,) = io.read().processing["ecephys"].data_interfaces.values()
+        for inner in getattr(series, "electrical_series", {}).values():  # of an LFP
+            series = inner
         return float(series.data[:1000].mean())
 
 

@@ -1,0 +1,178 @@
+"""The hook: Spyglass asks recallfs for a file that is gone, before it recomputes it itself.
+
+Spyglass looks for a missing file in Kachery, then in DANDI, and then calls the table's
+``_make_file`` where there is one. `install` gives every table one, which asks a `RecallBackend`
+first. The backend is all that a chain of file backends needs; nothing in it knows of tables.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recallfs.errors import AccessError
+from recallfs.integrations.spyglass.database import told_plainly
+from recallfs.readers.availability import make_available
+
+_METHOD = "_make_file"
+_HOOK = "__init_subclass__"
+
+_lock = threading.RLock()
+_wrapped: list[tuple[type, str, Any]] = []  # class, attribute, what stood there or _NOTHING
+_NOTHING = object()
+
+
+class RecallBackend:
+    """A place to get files from: the recallfs stores of this computer."""
+
+    name = "recallfs"
+
+    def fetch(self, path: str | Path) -> bool:
+        """Bring a file back to its path, byte for byte.
+
+        Parameters
+        ----------
+        path : str or Path
+            Absolute, inside a store.
+
+        Returns
+        -------
+        bool
+            False if no store knows of the file; then another backend may be asked.
+
+        Raises
+        ------
+        RecallError
+            A store knows of it, but could not bring it back. No other content is ever put there.
+        AccessError
+            The caller may not write to the store.
+        """
+        place = Path(path)
+        if place.exists():
+            return True
+        from recallfs.resolve.stores import stores_in_reach
+
+        found = stores_in_reach().containing(place)
+        if found is None or found[0].catalog.entry_at(found[1]) is None:
+            return False
+        if not found[0].is_writable:
+            # It would come back into the caller's cache, and be of no use there.
+            raise AccessError(
+                f"{place} is released, and you may not write to its folder; Spyglass reads it from "
+                "nowhere else. Somebody who may write there brings it back with "
+                f"`recall get {place}`.",
+                details={"path": os.fspath(place)},
+            )
+        make_available(place)
+        return place.exists()
+
+
+def install() -> None:
+    """Make Spyglass' ``fetch_nwb()`` and ``get_recording()`` bring released files back.
+
+    Works on tables that are loaded and on those that will be. Calling it again changes nothing. The
+    database is not written to. Does nothing inside a recipe's worker.
+
+    Raises
+    ------
+    InvalidInputError
+        Spyglass cannot be imported.
+    SourceError
+        Its database does not answer.
+
+    See Also
+    --------
+    uninstall
+    """
+    if os.environ.get("RECALLFS_WORKER"):
+        return
+    with told_plainly():
+        from spyglass.utils import SpyglassMixin
+    with _lock:
+        if _wrapped:
+            return
+        _set(SpyglassMixin, _METHOD, classmethod(_recalled))
+        for table in list(_subclasses(SpyglassMixin)):
+            _wrap(table)
+        _set(SpyglassMixin, _HOOK, classmethod(_with_coming_tables(SpyglassMixin)))
+
+
+def uninstall() -> None:
+    """Undo `install`, leaving Spyglass as it was."""
+    with _lock:
+        for owner, attribute, before in reversed(_wrapped):
+            if before is _NOTHING:
+                delattr(owner, attribute)
+            else:
+                setattr(owner, attribute, before)
+        _wrapped.clear()
+
+
+def is_installed() -> bool:
+    """Tell whether Spyglass asks recallfs."""
+    return bool(_wrapped)
+
+
+def _set(owner: type, attribute: str, value: Any) -> None:
+    _wrapped.append((owner, attribute, vars(owner).get(attribute, _NOTHING)))
+    setattr(owner, attribute, value)
+
+
+def _subclasses(owner: type) -> Iterator[type]:
+    below: type
+    for below in owner.__subclasses__():
+        yield below
+        yield from _subclasses(below)
+
+
+def _with_coming_tables(mixin: type) -> Any:
+    inherited = mixin.__init_subclass__
+
+    def init_subclass(cls: type, **options: Any) -> None:
+        inherited.__func__(cls, **options) if hasattr(inherited, "__func__") else inherited(
+            **options
+        )
+        with _lock:
+            if _wrapped:
+                _wrap(cls)
+
+    return init_subclass
+
+
+def _wrap(table: type) -> None:
+    """Let a table's own ``_make_file`` be asked only for files that no store knows of."""
+    own = vars(table).get(_METHOD)
+    if own is None or any(
+        owner is table for owner, attribute, _ in _wrapped if attribute == _METHOD
+    ):
+        return
+    is_classmethod = isinstance(own, classmethod)
+    function = own.__func__ if is_classmethod else own
+
+    @functools.wraps(function)
+    def make_file(table: Any, *args: Any, **options: Any) -> Any:
+        found = None
+        if not args and set(_given(options)) == {"recompute_file_name"}:
+            found = _recalled(table, options["recompute_file_name"])
+        return function(table, *args, **options) if found is None else found
+
+    _set(table, _METHOD, classmethod(make_file) if is_classmethod else make_file)
+
+
+def _given(options: dict[str, Any]) -> list[str]:
+    return [name for name, value in options.items() if value is not None]
+
+
+def _recalled(table: Any, recompute_file_name: str = "") -> Any:
+    """Bring a file of a table back and open it; None if no store knows of it."""
+    from spyglass.utils import nwb_helper_fn
+
+    if not recompute_file_name:
+        return None
+    files, _ = (table() if isinstance(table, type) else table)._nwb_table_tuple
+    path = files.get_abs_path(recompute_file_name, from_schema=True)
+    return nwb_helper_fn._open_nwb_file(path) if RecallBackend().fetch(path) else None

@@ -1,0 +1,49 @@
+"""The table of readers in the documentation is what the libraries do."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import TESTS
+
+PAGE = TESTS.parent / "docs" / "how-to" / "read-released-files.md"
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """Return the table of the page."""
+    rows = re.findall(
+        r"^\| (?!reader|---)(.+?) \| (.+?) \| (.+?) \|$", PAGE.read_text("utf-8"), re.M
+    )
+    return {reader: {"plain path": path, "URL": url} for reader, path, url in rows}
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_table_of_readers(tmp_path: Path, order: str) -> None:
+    """Each cell works, whether `install` came before the libraries or after, or has a reason."""
+    made = subprocess.run(
+        [TESTS.parent / "scripts" / "neighbours"], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    script = TESTS / "neighbours" / "readers.py"
+    done = subprocess.run(
+        [made.stdout.strip(), "-W", "ignore", script, order],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    table = documented()
+    assert list(found) == list(table)
+    for reader, cells in found.items():
+        for form, cell in cells.items():
+            said = table[reader][form]
+            assert (cell == "works") is (said == "works"), f"{reader}, {form}: {cell}"
+            assert said == "works" or said.startswith("no: ")
