@@ -373,7 +373,9 @@ def _digest(body: Any) -> str:
     return blake3(canonical_json(body)).hexdigest()
 
 
-def check_again(stores: Stores, plan: ReleasePlan) -> Iterator[tuple[Store, Entry, Decision] | ConflictError]:
+def check_again(
+    stores: Stores, plan: ReleasePlan
+) -> Iterator[tuple[Store, Entry, Decision] | ConflictError]:
     """Look at each file of a plan once more.
 
     Yields
