@@ -18,6 +18,7 @@ import pytest
 from conftest import Lab, sha256
 from recallfs.catalog import records
 from recallfs.catalog.rebuild import rebuild
+from recallfs.cli.app import main
 from recallfs.errors import IntegrityError, InvalidInputError, RecallError, RecipeFailedError
 from recallfs.recipes.declared import check_declared, observe_declared, plain
 from recallfs.recipes.model import Recipe, recipe
@@ -140,6 +141,27 @@ def test_a_release_looks_again(lab: Lab) -> None:
     with pytest.raises(IntegrityError, match=r"settings\.factor was 2\.0, is 3\.0"):
         lab.release()
     assert place.exists()
+
+
+def test_a_purge_looks_again(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """What waits in the trash stays, and is named, while its row is another than at its proof."""
+    _database(lab, 2.0)
+    lab.derive(recipe="configured", **_parameters(lab))
+    lab.prove()
+    lab.release(hold="0.001s")
+    _database(lab, 3.0)
+    assert main(["release", "--purge", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    (error,) = told["failed"]
+    assert (told["freed_bytes"], error["kind"]) == (0, "input-changed")
+    assert "recall://lab/derived.h5 stays in the trash: " in error["message"]
+    assert "settings.factor was 2.0, is 3.0" in error["message"]
+    (lab.base / "settings.sqlite").unlink()
+    assert main(["release", "--purge"]) == 1
+    assert "stays in the trash" in " ".join(capsys.readouterr().err.split())
+    _database(lab, 2.0)
+    assert main(["release", "--purge", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["freed_bytes"] > 0
 
 
 def test_another_row_is_another_derivation(lab: Lab) -> None:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from hypothesis import event, given
+from hypothesis import strategies as st
 
 from conftest import TESTS, Lab
+from recallfs.catalog import schema
+from recallfs.catalog.evidence import Listed, listing
 from recallfs.cli.app import main
+from recallfs.config import ReleaseSettings
 from recallfs.release.assessment import assess, assess_all
+from recallfs.release.glance import Glance, last_uses
 from recallfs.release.plan import draw_up, read_plan, write_plan
-from recallfs.release.policy import Decision, Wanted, without_conflicts
+from recallfs.release.policy import Candidate, Decision, Wanted, decide, without_conflicts
 from recallfs.resolve.derive import derive
+from recallfs.values import Level, State, now_utc
 
 WANTED = Wanted(max_skeleton=1.0)
 
@@ -61,6 +71,69 @@ def test_many_are_judged_as_one_by_one(lab: Lab) -> None:
         "revoked.h5": "unproved",
         "raw.h5": "unproved",
     }
+
+
+def test_what_is_kept_at_the_path_says_what_the_tables_say(lab: Lab) -> None:
+    """Proofs, revocations, runs and inputs are told alike by an index made before it was kept."""
+    lab.derive("unproved.h5")
+    for number, name in enumerate(("once.h5", "twice.h5", "revoked.h5")):
+        lab.derive(name, factor=3.0 + number)
+        lab.prove(name)
+    lab.prove("twice.h5")
+    assert main(["revoke", "recall://lab/revoked.h5", "--why", "x"]) == 0
+    ids = [place.id for place in lab.store.catalog.places_below("")]
+    quick = listing(lab.store.catalog, ids, now_utc())
+    assert {len(item.proofs) for item in quick.values()} == {0, 1, 2}
+    emptied = sa.update(schema.paths).values(standing=None, made_from=None)
+    lab.store.catalog._database.transact(lambda connection: connection.execute(emptied))
+    assert listing(lab.store.catalog, ids, now_utc()) == quick
+
+
+@given(
+    size=st.integers(0, 10**4),
+    kept=st.none() | st.integers(0, 500),
+    pinned=st.booleans(),
+    proof=st.sampled_from([None, *(level.value for level in Level)]),
+    links=st.integers(1, 2),
+    written=st.integers(0, 20),
+    read=st.integers(0, 20),
+    older=st.none() | st.integers(0, 20),
+    idle=st.none() | st.integers(0, 20),
+    lowest=st.none() | st.sampled_from(list(Level)),
+)
+def test_a_glance_agrees_with_a_closer_look(  # noqa: PLR0917 - hypothesis gives them
+    size: int, kept: int | None, pinned: bool, proof: str | None, links: int, written: int,
+    read: int, older: int | None, idle: int | None, lowest: Level | None,
+) -> None:  # fmt: skip
+    """What is released at a glance is released, with the same words, when all is gone through."""
+    days = 86400
+    item = Listed(
+        "a", "e", "resident", size, "0" * 64, written * days * 10**9, 1, -7, size, 5, 6, pinned,
+        kept, None, proof and "p", "v", proof, "graft", "2026-01-01T00", 12.0, "double", (),
+    )  # fmt: skip
+    status = os.stat_result(
+        (0o100644, 2**64 - 7, 1, links, 0, 0, size, read * days, 0, 0,
+         read * days, 0, 0, 0, 5, 6)
+    )  # fmt: skip
+    span = [None if value is None else timedelta(days=value) for value in (older, idle)]
+    wanted = Wanted(older_than=span[0], idle=span[1], min_size_bytes=100)
+    settings, present = ReleaseSettings(), 20.0 * days
+    found = Glance("recall://lab/", settings, wanted, lowest).decide(item, status, present)
+    used, looked = last_uses(item.mtime_ns, None, status)
+    closely = decide(
+        Candidate(
+            "recall://lab/a", size, State.RESIDENT, pinned, timedelta(seconds=present - used),
+            timedelta(seconds=present - looked), item.proofs, (), kept or 0, links, (), (), {},
+            lowest=lowest,
+        ),
+        settings,
+        wanted,
+    )  # fmt: skip
+    event(str(found is not None))
+    if found is not None:
+        assert found == closely
+    elif kept is not None:
+        assert closely.verdict != "release"
 
 
 def test_no_sidecar_is_read_for_many(lab: Lab, tmp_path: Path) -> None:

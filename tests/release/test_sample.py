@@ -121,6 +121,33 @@ def test_a_trial_of_entries_records_no_proof(lab: Lab, caplog: pytest.LogCapture
 
 
 @pytest.mark.services
+def test_what_fails_beside_others_is_tried_alone(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe that two runs at once disturb counts as exact; the table has shares of bytes."""
+    lab.write_config("[recall]\nrecomputes = 2\n")
+    lab.config.write_text(lab.config.read_text().replace('"lab_recipes"', '"quick_recipes"'))
+    shared = lab.base / "shared"
+    shared.mkdir()
+    lines = []
+    for number in range(2):
+        (lab.root / f"f{number}.bin").write_bytes(content(number))
+        line = {
+            "recipe": "crowded",
+            "outputs": {"": f"recall://lab/f{number}.bin"},
+            "inputs": {},
+            "parameters": {"number": number, "folder": str(shared)},
+        }
+        lines.append(json.dumps(line))
+    batch = lab.base / "made.jsonl"
+    batch.write_text("\n".join(lines))
+    assert main(["trial", "--batch", str(batch), "--jobs", "2"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "2 = 100% (34% to 100%), 100% of bytes" in told
+    assert "passes alone, fails in parallel: " in told
+
+
+@pytest.mark.services
 def test_a_folder_is_tried_by_one_run(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     """All files of a folder count as one, and its recipe runs once for them."""
     count = lab.base / "count"

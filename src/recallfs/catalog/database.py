@@ -22,12 +22,19 @@ from recallfs.catalog.view import below
 from recallfs.errors import ConflictError
 from recallfs.values import Entry, Identity, State
 
-__all__ = ["Catalog", "Intent", "Lease"]
+__all__ = ["Catalog", "Intent", "Lease", "Place"]
 
 _BATCH_ROWS = 500
 _PAGE_ROWS = 2000
 
 _Row = TypeVar("_Row")
+
+
+class Place(NamedTuple):
+    """Where an entry stands; all that is read of many where nothing else is asked."""
+
+    path: str
+    id: str
 
 
 class Intent(NamedTuple):
@@ -101,6 +108,17 @@ class Catalog(Leases, History):
     def entries_below(self, folder: str) -> Iterator[Entry]:
         """Iterate over all entries at or below a folder, in path order."""
         return self._select(*([below(folder)] if folder else []))
+
+    def places_below(self, folder: str) -> list[Place]:
+        """Return path and id of all entries at or below a folder, in path order."""
+        paths = schema.paths.c
+        # In a file they are kept as the text that they are; of so many each conversion costs.
+        path = sa.type_coerce(paths.path, sa.String) if self.is_file else paths.path
+        query = sa.select(path, paths.entry_id).where(
+            paths.store_id == self.store_id, *([below(folder)] if folder else [])
+        )
+        places = self.folded(query, lambda rows: list(map(Place._make, rows)))
+        return sorted(places)  # text sorts as its UTF-8 does
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> Iterator[Entry]:
         """Iterate page by page: no transaction stays open while the caller works."""

@@ -1,4 +1,4 @@
-"""What the catalog says of many entries at once, for a release that is drawn up.
+"""What the catalog says of many files at once, for a release that is drawn up.
 
 The sidecars are the evidence; each file that is then released is judged by its own.
 """
@@ -6,24 +6,24 @@ The sidecars are the evidence; each file that is then released is judged by its 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from recallfs.catalog import schema
 from recallfs.catalog.database import Catalog
-from recallfs.values import Entry, InputRef, Level, State
+from recallfs.catalog.standing import read_inputs, read_standing
+from recallfs.values import InputRef, Level, State
 
 _BATCH = 500
 _LEVELS = {level.value: level for level in Level}
 
 
-class Standing(NamedTuple):
-    """A proof that counts, and what it ran."""
+class Counted(NamedTuple):
+    """A proof that counts."""
 
     id: str
-    derivation_id: str
     environment_id: str
     level: Level
     method: str
@@ -31,43 +31,62 @@ class Standing(NamedTuple):
     seconds: float
 
 
-class Made(NamedTuple):
-    """The derivation that a recall of an entry would run.
+class Listed(NamedTuple):
+    """A file as the catalog has it, with what a recall of it would run.
 
     Parameters
     ----------
-    environment_id : str
-        Of the newest valid proof, else of the run that was recorded.
-    """
-
-    recipe: str
-    environment_id: str
-    seconds: float
-    inputs: tuple[InputRef, ...]
-
-
-class Evidence(NamedTuple):
-    """What is indexed of an entry.
-
-    Parameters
-    ----------
+    device, inode, seen_size_bytes, seen_mtime_ns, seen_ctime_ns : int or None
+        Of the file when its digests were last known to be right. Device and inode as the column
+        holds them: the upper half of their range is folded into the negative numbers.
     kept_bytes : int or None
         Of skeleton and residual; None if only the sidecar says.
-    recalled_at : str
-        ISO time; empty for never.
-    proofs : tuple of Standing
-        Valid at the time asked about, newest first.
+    recalled_at : str or None
+        ISO time; None for never.
+    proof_id, level, method, made_at
+        Of the newest proof that was valid at the time asked about; None if there is none.
+    environment_id, seconds, recipe
+        Of that proof, else of the run that was recorded; None if there is neither.
+    inputs : tuple of InputRef
+        Of that derivation. Those that are the same are one object.
+    others : tuple of Counted
+        Further valid proofs, newest first.
     """
 
+    path: str
+    id: str
+    state: str
+    size_bytes: int
+    sha256: str
+    mtime_ns: int
+    device: int | None
+    inode: int | None
+    seen_size_bytes: int | None
+    seen_mtime_ns: int | None
+    seen_ctime_ns: int | None
     is_pinned: bool
     kept_bytes: int | None
-    recalled_at: str
-    proofs: tuple[Standing, ...]
-    made: Made | None
+    recalled_at: str | None
+    proof_id: str | None
+    environment_id: str | None
+    level: str | None
+    method: str | None
+    made_at: str | None
+    seconds: float | None
+    recipe: str | None
+    inputs: tuple[InputRef, ...]
+    others: tuple[Counted, ...] = ()
+
+    @property
+    def proofs(self) -> tuple[Counted, ...]:
+        """All valid proofs, newest first."""
+        if self.proof_id is None:
+            return ()
+        return (_counted(self), *self.others)
 
 
-def evidence_of(catalog: Catalog, entry_ids: Collection[str], at: str) -> dict[str, Evidence]:
-    """Return what is indexed of entries that stand at a path, by id.
+def listing(catalog: Catalog, entry_ids: Collection[str], at: str) -> dict[str, Listed]:
+    """Return what is indexed of entries that stand at a path, by id; perhaps of others as well.
 
     Parameters
     ----------
@@ -76,44 +95,37 @@ def evidence_of(catalog: Catalog, entry_ids: Collection[str], at: str) -> dict[s
 
     Notes
     -----
-    Some four queries for each 500 entries.
+    One query for each 500 entries, or one in all. Of entries whose newest proof is not the only
+    one, or does not count, further tables are asked.
     """
-    wanted = set(entry_ids)
-    is_most = len(wanted) * 4 > sum(count for count, _ in catalog.totals().values())
-    # Of most of a store, what is not wanted costs less than to name all that is.
-    batches: Iterable[list[str] | None] = [None] if is_most else _batches(wanted)
-    found: dict[str, Evidence] = {}
-    for batch in batches:
-        inputs = _inputs(catalog, batch)
-        ran = _unproved(catalog, batch, at)
-        for entry_id, is_pinned, kept_bytes, last_at, *proof in _proofs(catalog, batch, at):
-            if entry_id not in wanted:
-                continue
-            if proof[0] is None:
-                last = ran.get(entry_id)
-                made = None if last is None else Made(*last[1:], inputs.get(last[0], ()))
-                found[entry_id] = Evidence(is_pinned, kept_bytes, last_at or "", (), made)
-                continue
-            identifier, derivation, environment, level, method, made_at, seconds, recipe = proof
-            valid = Standing(
-                identifier, derivation, environment, _LEVELS[level], method, made_at, seconds
-            )
-            known = found.get(entry_id)
-            if known is not None:
-                proofs = (*known.proofs, valid)
-                newest_first = sorted(proofs, key=lambda each: each.made_at, reverse=True)
-                made = known.made
-                if newest_first[0] is valid:
-                    made = Made(recipe, environment, seconds, inputs.get(derivation, ()))
-                found[entry_id] = known._replace(proofs=tuple(newest_first), made=made)
-                continue
-            made = Made(recipe, environment, seconds, inputs.get(derivation, ()))
-            found[entry_id] = Evidence(is_pinned, kept_bytes, last_at or "", (valid,), made)
+    if not entry_ids:
+        return {}
+    count = sum(count for count, _ in catalog.totals().values())
+    shared = _Shared()
+    found: dict[str, Listed] = {}
+    rest: list[str] = []
+    # Of most of a store, what is not asked for costs less than to name all that is.
+    for batch in [None] if len(entry_ids) * 2 > count else _batches(entry_ids):
+        quick, more = catalog.folded(
+            _quick_query(catalog, batch), lambda rows: _read_quickly(rows, at, shared)
+        )
+        found.update(quick)
+        rest += more
+    for batch in [None] if len(rest) * 2 > count else _batches(rest):
+        query = _query(catalog, batch, at)
+        found.update(catalog.folded(query, lambda rows: _gathered(rows, shared)))
+    closely = (found[entry_id] for entry_id in rest if entry_id in found)
+    unproved = [item.id for item in closely if item.proof_id is None]
+    for batch in _batches(unproved):
+        _add_runs(catalog, batch, found, shared)
     return found
 
 
-def released_from(catalog: Catalog, entries: Sequence[Entry]) -> dict[str, list[str]]:
+def released_from(catalog: Catalog, entries: Collection[Listed]) -> dict[str, list[str]]:
     """Return the paths of released files that are made from each entry or from the same bytes."""
+    released, _ = catalog.totals().get(State.RELEASED.value, (0, 0))
+    if not released:
+        return {}
     inputs, outputs, paths = (
         schema.derivation_inputs.c,
         schema.derivation_outputs.c,
@@ -129,7 +141,6 @@ def released_from(catalog: Catalog, entries: Sequence[Entry]) -> dict[str, list[
         .join(schema.derivation_inputs, inputs.derivation_id == outputs.derivation_id)
         .where(paths.store_id == catalog.store_id, paths.state == State.RELEASED.value)
     )
-    released, _ = catalog.totals().get(State.RELEASED.value, (0, 0))
     if released <= len(entries):
         rows = catalog.rows(query)
     else:
@@ -147,90 +158,247 @@ def released_from(catalog: Catalog, entries: Sequence[Entry]) -> dict[str, list[
     return {entry_id: sorted(files) for entry_id, files in found.items()}
 
 
-def _proofs(catalog: Catalog, batch: Sequence[str] | None, at: str) -> list[Any]:
-    """Return each entry with its valid proofs, one a row; once without any if it has none."""
+class _Shared:
+    """Inputs of derivations, of which files that are made from the same have the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], tuple[InputRef, ...]] = {(): ()}
+        self._more: dict[tuple[int, tuple[Any, ...]], tuple[InputRef, ...]] = {}
+        self._spelled: dict[str, tuple[InputRef, ...]] = {}
+
+    def spelled(self, text: str) -> tuple[InputRef, ...]:
+        """Return inputs by the text that is kept of them."""
+        inputs = self._spelled.get(text)
+        if inputs is None:
+            inputs = self._spelled[text] = read_inputs(text)
+        return inputs
+
+    def one(self, values: tuple[Any, ...]) -> tuple[InputRef, ...]:
+        """Return a single input."""
+        inputs = self._known.get(values)
+        if inputs is None:
+            name, entry_id, path, sha256 = values
+            inputs = () if name is None else (InputRef(name, entry_id, path, sha256),)
+            self._known[values] = inputs
+        return inputs
+
+    def more(self, inputs: tuple[InputRef, ...], values: tuple[Any, ...]) -> tuple[InputRef, ...]:
+        """Return inputs with one more. The objects live on, so that each has an `id` of its own."""
+        key = (id(inputs), values)
+        if key not in self._more:
+            self._more[key] = (*inputs, *self.one(values))
+        return self._more[key]
+
+
+def _quick_query(catalog: Catalog, batch: Sequence[str] | None) -> sa.Select[Any]:
+    """Ask for each entry, with what is kept at its path of its newest proof."""
     paths, accesses = schema.paths.c, schema.accesses.c
-    proofs, derivations, revoked = schema.proofs.c, schema.derivations.c, schema.revocations.c
+    plain = _as_stored if catalog.is_file else _as_told
+    query = (
+        sa.select(
+            plain(paths.path),
+            paths.entry_id,
+            paths.state,
+            paths.size_bytes,
+            paths.mtime_ns,
+            sa.type_coerce(paths.device, sa.BigInteger),
+            sa.type_coerce(paths.inode, sa.BigInteger),
+            paths.seen_size_bytes,
+            paths.seen_mtime_ns,
+            paths.seen_ctime_ns,
+            sa.type_coerce(paths.is_pinned, sa.Integer),
+            paths.kept_bytes,
+            accesses.last_at,
+            sa.type_coerce(paths.standing, sa.Text),
+            sa.type_coerce(paths.made_from, sa.Text),
+        )
+        .select_from(schema.paths)
+        .outerjoin(schema.accesses, accesses.entry_id == paths.entry_id)
+    )
+    return _of(query, catalog, batch)
+
+
+def _of(query: sa.Select[Any], catalog: Catalog, batch: Sequence[str] | None) -> sa.Select[Any]:
+    """Ask of some entries, or of all."""
+    if batch is not None:
+        return query.where(schema.paths.c.entry_id.in_(batch))
+    # To find the rows of a store SQLite goes through an index, and from there all over the table.
+    return query if catalog.is_file else query.where(schema.paths.c.store_id == catalog.store_id)
+
+
+def _read_quickly(
+    rows: Iterator[Any], at: str, shared: _Shared
+) -> tuple[dict[str, Listed], list[str]]:
+    """Return the entries of which one proof counts, and the ids of the others."""
+    found: dict[str, Listed] = {}
+    rest: list[str] = []
+    # What `Listed` does, of which there is one call for each of so many files.
+    new, spelled = tuple.__new__, shared.spelled
+    for (
+        path, entry_id, state, size, mtime, device, inode, seen_size, seen_mtime, seen_ctime,
+        is_pinned, kept, recalled_at, standing, made_from,
+    ) in rows:  # fmt: skip
+        if standing is None:
+            rest.append(entry_id)
+            continue
+        (
+            sha256, proof, environment, level, method, made_at, until, seconds, recipe, others,
+        ) = read_standing(standing)  # fmt: skip
+        if not proof:
+            found[entry_id] = Listed(
+                path, entry_id, state, size, sha256, mtime, device, inode, seen_size, seen_mtime,
+                seen_ctime, is_pinned, kept, recalled_at, None, environment or None, None, None,
+                None, float(seconds) if recipe else None, recipe or None, spelled(made_from),
+            )  # fmt: skip
+            continue
+        if made_at > at or until <= at or others > at:
+            rest.append(entry_id)
+            continue
+        found[entry_id] = new(Listed, (
+            path, entry_id, state, size, sha256, mtime, device, inode, seen_size, seen_mtime,
+            seen_ctime, is_pinned, kept, recalled_at, proof, environment, level, method, made_at,
+            float(seconds), recipe, spelled(made_from), (),
+        ))  # fmt: skip
+    return found, rest
+
+
+def _query(catalog: Catalog, batch: Sequence[str] | None, at: str) -> sa.Select[Any]:
+    """Ask for each entry, with its valid proofs and the inputs of these, of all at once."""
+    paths, entries, accesses = schema.paths.c, schema.entries.c, schema.accesses.c
+    proofs, derivations, inputs = (
+        schema.proofs.c,
+        schema.derivations.c,
+        schema.derivation_inputs.c,
+    )
+    # Of so many rows each conversion costs; in a file paths are the text that they are.
+    plain = _as_stored if catalog.is_file else _as_told
     is_valid = sa.and_(
         proofs.entry_id == paths.entry_id,
         proofs.made_at <= at,
         proofs.valid_until > at,
-        ~sa.exists().where(revoked.proof_id == proofs.id),
+        ~sa.exists().where(schema.revocations.c.proof_id == proofs.id),
     )
     query = (
         sa.select(
+            plain(paths.path),
             paths.entry_id,
-            paths.is_pinned,
+            paths.state,
+            paths.size_bytes,
+            entries.sha256,
+            paths.mtime_ns,
+            sa.type_coerce(paths.device, sa.BigInteger),
+            sa.type_coerce(paths.inode, sa.BigInteger),
+            paths.seen_size_bytes,
+            paths.seen_mtime_ns,
+            paths.seen_ctime_ns,
+            sa.type_coerce(paths.is_pinned, sa.Integer),
             paths.kept_bytes,
             accesses.last_at,
             proofs.id,
-            proofs.derivation_id,
             proofs.environment_id,
             proofs.level,
             proofs.method,
             proofs.made_at,
             proofs.seconds,
             derivations.recipe,
+            inputs.name,
+            inputs.entry_id,
+            plain(inputs.path),
+            inputs.sha256,
         )
         .select_from(schema.paths)
+        .join(schema.entries, entries.id == paths.entry_id)
         .outerjoin(schema.accesses, accesses.entry_id == paths.entry_id)
         .outerjoin(schema.proofs, is_valid)
         .outerjoin(schema.derivations, derivations.id == proofs.derivation_id)
-        .where(paths.store_id == catalog.store_id)
+        .outerjoin(schema.derivation_inputs, inputs.derivation_id == proofs.derivation_id)
     )
-    return catalog.rows(query if batch is None else query.where(paths.entry_id.in_(batch)))
+    return _of(query, catalog, batch)
 
 
-def _unproved(
-    catalog: Catalog, batch: Sequence[str] | None, at: str
-) -> dict[str, tuple[str, str, str, float]]:
-    """Return the last derivation of each entry that has no valid proof."""
-    paths, derivations, outputs = schema.paths.c, schema.derivations.c, schema.derivation_outputs.c
-    is_unproved = sa.or_(paths.proved_until.is_(None), paths.proved_until <= at)
+def _as_stored(path: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    return sa.type_coerce(path, sa.String)
+
+
+def _as_told(path: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    return path
+
+
+def _gathered(rows: Iterator[Any], shared: _Shared) -> dict[str, Listed]:
+    """Put rows together: one comes for each proof of a file and each input of that."""
+    found: dict[str, Listed] = {}
+    several: dict[str, dict[str, Listed]] = {}
+    # What `_make` does, of which there is one call for each of so many files.
+    new, one = tuple.__new__, shared.one
+    for row in rows:
+        entry_id = row[1]
+        known = found.get(entry_id)
+        if known is None:
+            found[entry_id] = new(Listed, (*row[:21], one(row[21:]), ()))
+            continue
+        if entry_id not in several:
+            several[entry_id] = {str(known.proof_id): known}
+        proofs = several[entry_id]
+        proof_id = row[14]
+        if proof_id in proofs:
+            inputs = shared.more(proofs[proof_id].inputs, row[21:])
+            proofs[proof_id] = proofs[proof_id]._replace(inputs=inputs)
+        else:
+            proofs[proof_id] = new(Listed, (*row[:21], one(row[21:]), ()))
+    for entry_id, proofs in several.items():
+        newest, *others = sorted(
+            proofs.values(), key=lambda each: (each.made_at, each.proof_id), reverse=True
+        )
+        found[entry_id] = newest._replace(others=tuple(map(_counted, others)))
+    return found
+
+
+def _add_runs(
+    catalog: Catalog, batch: Sequence[str], found: dict[str, Listed], shared: _Shared
+) -> None:
+    """Add to entries that have no valid proof what their last recorded run was."""
+    derivations, outputs = schema.derivations.c, schema.derivation_outputs.c
+    inputs = schema.derivation_inputs.c
     query = (
         sa.select(
-            paths.entry_id,
+            outputs.entry_id,
             derivations.id,
-            derivations.recipe,
             derivations.environment_id,
             derivations.seconds,
+            derivations.recipe,
+            inputs.name,
+            inputs.entry_id,
+            inputs.path,
+            inputs.sha256,
         )
-        .select_from(schema.paths)
-        .join(schema.derivation_outputs, outputs.entry_id == paths.entry_id)
+        .select_from(schema.derivation_outputs)
         .join(schema.derivations, derivations.id == outputs.derivation_id)
-        .where(paths.store_id == catalog.store_id, is_unproved)
+        .outerjoin(schema.derivation_inputs, inputs.derivation_id == derivations.id)
+        .where(outputs.entry_id.in_(batch))
         .order_by(derivations.started_at, derivations.id)
     )
-    rows = catalog.rows(query if batch is None else query.where(paths.entry_id.in_(batch)))
-    return {entry_id: tuple(rest) for entry_id, *rest in rows}
+    last: dict[str, str] = {}
+    for row in catalog.rows(query):
+        entry_id, derivation_id, environment, seconds, recipe = row[:5]
+        before = found[entry_id].inputs if last.get(entry_id) == derivation_id else ()
+        last[entry_id] = derivation_id
+        found[entry_id] = found[entry_id]._replace(
+            environment_id=environment,
+            seconds=seconds,
+            recipe=recipe,
+            inputs=shared.more(before, row[5:]) if before else shared.one(row[5:]),
+        )
 
 
-def _inputs(catalog: Catalog, batch: Sequence[str] | None) -> dict[str, tuple[InputRef, ...]]:
-    """Return the inputs of the derivations of entries; those that are the same are one object."""
-    inputs, outputs, paths = (
-        schema.derivation_inputs.c,
-        schema.derivation_outputs.c,
-        schema.paths.c,
+def _counted(item: Listed) -> Counted:
+    return Counted(
+        str(item.proof_id),
+        str(item.environment_id),
+        _LEVELS[str(item.level)],
+        str(item.method),
+        str(item.made_at),
+        item.seconds or 0.0,
     )
-    own = (
-        sa.select(outputs.derivation_id)
-        .join(schema.paths, paths.entry_id == outputs.entry_id)
-        .where(paths.store_id == catalog.store_id)
-    )
-    own = own if batch is None else own.where(paths.entry_id.in_(batch))
-    query = sa.select(
-        inputs.derivation_id, inputs.name, inputs.entry_id, inputs.path, inputs.sha256
-    ).where(inputs.derivation_id.in_(own))
-    found: dict[str, tuple[InputRef, ...]] = {}
-    shared: dict[tuple[Any, ...], tuple[InputRef, ...]] = {}
-    for derivation_id, *values in catalog.rows(query):
-        before = found.get(derivation_id, ())
-        key = (before, *values)
-        several = shared.get(key)
-        if several is None:
-            several = shared[key] = (*before, InputRef(*values))
-        found[derivation_id] = several
-    return found
 
 
 def _batches(keys: Collection[str]) -> Iterator[list[str]]:

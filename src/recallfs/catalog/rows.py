@@ -8,6 +8,7 @@ from typing import Any
 
 from recallfs.catalog import schema
 from recallfs.catalog.sidecar import Record
+from recallfs.catalog.standing import standing_values
 from recallfs.values import Derivation, Entry, Identity, Metadata, State, parent_of
 
 Row = dict[str, Any]
@@ -82,6 +83,7 @@ def rows_of(store_id: str, records: Sequence[Record]) -> dict[str, list[Row]]:
                 proved_until=_proved_until(record),
                 is_pinned=record.is_pinned,
                 kept_bytes=record.kept_bytes,
+                **standing_values(record),
                 **identity_values(entry.identity),
             )
         )

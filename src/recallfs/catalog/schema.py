@@ -4,7 +4,8 @@ Entries, incarnations, copies, derivations, proofs, revocations and pins are app
 says which entry stands at a path now and what was last seen there; what readers cause (recalls,
 accesses) is kept apart, and so is work in hand (intents, trash, leases).
 
-`paths` repeats what selections and totals ask for, so that one index answers them without a join.
+`paths` repeats what selections and totals ask for, so that one index answers them without a join,
+and what plans ask for, so that they read one table.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sqlalchemy import (
 
 from recallfs.catalog.types import LongText, Path, Unsigned
 
-REVISION = "0004"
+REVISION = "0005"
 """Newest migration; a catalog at another revision is upgraded or, when newer, refused."""
 
 metadata = MetaData()
@@ -96,6 +97,9 @@ paths = Table(
     Column("proved_until", _MOMENT),
     Column("is_pinned", Boolean, nullable=False, server_default=false()),
     Column("kept_bytes", BigInteger),
+    # By what it can be released, and the inputs of that; see `recallfs.catalog.standing`.
+    Column("standing", LongText()),
+    Column("made_from", LongText()),
     Index("paths_by_parent", "store_id", "parent"),
     Index(
         "paths_summary",

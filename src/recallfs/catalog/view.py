@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from recallfs.catalog import schema
 from recallfs.catalog.engine import Database
+
+_PAGE_ROWS = 1000
+
+_Result = TypeVar("_Result")
 
 
 class View:
@@ -32,6 +36,11 @@ class View:
         """Whether the caller may read and not write; every change raises `AccessError` then."""
         return self._database.is_read_only
 
+    @property
+    def is_file(self) -> bool:
+        """Whether this is an SQLite file, which hardly ever has more stores than one."""
+        return self._database.is_sqlite
+
     def prepare(self) -> None:
         """Make or upgrade the schema if need be; see `Database.check_version`."""
         self._database.check_version()
@@ -44,6 +53,20 @@ class View:
         """Return the rows of a query; of which store is for the query, or its values, to say."""
         return self._database.query(
             lambda connection: list(connection.execute(query, values).all())
+        )
+
+    def folded(self, query: sa.Select[Any], fold: Callable[[Iterator[Any]], _Result]) -> _Result:
+        """Return what is made of the rows of a query, which need not all be in memory.
+
+        Parameters
+        ----------
+        fold : callable
+            Gets the rows; again from the start if the connection was lost meanwhile.
+        """
+        return self._database.query(
+            lambda connection: fold(
+                row for rows in connection.execute(query).partitions(_PAGE_ROWS) for row in rows
+            )
         )
 
 

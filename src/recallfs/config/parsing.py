@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from recallfs.config import fields
 from recallfs.config.settings import (
     SOURCE_KINDS,
     CacheSettings,
@@ -18,7 +16,6 @@ from recallfs.config.settings import (
     DandiSettings,
     EnvironmentSettings,
     ExpectedFailure,
-    Floor,
     KacherySettings,
     LogSettings,
     MirrorSettings,
@@ -32,15 +29,12 @@ from recallfs.config.settings import (
 )
 from recallfs.errors import AccessError, InvalidInputError
 from recallfs.log import FORMATS, LEVELS
-from recallfs.values import Level, parse_size, parse_span
 
 STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a store may be called."""
 
 _MAY_BE_SECRET = ("options", "url")
 """Keys whose values may hold passwords, and are not shown."""
-
-_PATTERN_LETTERS = 500
 
 _NOT_SETTINGS = {"RECALLFS_CONFIG", "RECALLFS_WORKER"}
 
@@ -248,13 +242,13 @@ class _Checker:
             table,
             where,
             {
-                "root": _path,
-                "catalog": _text,
-                "vault": _path,
-                "recall_missing": _boolean,
-                "order": _texts,
-                "offline": _boolean,
-                "level": _recall_level,
+                "root": fields.path,
+                "catalog": fields.text,
+                "vault": fields.path,
+                "recall_missing": fields.boolean,
+                "order": fields.texts,
+                "offline": fields.boolean,
+                "level": fields.recall_level,
             },
         )
         if "root" not in values:
@@ -267,31 +261,36 @@ class _Checker:
                 table,
                 "recipes",
                 {
-                    "modules": _texts,
-                    "paths": lambda value: tuple(_path(item) for item in _texts(value)),
-                    "timeout_s": _positive(float),
-                    "memory_bytes": _size,
-                    "threads": _positive(int),
-                    "reuse": _boolean,
-                    "refuse_dirty": _boolean,
+                    "modules": fields.texts,
+                    "paths": lambda value: tuple(fields.path(item) for item in fields.texts(value)),
+                    "timeout_s": fields.positive(float),
+                    "memory_bytes": fields.size,
+                    "threads": fields.positive(int),
+                    "reuse": fields.boolean,
+                    "refuse_dirty": fields.boolean,
                 },
             )
         )
 
     def kachery(self, table: Mapping[str, Any]) -> KacherySettings:
-        own = {"gateway_url": _http_url, "zone": _text, "resource_url": _http_url, "folder": _path}
+        own = {
+            "gateway_url": fields.http_url,
+            "zone": fields.text,
+            "resource_url": fields.http_url,
+            "folder": fields.path,
+        }
         return KacherySettings(**self.take(table, "sources.kachery", {**_REMOTE, **own}))
 
     def dandi(self, table: Mapping[str, Any]) -> DandiSettings:
-        own = {"instance": _text}
+        own = {"instance": fields.text}
         return DandiSettings(**self.take(table, "sources.dandi", {**_REMOTE, **own}))
 
     def mirror(self, table: Mapping[str, Any], where: str) -> MirrorSettings:
         own = {
-            "name": _text,
-            "url": _mirror_url,
-            "options": _mapping,
-            "layout": _one_of("path", "sha256"),
+            "name": fields.text,
+            "url": fields.mirror_url,
+            "options": fields.mapping,
+            "layout": fields.one_of("path", "sha256"),
         }
         values = self.take(table, where, {**_REMOTE, **own})
         for key in ("name", "url"):
@@ -322,7 +321,7 @@ class _Checker:
         found = []
         for number, table in enumerate(tables):
             where = f"expected_failures[{number}]"
-            values = self.take(table, where, {"match": _pattern, "reason": _text})
+            values = self.take(table, where, {"match": fields.pattern, "reason": fields.text})
             for key in ("match", "reason"):
                 if key not in values:
                     raise self.error(f"{where}.{key}", "given")
@@ -334,14 +333,14 @@ class _Checker:
             table,
             "release",
             {
-                "hold": _span,
-                "grace": _span,
-                "proof_validity": _span,
-                "copies": _positive(int),
-                "max_skeleton": _fraction,
-                "idle": _span,
-                "max_residual": _fraction_or_none,
-                "policy": _tables,
+                "hold": fields.span,
+                "grace": fields.span,
+                "proof_validity": fields.span,
+                "copies": fields.positive(int),
+                "max_skeleton": fields.fraction,
+                "idle": fields.span,
+                "max_residual": fields.fraction_or_none,
+                "policy": fields.tables,
             },
         )
         tables = values.pop("policy", ())
@@ -359,16 +358,16 @@ class _Checker:
             table,
             where,
             {
-                "name": _text,
-                "stores": _texts,
-                "pattern": _patterns,
-                "older_than": _span,
-                "idle": _span,
-                "min_size": _size,
-                "level": _recall_level,
-                "copies": _positive(int),
-                "hold": _span,
-                "keep_free": _floor,
+                "name": fields.text,
+                "stores": fields.texts,
+                "pattern": fields.patterns,
+                "older_than": fields.span,
+                "idle": fields.span,
+                "min_size": fields.size,
+                "level": fields.recall_level,
+                "copies": fields.positive(int),
+                "hold": fields.span,
+                "keep_free": fields.floor,
             },
         )
         if "name" not in values:
@@ -385,13 +384,13 @@ class _Checker:
                 table,
                 "recall",
                 {
-                    "recomputes": _positive(int),
-                    "recomputes_per_user": _positive(int),
-                    "fetches": _positive(int),
-                    "fetches_per_user": _positive(int),
-                    "keep_free": _floor,
-                    "remember_absent": _span,
-                    "budget_folder": _path,
+                    "recomputes": fields.positive(int),
+                    "recomputes_per_user": fields.positive(int),
+                    "fetches": fields.positive(int),
+                    "fetches_per_user": fields.positive(int),
+                    "keep_free": fields.floor,
+                    "remember_absent": fields.span,
+                    "budget_folder": fields.path,
                 },
             )
         )
@@ -402,21 +401,25 @@ class _Checker:
                 table,
                 "readers",
                 {
-                    "stat": _boolean,
-                    "deny": _texts,
-                    "ask_above": _size,
-                    "ask_after": _span,
-                    "on_interrupt": _one_of("drop", "continue"),
+                    "stat": fields.boolean,
+                    "deny": fields.texts,
+                    "ask_above": fields.size,
+                    "ask_after": fields.span,
+                    "on_interrupt": fields.one_of("drop", "continue"),
                 },
             )
         )
 
     def environments(self, table: Mapping[str, Any]) -> EnvironmentSettings:
-        readers = {"folder": _path, "indexes": _indexes}
+        readers = {"folder": fields.path, "indexes": fields.indexes}
         return EnvironmentSettings(**self.take(table, "environments", readers))
 
     def log(self, table: Mapping[str, Any]) -> LogSettings:
-        readers = {"level": _one_of(*LEVELS), "format": _one_of(*FORMATS), "file": _path}
+        readers = {
+            "level": fields.one_of(*LEVELS),
+            "format": fields.one_of(*FORMATS),
+            "file": fields.path,
+        }
         values = self.take(table, "log", readers)
         return LogSettings(
             values.get("level"), values.get("format", FORMATS[0]), values.get("file")
@@ -424,11 +427,11 @@ class _Checker:
 
     def cache(self, table: Mapping[str, Any]) -> CacheSettings:
         readers = {
-            "folder": _path,
-            "limit": _size,
-            "shared_folder": _path,
-            "shared_limit": _size,
-            "share_all": _boolean,
+            "folder": fields.path,
+            "limit": fields.size,
+            "shared_folder": fields.path,
+            "shared_limit": fields.size,
+            "share_all": fields.boolean,
         }
         settings = CacheSettings(**self.take(table, "cache", readers))
         own, shared = settings.folder, settings.shared_folder
@@ -440,163 +443,14 @@ class _Checker:
         return settings
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError("a text is needed")
-    return value
-
-
-def _pattern(value: Any) -> re.Pattern[str]:
-    """Read a regular expression; one that is long is not for matching the end of a log."""
-    text = _text(value)
-    try:
-        if len(text) > _PATTERN_LETTERS:
-            raise ValueError(f"it has more than {_PATTERN_LETTERS} letters")
-        return re.compile(text, re.MULTILINE)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"it is no regular expression ({error})") from error
-
-
-def _mirror_url(value: Any) -> str:
-    url = _text(value)
-    if "recall:" in url:
-        raise ValueError("a mirror is somewhere else than a store")
-    return url
-
-
-def _http_url(value: Any) -> str:
-    url = _text(value)
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("a URL that begins with http:// or https:// is needed")
-    if parts.username or parts.password:
-        raise ValueError("a URL must hold no user name and no password")
-    return url.rstrip("/")
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [item.strip() for item in value.split(",") if item.strip()]
-    if not isinstance(value, list):
-        raise TypeError("a list of texts is needed")
-    return tuple(_text(item) for item in value)
-
-
-def _tables(value: Any) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise TypeError("an array of tables is needed ([[release.policy]])")
-    return tuple(value)
-
-
-def _patterns(value: Any) -> tuple[str, ...]:
-    # A comma is part of a name, unlike in other lists.
-    return (_text(value),) if isinstance(value, str) else _texts(value)
-
-
-def _indexes(value: Any) -> tuple[str, ...]:
-    return tuple(_http_url(item) for item in _texts(value))
-
-
-def _path(value: Any) -> Path:
-    path = Path(_text(value)).expanduser()
-    if not path.is_absolute():
-        raise ValueError("an absolute path is needed")
-    return path
-
-
-def _recall_level(value: Any) -> Level:
-    try:
-        return Level(value)
-    except ValueError:
-        raise TypeError(f"one of {', '.join(Level)} is needed") from None
-
-
-def _boolean(value: Any) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    if not isinstance(value, bool):
-        raise TypeError("true or false is needed")
-    return value
-
-
-def _positive(kind: type[int] | type[float]) -> Callable[[Any], Any]:
-    def read(value: Any) -> int | float:
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise TypeError("a number is needed")
-        number = kind(value) if isinstance(value, str) else value
-        if not 0 < number < math.inf:
-            raise ValueError("a number above 0 is needed")
-        if kind is int and int(number) != number:
-            raise ValueError("a whole number is needed")
-        return kind(number)
-
-    return read
-
-
-def _size(value: Any) -> int:
-    return int(_positive(int)(parse_size(value) if isinstance(value, str) else value))
-
-
-def _floor(value: Any) -> Floor:
-    """Read a size, which may be 0, or a part of the disk such as ``5%``."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        number = float(value.strip().removesuffix("%"))
-        if not 0 <= number < 100:
-            raise ValueError("a part of the disk from 0% to below 100% is needed")
-        return Floor(fraction=number / 100)
-    if not isinstance(value, bool) and value in (0, "0"):
-        return Floor(0)
-    return Floor(_size(value))
-
-
-def _span(value: Any) -> timedelta:
-    return parse_span(_text(value))
-
-
-def _wait(value: Any) -> timedelta:
-    span = _span(value)
-    if not timedelta(0) < span <= timedelta(days=30):
-        raise ValueError("a time above 0 and of at most 30 days is needed")
-    return span
-
-
-def _fraction(value: Any) -> float:
-    number = float(_positive(float)(value))
-    if number > 1:
-        raise ValueError("a fraction between 0 and 1 is needed")
-    return number
-
-
-def _fraction_or_none(value: Any) -> float:
-    if not isinstance(value, bool) and value in (0, "0"):
-        return 0.0
-    return _fraction(value)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError("a table is needed")
-    return value
-
-
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in words:
-            raise ValueError(f"one of {', '.join(words)} is needed")
-        return str(value)
-
-    return read
-
-
 _REMOTE: Mapping[str, Callable[[Any], Any]] = {
-    "enabled": _boolean,
-    "failure_domain": _text,
-    "connect_timeout": _wait,
-    "answer_timeout": _wait,
-    "read_timeout": _wait,
-    "total_timeout": _wait,
-    "bandwidth": _size,
-    "streams": _positive(int),
+    "enabled": fields.boolean,
+    "failure_domain": fields.text,
+    "connect_timeout": fields.wait,
+    "answer_timeout": fields.wait,
+    "read_timeout": fields.wait,
+    "total_timeout": fields.wait,
+    "bandwidth": fields.size,
+    "streams": fields.positive(int),
 }
 """Readers of the keys that the table of every remote source may have."""

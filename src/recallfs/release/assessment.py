@@ -10,36 +10,46 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import stat
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import NamedTuple
 
 from recallfs.catalog import changes, records
-from recallfs.catalog.evidence import Evidence, evidence_of, released_from
+from recallfs.catalog.database import Place
+from recallfs.catalog.evidence import Listed, listing, released_from
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.environment.interpreter import Sought, check_start
 from recallfs.errors import EnvironmentMismatchError, InvalidInputError
 from recallfs.release.copies import verified_copies
+from recallfs.release.glance import Glance, is_as_seen, last_uses
 from recallfs.release.ground import CanRun, Ground
-from recallfs.release.policy import Candidate, Decision, Wanted, decide, without_conflicts
+from recallfs.release.policy import (
+    Candidate,
+    Decision,
+    Wanted,
+    decide,
+    without_conflicts,
+)
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
-from recallfs.values import Entry, Level, State, now_utc
+from recallfs.values import Entry, InputRef, Level, State, now_utc
 
+_MANY = 1000
 _NO_INPUTS: Mapping[str, str] = {}
 
-Assessed = tuple[Store, Entry, Decision]
+Assessed = tuple[Store, Entry | Listed, Decision]
 """A file, and whether it may be released."""
 
 
 class Assessment(NamedTuple):
-    """What was decided about many files, and what the catalog said of them, by entry."""
+    """What was decided about many files; what the catalog said of them and of others, by entry."""
 
     files: list[Assessed]
-    evidence: dict[str, Evidence]
+    evidence: dict[str, Listed]
 
 
 def assess(stores: Stores, store: Store, entry: Entry, wanted: Wanted) -> Decision:
@@ -75,46 +85,66 @@ def collecting_nothing() -> Iterator[None]:
 
 
 @collecting_nothing()
-def assess_all(stores: Stores, found: Sequence[tuple[Store, Entry]], wanted: Wanted) -> Assessment:
+def assess_all(
+    stores: Stores, found: Sequence[tuple[Store, Entry | Place]], wanted: Wanted
+) -> Assessment:
     """Decide about many files, of which some may rest on others. Changes nothing.
 
     Notes
     -----
-    A hundred thousand proved files take about two seconds.
+    A hundred thousand proved files take about a second.
     """
-    decided: dict[str, Assessed] = {}
-    inputs: dict[str, tuple[str, ...]] = {}
-    evidence: dict[str, Evidence] = {}
-    for store in {store.id: store for store, _ in found}.values():
-        entries = [entry for other, entry in found if other.id == store.id]
-        survey = _Survey(stores, store, entries, wanted)
-        evidence.update(survey.evidence)
-        for entry in entries:
-            decided[entry.id] = (store, entry, survey.decide(entry))
-            if not wanted.allow_chain:
-                inputs[entry.id] = survey.inputs(entry)
-    decisions = {entry_id: decision for entry_id, (_, _, decision) in decided.items()}
-    for entry_id, decision in without_conflicts(decisions, inputs).items():
-        store, entry, _ = decided[entry_id]
-        decided[entry_id] = (store, entry, decision)
-    return Assessment([decided[entry.id] for _, entry in found], evidence)
+    by_store: dict[str, tuple[Store, list[Entry | Place]]] = {}
+    for store, place in found:
+        by_store.setdefault(store.id, (store, []))[1].append(place)
+    files: list[Assessed] = []
+    evidence: dict[str, Listed] = {}
+    for store, places in by_store.values():
+        survey = _Survey(stores, store, places, wanted)
+        files += survey.decide(places)
+        evidence.update(survey.listed)
+    if not wanted.allow_chain:
+        files = _without_conflicts(files, evidence)
+    if len(by_store) > 1:
+        decided = {item[1].id: item for item in files}
+        files = [decided[place.id] for _, place in found]
+    return Assessment(files, evidence)
+
+
+def _without_conflicts(files: list[Assessed], evidence: Mapping[str, Listed]) -> list[Assessed]:
+    """Refuse of files that rest on one another those that free less."""
+    distinct = {id(item.inputs): item.inputs for item in evidence.values()}
+    relied = {ref.entry_id for refs in distinct.values() for ref in refs}
+    relied = {file.id for _, file, each in files if file.id in relied and each.verdict == "release"}
+    if not relied:
+        return files
+    decisions = {file.id: decision for _, file, decision in files}
+    inputs = {
+        entry_id: [ref.entry_id for ref in evidence[entry_id].inputs]
+        for entry_id in decisions.keys() & evidence.keys()
+        if any(ref.entry_id in relied for ref in evidence[entry_id].inputs)
+    }
+    changed = without_conflicts(decisions, inputs)
+    return [(store, file, changed.get(file.id, decision)) for store, file, decision in files]
 
 
 def runner(stores: Stores, store: Store) -> CanRun:
     """Return what tells whether a recipe can run in an environment; each pair is tried once."""
     settings = stores.config.recipes
     known: dict[tuple[str, str], str] = {}
+    trying = threading.Lock()
 
     def can_run(recipe: str, environment: str) -> str:
-        if (recipe, environment) not in known:
-            sought = Sought(recipe, settings.modules, settings.paths)
-            problem = ""
-            try:
-                check_start(store, environment, stores.config.environments.folder, sought)
-            except (EnvironmentMismatchError, InvalidInputError) as error:
-                problem = error.message.removesuffix(".")
-            known[recipe, environment] = problem
-        return known[recipe, environment]
+        with trying:
+            if (recipe, environment) not in known:
+                sought = Sought(recipe, settings.modules, settings.paths)
+                problem = ""
+                try:
+                    check_start(store, environment, stores.config.environments.folder, sought)
+                except (EnvironmentMismatchError, InvalidInputError) as error:
+                    problem = error.message.removesuffix(".")
+                known[recipe, environment] = problem
+            return known[recipe, environment]
 
     return can_run
 
@@ -148,7 +178,8 @@ def _candidate(
     if state in (State.RESIDENT, State.DIRTY):
         status = (store.root / entry.path).lstat()
     recalls = store.catalog.recalls(entry.id)
-    used, looked = _last_uses(entry, recalls[0]["at"] if recalls else "", status)
+    recalled_at = recalls[0]["at"] if recalls else None
+    used, looked = last_uses(entry.metadata.mtime_ns, recalled_at, status)
     present = time.time()
     dependents = [
         store.url(other.path)
@@ -175,19 +206,6 @@ def _candidate(
     )
 
 
-def _last_uses(
-    entry: Entry, recalled_at: str, status: os.stat_result | None
-) -> tuple[float, float]:
-    """Return when a file was last written or recalled, and last used in any way that shows."""
-    used = entry.metadata.mtime_ns / 1e9
-    if recalled_at:
-        used = max(used, datetime.fromisoformat(recalled_at).timestamp())
-    if status is None:
-        return used, used
-    # The time of change: a catalog that was made again knows nothing of earlier recalls.
-    return used, max(used, status.st_atime, status.st_ctime)
-
-
 def _ancestors(
     store: Store, record: Record, now: str, can_run: CanRun
 ) -> tuple[list[str], dict[str, str]]:
@@ -211,7 +229,7 @@ class _Survey:
     """What the catalog says of many files of one store, and one look at each."""
 
     def __init__(
-        self, stores: Stores, store: Store, entries: Sequence[Entry], wanted: Wanted
+        self, stores: Stores, store: Store, places: Sequence[Entry | Place], wanted: Wanted
     ) -> None:
         self._stores, self._store, self._wanted = stores, store, wanted
         self._settings = stores.config.release
@@ -222,83 +240,126 @@ class _Survey:
         self._lowest = _lowest(store, wanted)
         self._has_remotes = bool(stores.remotes())
         self._leaving = changes.leaving(store)
-        ids = [entry.id for entry in entries]
-        self.evidence: Mapping[str, Evidence] = evidence_of(store.catalog, ids, self._now)
-        self._resting = released_from(store.catalog, entries)
-        self._here = self._inputs_here(entries)
+        ids = [place.id for place in places]
+        if len(ids) > _MANY:
+            self._try_early(ids[0])
+        self.listed = listing(store.catalog, ids, self._now)
+        self._resting = released_from(store.catalog, self.listed.values())
+        # Files that are made from the same have the same object as inputs.
+        inputs = {id(item.inputs): item.inputs for item in self.listed.values()}
+        wanted_ids = {ref.entry_id for refs in inputs.values() for ref in refs}
+        self.listed.update(listing(store.catalog, wanted_ids - self.listed.keys(), self._now))
+        self._are_here = {key: self._all_here(refs) for key, refs in inputs.items()}
 
-    def inputs(self, entry: Entry) -> tuple[str, ...]:
-        """Return the ids of the entries that a file was made from."""
-        evidence = self.evidence.get(entry.id)
-        if evidence is None or evidence.made is None:
-            return ()
-        return tuple(item.entry_id for item in evidence.made.inputs)
+    def _try_early(self, entry_id: str) -> None:
+        """Begin to try whether the recipe of one file runs, which most likely is that of others.
 
-    def decide(self, entry: Entry) -> Decision:
-        """Decide about one file."""
-        candidate = self._candidate(entry)
+        It takes about as long as to read what the catalog says of the files.
+        """
+        for item in listing(self._store.catalog, [entry_id], self._now).values():
+            if item.proof_id is not None and item.recipe is not None:
+                pool = ThreadPoolExecutor(1)
+                pool.submit(self._can_run, item.recipe, str(item.environment_id))
+                pool.shutdown(wait=False)
+
+    def decide(self, places: Iterable[Entry | Place]) -> list[Assessed]:
+        """Decide about files."""
+        listed, resting, root, here = self.listed, self._resting, self._root, self._are_here
+        store, present, lstat = self._store, self._present, os.lstat
+        glance = Glance(self._url, self._settings, self._wanted, self._lowest).decide
+        decided: list[Assessed] = []
+        runs: dict[tuple[str | None, str | None], bool] = {}
+        for place in places:
+            item = listed.get(place.id)
+            if item is None:
+                decided.append((store, *self._alone(place)))
+                continue
+            # Without a function of its own: of so many files each call costs.
+            try:
+                status = lstat(root + item.path)
+            except OSError:
+                status = None
+            decision = None
+            if status is not None and here.get(id(item.inputs)) and place.id not in resting:
+                decision = glance(item, status, present)
+            if decision is not None:
+                way = (item.recipe, item.environment_id)
+                can_run = runs.get(way)
+                if can_run is None:
+                    can_run = runs[way] = not self._can_run(str(way[0]), str(way[1]))
+                if can_run:
+                    decided.append((store, item, decision))
+                    continue
+            decided.append((store, *self._closely(item, status)))
+        return decided
+
+    def _closely(
+        self, item: Listed, status: os.stat_result | None
+    ) -> tuple[Entry | Listed, Decision]:
+        """Decide about one file that is out of the ordinary."""
+        candidate = self._candidate(item, status)
         if candidate is None:
-            return assess(self._stores, self._store, entry, self._wanted)
+            return self._alone(item)
         decision = decide(candidate, self._settings, self._wanted)
         # The catalog knows what is kept of a file in all; how large its skeleton is, the sidecar.
         asks_more = decision.kind == "unproved" and self._has_remotes
         if asks_more or decision.kind == "skeleton-too-large":
-            return assess(self._stores, self._store, entry, self._wanted)
-        made = self.evidence[entry.id].made
-        if decision.verdict == "release" and made is not None:
-            return _if_it_runs(decision, self._can_run(made.recipe, made.environment_id))
-        return decision
+            return self._alone(item)
+        if decision.verdict == "release" and item.recipe is not None:
+            problem = self._can_run(item.recipe, str(item.environment_id))
+            decision = _if_it_runs(decision, problem)
+        return item, decision
 
-    def _candidate(self, entry: Entry) -> Candidate | None:
+    def _alone(self, place: Entry | Listed | Place) -> tuple[Entry | Listed, Decision]:
+        """Decide about one file by its sidecar."""
+        entry = place if isinstance(place, Entry) else self._store.catalog.entry(place.id)
+        if entry is None:
+            raise InvalidInputError(
+                f"{self._url}{place.path} was forgotten meanwhile; try again.",
+                kind="unknown-entry",
+            )
+        return entry, assess(self._stores, self._store, entry, self._wanted)
+
+    def _candidate(self, item: Listed, status: os.stat_result | None) -> Candidate | None:
         """Put together what is known of a file; None if that is not enough."""
-        evidence = self.evidence.get(entry.id)
-        status = _status(self._root + entry.path)
-        if evidence is None or evidence.kept_bytes is None:
+        if item.kept_bytes is None:
             return None
-        if entry.state is State.RESIDENT and _is_as_seen(entry, status):
-            made = evidence.made
-            for item in made.inputs if made is not None else ():
-                if item.entry_id == entry.id or not self._here.get(item.entry_id + item.sha256):
-                    return None
-        elif not (entry.state is State.RELEASED and status is None):
+        if item.state == State.RESIDENT.value and is_as_seen(item, status):
+            if not self._are_here.get(id(item.inputs)):
+                return None
+        elif not (item.state == State.RELEASED.value and status is None):
             return None
-        used, looked = _last_uses(entry, evidence.recalled_at, status)
-        resting = self._resting.get(entry.id)
-        # By position, in the order of the fields: of a hundred thousand files each name costs.
+        used, looked = last_uses(item.mtime_ns, item.recalled_at, status)
+        resting = self._resting.get(item.id)
         return Candidate(
-            self._url + entry.path,
-            entry.size_bytes,
-            entry.state,
-            evidence.is_pinned,
-            timedelta(0, self._present - used),
-            timedelta(0, self._present - looked),
-            evidence.proofs,
-            (),  # verified copies
-            evidence.kept_bytes,
-            1 if status is None else status.st_nlink,
-            [self._url + path for path in resting] if resting else (),
-            (),  # inputs that are not here: there are none
-            _NO_INPUTS,
-            0,  # of a residual, which `kept_bytes` holds
-            self._lowest,
+            url=self._url + item.path,
+            size_bytes=item.size_bytes,
+            state=State(item.state),
+            is_pinned=item.is_pinned,
+            idle=timedelta(seconds=self._present - used),
+            unused=timedelta(seconds=self._present - looked),
+            proofs=item.proofs,
+            verified_copies=(),
+            kept_bytes=item.kept_bytes,
+            links=1 if status is None else status.st_nlink,
+            resting=[self._url + path for path in resting] if resting else (),
+            rests_on=(),  # those that are not here: there are none
+            lost_inputs=_NO_INPUTS,
+            lowest=self._lowest,
         )
 
-    def _inputs_here(self, entries: Sequence[Entry]) -> dict[str, bool]:
-        """Tell of each input, by entry and digest, whether it is at its path as it was seen."""
-        wanted = {
-            item.entry_id: item.sha256
-            for evidence in self.evidence.values()
-            if evidence.made is not None
-            for item in evidence.made.inputs
-        }
-        known = {entry.id: entry for entry in entries if entry.id in wanted}
-        known.update(self._store.catalog.entries_by_id(set(wanted) - set(known)))
-        return {
-            entry.id + entry.sha256: entry.state is State.RESIDENT
-            and entry.id not in self._leaving
-            and _is_as_seen(entry, _status(self._root + entry.path))
-            for entry in known.values()
-        }
+    def _all_here(self, inputs: Iterable[InputRef]) -> bool:
+        """Tell whether all inputs are at their paths as they were seen, with the same bytes."""
+        return all(map(self._is_here, inputs))
+
+    def _is_here(self, ref: InputRef) -> bool:
+        item = self.listed.get(ref.entry_id)
+        if item is None or item.id in self._leaving or item.sha256 != ref.sha256:
+            return False
+        # Of what is made from itself nothing is here in its own stead.
+        is_own = any(other.entry_id == item.id for other in item.inputs)
+        is_resident = item.state == State.RESIDENT.value
+        return is_resident and not is_own and is_as_seen(item, _status(self._root + item.path))
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -306,18 +367,3 @@ def _status(path: str) -> os.stat_result | None:
         return os.lstat(path)
     except OSError:
         return None
-
-
-def _is_as_seen(entry: Entry, status: os.stat_result | None) -> bool:
-    seen = entry.identity
-    return (
-        status is not None
-        and seen is not None
-        and stat.S_ISREG(status.st_mode)
-        # As `Identity.from_stat` would say, which makes an object each time.
-        and seen.inode == status.st_ino
-        and seen.ctime_ns == status.st_ctime_ns
-        and seen.mtime_ns == status.st_mtime_ns
-        and seen.size_bytes == status.st_size
-        and seen.device == status.st_dev
-    )

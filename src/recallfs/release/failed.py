@@ -22,7 +22,9 @@ from recallfs.errors import (
     CatalogError,
     ConflictError,
     EnvironmentMismatchError,
+    IntegrityError,
     RecallError,
+    RecomputeError,
     SourceError,
 )
 from recallfs.recipes.registry import find_recipe
@@ -34,9 +36,18 @@ _PASSING = (SourceError, AccessError, CatalogError, ConflictError)
 """What says nothing of the recipe: outages, a full disk, missing rights, an original that is not
 here."""
 
+_NOT_BY_CHANCE = ("cannot-hide", "dirty-code", "environment-mismatch", "input-changed", "cycle")
+"""Failures that do not come from other recipes that run at the same time."""
+
 _MOST_OBJECTS = 50
 _LOG_LETTERS = 4000
 _MESSAGE_LETTERS = 2000
+
+
+def is_by_chance(error: RecallError) -> bool:
+    """Tell whether a failure may come from what ran at the same time."""
+    is_of_recipe = isinstance(error, (IntegrityError, RecomputeError))
+    return is_of_recipe and error.kind not in _NOT_BY_CHANCE
 
 
 def planned_environment(

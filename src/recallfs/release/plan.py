@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,17 +13,18 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from recallfs.atomic import write_record
-from recallfs.catalog.evidence import Evidence, evidence_of
+from recallfs.catalog.evidence import Listed, listing
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
 from recallfs.errors import ConflictError, IntegrityError, InvalidInputError
 from recallfs.release.assessment import Assessed, assess, collecting_nothing
-from recallfs.release.policy import Wanted
+from recallfs.release.policy import Decision, Wanted
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
-from recallfs.values import InputRef, Level, State, canonical_json, now_utc
+from recallfs.values import Entry, Level, State, canonical_json, now_utc
 
 FORMAT = "rrp1"
+_PAGE_ITEMS = 1000
 
 
 class Item(NamedTuple):
@@ -133,7 +134,7 @@ def draw_up(
     wanted: Wanted,
     *,
     warnings: Sequence[str] = (),
-    known: Mapping[str, Evidence] | None = None,
+    known: Mapping[str, Listed] | None = None,
 ) -> ReleasePlan:
     """Draw up a plan of files that were found fit. Changes nothing.
 
@@ -142,35 +143,31 @@ def draw_up(
     known : mapping of str to Evidence, optional
         What the catalog said of entries a moment ago, by id.
     """
-    chains = {
-        store.id: _Chains(store, [e.id for other, e, _ in fit if other.id == store.id], known or {})
-        for store in {store.id: store for store, *_ in fit}.values()
-    }
-    items = []
-    resting: dict[tuple[str, frozenset[str]], int] = {}
-    for store, entry, decision in fit:
-        chain = chains[store.id].of(entry.id)
-        is_proved = decision.evidence.startswith("proof:")
-        key = store.id, chain.ground
-        resting[key] = resting.get(key, 0) + 1
-        items.append(
-            Item(
-                decision.url,
-                entry.id,
-                entry.sha256,
-                entry.size_bytes,
-                decision.frees_bytes,
-                decision.evidence,
-                decision.reason,
-                decision.expected_s,
-                chain.seconds if is_proved else None,
-                chain.depth,
-                chain.urls,
-            )
-        )
+    files_of: dict[str, tuple[Store, list[str]]] = {}
+    for store, entry, _ in fit:
+        files_of.setdefault(store.id, (store, []))[1].append(entry.id)
+    chains = {key: _Chains(store, ids, known or {}) for key, (store, ids) in files_of.items()}
+    items: list[Item] = []
+    # What `Item` does, of which there is one call for each of so many files.
+    new = tuple.__new__
+    resting: dict[int, int] = {}
+    grounds: dict[int, tuple[str, _Ground]] = {}
+    for store, file, decision in fit:
+        seconds, depth, ground = chains[store.id].of(file.id)
+        key = id(ground)
+        if key in resting:
+            resting[key] += 1
+        else:
+            grounds[key], resting[key] = (store.id, ground), 1
+        url, _, _, reason, evidence, frees, expected, _ = decision
+        worst = seconds if evidence[:6] == "proof:" else None
+        values = (url, file.id, file.sha256, file.size_bytes, frees, evidence, reason, expected,
+                  worst, depth, ground.urls)  # fmt: skip
+        items.append(new(Item, values))
     files: Counter[tuple[str, str]] = Counter()
-    for (store_id, ground), count in resting.items():
-        files.update({(store_id, path): count for path in ground})
+    for key, (store_id, ground) in grounds.items():
+        for path in ground.paths:
+            files[store_id, path] += resting[key]
     hold = stores.config.release.hold if wanted.hold is None else wanted.hold
     return ReleasePlan(
         made_at=now_utc(),
@@ -190,103 +187,146 @@ def draw_up(
     )
 
 
+class _Ground(NamedTuple):
+    """Paths in a store that files rest on, in order, and their addresses."""
+
+    paths: tuple[str, ...]
+    urls: tuple[str, ...]
+
+
 class _Chain(NamedTuple):
     """Seconds and recipes that it takes to bring a file back with all that it rests on."""
 
     seconds: float
     depth: int
-    ground: frozenset[str]
-    urls: tuple[str, ...]
+    ground: _Ground
 
 
-_NO_CHAIN = _Chain(0.0, 0, frozenset(), ())
+_NO_CHAIN = _Chain(0.0, 0, _Ground((), ()))
 
 
 class _Chains:
     """What files of a store rest on, read from the catalog one generation at a time."""
 
-    def __init__(
-        self, store: Store, entry_ids: Sequence[str], known: Mapping[str, Evidence]
-    ) -> None:
+    def __init__(self, store: Store, entry_ids: Sequence[str], known: Mapping[str, Listed]) -> None:
         self._store, self._url = store, store.url("")
-        self._evidence = dict(known)
+        self._listed = dict(known)
         self._chains: dict[str, _Chain] = {}
-        self._below: dict[tuple[InputRef, ...], _Chain] = {}
+        self._below: dict[int, _Chain] = {}
         self._ids: dict[str, str] = {}
         now = now_utc()
         asked: set[str] = set()
-        waiting = set(entry_ids)
+        waiting: Collection[str] = entry_ids
         while waiting:
-            unknown = waiting - self._evidence.keys()
-            self._evidence.update(evidence_of(store.catalog, unknown, now))
+            unknown = [each for each in waiting if each not in self._listed]
+            self._listed.update(listing(store.catalog, unknown, now))
+            # Files that are made from the same have the same object as inputs.
+            distinct = {
+                id(item.inputs): item.inputs
+                for item in map(self._listed.get, waiting)
+                if item is not None
+            }
+            inputs = {ref.path: ref.entry_id for refs in distinct.values() for ref in refs}
+            self._ids.update(inputs)
+            waiting = set(inputs.values()) - asked
             asked |= waiting
-            inputs = {item.entry_id: item.path for each in waiting for item in self._inputs(each)}
-            self._ids.update({path: entry_id for entry_id, path in inputs.items()})
-            waiting = inputs.keys() - asked
-        self._entries = store.catalog.entries_by_id(set(self._ids.values()))
 
-    def of(self, entry_id: str) -> _Chain:
-        """Return the chain of an entry."""
-        if entry_id not in self._chains:
+    def of(self, entry_id: str) -> tuple[float, int, _Ground]:
+        """Return the chain of an entry, as a `_Chain` has it."""
+        item = self._listed.get(entry_id)
+        if item is None or item.recipe is None:
+            return _NO_CHAIN
+        below = self._below.get(id(item.inputs))
+        if below is None:
             self._chains[entry_id] = _NO_CHAIN  # what is made from itself stops here
-            self._chains[entry_id] = self._chain(entry_id)
-        return self._chains[entry_id]
+            below = self._below[id(item.inputs)] = self._under(item)
+            del self._chains[entry_id]
+        seconds, depth, ground = below
+        return (item.seconds or 0.0) + seconds, depth + 1, ground
 
     def support(self, path: str, files: int) -> Support:
         """Say why an input can be relied on."""
-        entry_id = self._ids[path]
-        evidence, entry = self._evidence.get(entry_id), self._entries.get(entry_id)
-        if evidence is not None and evidence.is_pinned:
+        item = self._listed.get(self._ids[path])
+        if item is not None and item.is_pinned:
             how = "pinned"
-        elif entry is None or entry.state is not State.RELEASED:
+        elif item is None or item.state != State.RELEASED.value:
             how = "held"
         else:
-            how = "proof" if evidence is not None and evidence.proofs else "copies"
+            how = "proof" if item.proof_id is not None else "copies"
         return Support(self._url + path, how, files)
 
-    def _inputs(self, entry_id: str) -> tuple[InputRef, ...]:
-        evidence = self._evidence.get(entry_id)
-        return () if evidence is None or evidence.made is None else evidence.made.inputs
+    def _once(self, entry_id: str) -> _Chain:
+        if entry_id not in self._chains:
+            self._chains[entry_id] = _Chain(*self.of(entry_id))
+        return self._chains[entry_id]
 
-    def _chain(self, entry_id: str) -> _Chain:
-        evidence = self._evidence.get(entry_id)
-        if evidence is None or evidence.made is None:
-            return _NO_CHAIN
-        inputs = evidence.made.inputs
-        below = self._below.get(inputs)
-        if below is None:
-            chains = [self.of(item.entry_id) for item in inputs]
-            own = frozenset(item.path for item in inputs)
-            ground = own.union(*(chain.ground for chain in chains))
-            below = self._below[inputs] = _Chain(
-                sum(chain.seconds for chain in chains),
-                max((chain.depth for chain in chains), default=0),
-                ground,
-                tuple(self._url + path for path in sorted(ground)),
-            )
-        return _Chain(evidence.made.seconds + below.seconds, below.depth + 1, *below[2:])
+    def _under(self, item: Listed) -> _Chain:
+        """Return what a file rests on, without its own run."""
+        chains = [self._once(ref.entry_id) for ref in item.inputs]
+        own = {ref.path for ref in item.inputs}
+        paths = sorted(own.union(*(chain.ground.paths for chain in chains)))
+        return _Chain(
+            sum(chain.seconds for chain in chains),
+            max((chain.depth for chain in chains), default=0),
+            _Ground(tuple(paths), tuple(self._url + path for path in paths)),
+        )
 
 
 def write_plan(plan: ReleasePlan, path: Path) -> None:
     """Write a plan where people can read it; its digest tells if it was changed since."""
-    body = _body(plan)
-    rest = {key: value for key, value in body.items() if key != "files"}
-    # One file a line: people read it, and programs write a hundred thousand of them quickly.
-    files = ",\n".join(json.dumps(item, ensure_ascii=False) for item in body["files"])
-    head = {"format": FORMAT, "digest": _digest(body), "totals": plan.totals}
+    rest = dict(vars(plan))
+    del rest["files"], rest["ground"]
+    # One file a line, each in the form that the digest is taken of: a hundred thousand of them are
+    # encoded once.
+    pages = list(_pages(plan.files))
+    supports = [vars(item) for item in plan.ground]
+    before, between, after = canonical_json({**rest, "files": [], "ground": supports}).partition(
+        _NO_FILES
+    )
+    digest = blake3(before + between[:-1])
+    for number, page in enumerate(pages):
+        digest.update((b"," if number else b"") + page.replace(b"\n", b""))
+    digest.update(b"]" + after)
+    totals = plan.totals
+    canonical_json(totals)  # which tells of a number that JSON does not have
+    head = {"format": FORMAT, "digest": digest.hexdigest(), "totals": totals}
+    ground = ",\n".join(json.dumps(item, ensure_ascii=False) for item in supports)
     text = (
         f'{json.dumps(head, indent=1, ensure_ascii=False)[:-2]},\n "plan": '
-        f'{json.dumps(rest, indent=1, ensure_ascii=False)[:-2]},\n "files": [\n{files}\n]}}}}\n'
+        f'{json.dumps(rest, indent=1, ensure_ascii=False)[:-2]},\n "ground": [\n'
+        f'{ground}\n],\n "files": [\n'
     )
-    write_record(path, text.encode())
+    write_record(path, b"".join([text.encode(), b",\n".join(pages), b"\n]}}\n"]))
 
 
-def _body(plan: ReleasePlan) -> dict[str, Any]:
-    return {
-        **vars(plan),
-        "files": [item._asdict() for item in plan.files],
-        "ground": [vars(item) for item in plan.ground],
-    }
+_NO_FILES = b'"files":[]'
+"""Where the files go; nothing else has a list of that name, and in a text quotes are escaped."""
+
+
+def _pages(items: Sequence[Item]) -> Iterator[bytes]:
+    """Spell files as `canonical_json` does, so many at a time."""
+    quoted = json.encoder.encode_basestring
+    reasons: dict[str, str] = {}
+    lists: dict[tuple[str, ...], str] = {}
+    lines: list[str] = []
+    for url, entry_id, sha256, size, frees, evidence, reason, expected, worst, depth, on in items:
+        why, rests_on = reasons.get(reason), lists.get(on)
+        if why is None:
+            why = reasons[reason] = quoted(reason)
+        if rests_on is None:
+            rests_on = lists[on] = f"[{','.join(map(quoted, on))}]"
+        lines.append(
+            f'{{"depth":{depth},"entry_id":{quoted(entry_id)},"evidence":{quoted(evidence)},'
+            f'"expected_s":{"null" if expected is None else repr(expected)},'
+            f'"frees_bytes":{frees},"reason":{why},"rests_on":{rests_on},'
+            f'"sha256":{quoted(sha256)},"size_bytes":{size},"url":{quoted(url)},'
+            f'"worst_s":{"null" if worst is None else repr(worst)}}}'
+        )
+        if len(lines) == _PAGE_ITEMS:
+            yield ",\n".join(lines).encode()
+            lines.clear()
+    if lines:
+        yield ",\n".join(lines).encode()
 
 
 def read_plan(path: Path) -> ReleasePlan:
@@ -333,7 +373,9 @@ def _digest(body: Any) -> str:
     return blake3(canonical_json(body)).hexdigest()
 
 
-def check_again(stores: Stores, plan: ReleasePlan) -> Iterator[Assessed | ConflictError]:
+def check_again(
+    stores: Stores, plan: ReleasePlan
+) -> Iterator[tuple[Store, Entry, Decision] | ConflictError]:
     """Look at each file of a plan once more.
 
     Yields

@@ -6,20 +6,20 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
+from recallfs.catalog.database import Place
 from recallfs.catalog.store import Store
 from recallfs.config import Floor, PolicySettings
 from recallfs.release.assessment import Assessed
 from recallfs.release.policy import Wanted, until_free
-from recallfs.resolve.selection import glob_pattern, select
+from recallfs.resolve.selection import glob_pattern, select_places
 from recallfs.resolve.stores import Stores
 from recallfs.sources.disks import disk_of
-from recallfs.values import Entry
 
 
 def files_of(
     stores: Stores, policy: PolicySettings, selection: Sequence[str] = ()
-) -> list[tuple[Store, Entry]]:
-    """Return the files that a policy is about, of a selection if one is given.
+) -> list[tuple[Store, Place]]:
+    """Return where the files stand that a policy is about, of a selection if one is given.
 
     Raises
     ------
@@ -29,19 +29,19 @@ def files_of(
     names = policy.stores or stores.names()
     patterns = [glob_pattern(text) for text in policy.pattern]
     found = (
-        select(stores, selection)
+        select_places(stores, selection)
         if selection
         else [
-            (store, entry)
+            (store, place)
             for store in map(stores.by_name, names)
-            for entry in store.catalog.entries_below("")
+            for place in store.catalog.places_below("")
         ]
     )
     return [
-        (store, entry)
-        for store, entry in found
+        (store, place)
+        for store, place in found
         if store.name in names
-        and (not patterns or any(pattern.fullmatch(entry.path) for pattern in patterns))
+        and (not patterns or any(pattern.fullmatch(place.path) for pattern in patterns))
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from recallfs.catalog.evidence import Standing
+from recallfs.catalog.evidence import Counted
 from recallfs.config import ReleaseSettings
 from recallfs.values import Level, Proof, State, format_size
 
@@ -84,7 +84,7 @@ class Candidate(NamedTuple):
     is_pinned: bool
     idle: timedelta
     unused: timedelta
-    proofs: Sequence[Proof | Standing]
+    proofs: Sequence[Proof | Counted]
     verified_copies: Sequence[str]
     kept_bytes: int
     links: int
@@ -136,11 +136,16 @@ def decide(candidate: Candidate, settings: ReleaseSettings, wanted: Wanted) -> D
     counted = _counted(candidate)
     if counted:
         proof = counted[0]
-        reason = f"proved {proof.level.value} on {proof.made_at[:10]} ({proof.method})"
+        reason = proved(proof.level.value, proof.made_at[:10], proof.method)
         evidence, expected_s = f"proof:{proof.id}", proof.seconds
         return Decision(candidate.url, "release", "", reason, evidence, frees, expected_s, unused_s)
     reason = f"verified copies: {', '.join(candidate.verified_copies)}"
     return Decision(candidate.url, "release", "", reason, "copies", frees, None, unused_s)
+
+
+def proved(level: str, day: str, method: str) -> str:
+    """Say by what a file is proved."""
+    return f"proved {level} on {day} ({method})"
 
 
 def _filtered(candidate: Candidate, wanted: Wanted) -> str | None:
@@ -193,7 +198,7 @@ def _unsafe(
     return None
 
 
-def _counted(candidate: Candidate) -> Sequence[Proof | Standing]:
+def _counted(candidate: Candidate) -> Sequence[Proof | Counted]:
     """Return the proofs that count: of the closest level first, newest first within it."""
     lowest = candidate.lowest
     if lowest is None and len(candidate.proofs) < 2:

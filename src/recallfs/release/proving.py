@@ -15,8 +15,13 @@ from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.digest.difference import Tolerance
 from recallfs.environment.interpreter import check_start, find_environment, find_interpreter
-from recallfs.errors import IntegrityError, RecallError, RecomputeError
-from recallfs.release.failed import planned_environment, present_source, told_error
+from recallfs.errors import RecallError
+from recallfs.release.failed import (
+    is_by_chance,
+    planned_environment,
+    present_source,
+    told_error,
+)
 from recallfs.release.proof import Proved, prove
 from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, sweep
@@ -25,9 +30,6 @@ from recallfs.resolve.stores import Stores
 from recallfs.values import Derivation, Entry, Level, Proof, now_utc
 
 _INTERRUPT_CHECK_S = 0.2
-
-_NOT_BY_CHANCE = ("cannot-hide", "dirty-code", "environment-mismatch", "input-changed", "cycle")
-"""Failures that do not come from other recipes that run at the same time."""
 
 
 @dataclass(frozen=True)
@@ -296,15 +298,11 @@ class _Scheduler:
                     if self.stop.is_set():
                         return
                     item = Tried(store, entry, "failed", error=error)
-                    (unit.done if is_alone or not _by_chance(error) else unit.doubtful).append(item)
+                    (unit.done if is_alone or not is_by_chance(error) else unit.doubtful).append(
+                        item
+                    )
                 else:
                     unit.done.append(Tried(store, entry, "proved", proved))
-
-
-def _by_chance(error: RecallError) -> bool:
-    """Tell whether a failure may come from what ran at the same time."""
-    is_of_recipe = isinstance(error, (IntegrityError, RecomputeError))
-    return is_of_recipe and error.kind not in _NOT_BY_CHANCE
 
 
 def _environments(

@@ -18,6 +18,7 @@ from recallfs.digest.stream import digest_descriptor
 from recallfs.errors import (
     AccessError,
     ConflictError,
+    IntegrityError,
     NotRecallableError,
     RecallError,
 )
@@ -77,7 +78,7 @@ def release(
         # Judged again now: what else was released since may be what this file rests on.
         if judged.verdict != "release":
             raise ConflictError(f"{judged.url} {judged.reason}.", kind=judged.kind or "conflict")
-    _check_declared(stores, store, entry, decision)
+    _check_declared(stores, records.load(store, entry.id), decision.evidence)
     settings = stores.config.release
     hold = settings.hold if wanted.hold is None else wanted.hold
 
@@ -123,14 +124,20 @@ def release(
     why = {"policy": wanted.policy} if wanted.policy else {}
     said = {"evidence": decision.evidence, "why": decision.reason, **why}
     audit.note(store, "release", entry, user_name(), said)
+    # What the recipe reads beside files was looked at just now.
     freed = purge(store, entry.id) if hold <= timedelta(0) else 0
     return Released(
         decision.url, entry.size_bytes, freed, intended.purge_after, intended.inode_watched
     )
 
 
-def purge(store: Store, entry_id: str) -> int:
+def purge(store: Store, entry_id: str, stores: Stores | None = None) -> int:
     """Drop the trashed bytes of one entry, after hashing that very inode again.
+
+    Parameters
+    ----------
+    stores : Stores, optional
+        Says where recipes are; with it, what the recipe reads beside files is looked at once more.
 
     Returns
     -------
@@ -142,7 +149,13 @@ def purge(store: Store, entry_id: str) -> int:
     ConflictError
         Kind ``dirty`` if somebody wrote to them; they are put back at their path. Kind ``unproved``
         if what the release rested on is gone; they stay in the trash then.
+    IntegrityError
+        Kind ``input-changed`` if the recipe would read something else by now beside its files; they
+        stay in the trash, too.
     """
+    if stores is not None:
+        # Before anything is locked: it may take long to ask.
+        _check_declared_again(stores, store, records.load(store, entry_id))
 
     def check() -> None:
         _check_rests(store, records.load(store, entry_id))
@@ -171,11 +184,19 @@ def purge(store: Store, entry_id: str) -> int:
     return size
 
 
-def purge_expired(store: Store) -> Iterator[tuple[str, int | RecallError]]:
-    """Purge what has been in the trash for its time; yield each entry's id and the bytes freed."""
+def purge_expired(
+    store: Store, stores: Stores | None = None
+) -> Iterator[tuple[str, int | RecallError]]:
+    """Purge what has been in the trash for its time; yield each entry's id and the bytes freed.
+
+    Parameters
+    ----------
+    stores : Stores, optional
+        As for `purge`.
+    """
     for entry_id in store.catalog.trashed(before=now_utc()):
         try:
-            yield entry_id, purge(store, entry_id)
+            yield entry_id, purge(store, entry_id, stores)
         except RecallError as error:
             yield entry_id, error
 
@@ -222,16 +243,35 @@ def _check_ground(store: Store, entry: Entry, decision: Decision) -> None:
         )
 
 
-def _check_declared(stores: Stores, store: Store, entry: Entry, decision: Decision) -> None:
-    """Refuse a release whose recipe would read other rows by now than when it was proved."""
-    derivation = records.load(store, entry.id).derivation(now_utc())
-    if derivation is None or not derivation.declared or not decision.evidence.startswith("proof:"):
+def _check_declared(stores: Stores, record: Record, evidence: str) -> None:
+    """Refuse to drop a file whose recipe would read other rows by now than when it was proved."""
+    derivation = record.derivation(now_utc())
+    if derivation is None or not derivation.declared or not evidence.startswith("proof:"):
         return
     settings = stores.config.recipes
     recipe = find_recipe(derivation.recipe, settings.modules, settings.paths)
     check_declared(
         recipe.name, derivation.declared, observe_declared(recipe, derivation.parameters)
     )
+
+
+def _check_declared_again(stores: Stores, store: Store, record: Record) -> None:
+    """Refuse to drop bytes for good whose recipe would read other rows by now."""
+    release = record.release
+    if release is None or release.stage != "trashed":
+        return
+    if not store.trash_path(record.entry.id).exists():
+        return  # it came back, or is gone already
+    try:
+        _check_declared(stores, record, release.evidence)
+    except RecallError as error:
+        url = store.url(record.entry.path)
+        said = f"{url} stays in the trash: {error.message} `recall undo` puts it back."
+        if isinstance(error, IntegrityError):
+            details = {**error.details, "path": record.entry.path}
+            raise IntegrityError(said, kind=error.kind, details=details) from error
+        details = {"path": record.entry.path}
+        raise ConflictError(said, kind="unproved", details=details) from error
 
 
 def _check_rests(store: Store, record: Record) -> None:

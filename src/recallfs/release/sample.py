@@ -14,9 +14,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -32,7 +32,7 @@ from recallfs.recipes.outputs import is_folder
 from recallfs.recipes.runs import Run
 from recallfs.recipes.sandbox import can_hide
 from recallfs.release.drill import wilson
-from recallfs.release.failed import planned_environment, told_error
+from recallfs.release.failed import is_by_chance, planned_environment, told_error
 from recallfs.release.proof import Proved, prove
 from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, own_folder, sweep
@@ -106,6 +106,8 @@ class Sampled:
         Label of the environment that it ran in; empty if that is not known.
     kept_bytes : int
         What would be kept of it.
+    reason : str
+        Why it failed; or that it did beside others, and not alone.
     """
 
     url: str
@@ -220,6 +222,8 @@ def try_sample(
 
     Notes
     -----
+    What fails beside others is tried once more alone, as in a campaign of proofs.
+
     The originals are read only, and nothing is recorded of them. Inputs that are not here are
     recalled, as whenever they are needed.
     """
@@ -241,10 +245,21 @@ def try_sample(
         work = _Work(stores, shadows, tolerance, stop)
         running = [pool.submit(work.attempt, item) for item in sample]
         try:
+            doubtful = []
             for number, future in enumerate(running):
-                while number not in done:
-                    with contextlib.suppress(FutureTimeoutError):
-                        done[number] = future.result(_INTERRUPT_CHECK_S)
+                done[number] = _awaited(future)
+                error = done[number].error
+                if jobs > 1 and error is not None and is_by_chance(error):
+                    doubtful.append(number)
+                else:
+                    told(done[number])
+            # A recipe may fail because another runs at the same time: then it is no recipe's fault.
+            for number in doubtful:
+                running.append(pool.submit(work.attempt, sample[number]))
+                error, done[number] = done[number].error, _awaited(running[-1])
+                if done[number].error is None and error is not None:
+                    said = f"passes alone, fails in parallel: {error.message}"
+                    done[number] = replace(done[number], reason=said)
                 told(done[number])
         except BaseException:
             stop.set()
@@ -252,6 +267,13 @@ def try_sample(
                 future.cancel()
             raise
     return [done[number] for number in range(len(sample))]
+
+
+def _awaited(future: Future[Sampled]) -> Sampled:
+    while True:
+        # Woken now and then: an interrupt does not end a wait on a lock everywhere.
+        with contextlib.suppress(FutureTimeoutError):
+            return future.result(_INTERRUPT_CHECK_S)
 
 
 class _Shadows(Stores):

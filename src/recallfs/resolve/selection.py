@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
+from recallfs.catalog.database import Place
 from recallfs.catalog.store import Store
 from recallfs.errors import InvalidInputError
 from recallfs.resolve.stores import Stores
 from recallfs.values import Entry
+
+_Placed = TypeVar("_Placed", Entry, Place)
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -27,36 +31,53 @@ def select(stores: Stores, addresses: Sequence[str]) -> list[tuple[Store, Entry]
     InvalidInputError
         Kind ``unknown-entry`` for an address that names nothing.
     """
-    found: dict[str, tuple[Store, Entry]] = {}
+    return _select(stores, addresses, lambda store, folder: store.catalog.entries_below(folder))
+
+
+def select_places(stores: Stores, addresses: Sequence[str]) -> list[tuple[Store, Place]]:
+    """Return where the entries stand that addresses name; many times quicker than `select`.
+
+    Raises
+    ------
+    InvalidInputError
+        As for `select`.
+    """
+    return _select(stores, addresses, lambda store, folder: store.catalog.places_below(folder))
+
+
+def _select(
+    stores: Stores, addresses: Sequence[str], below: Callable[[Store, str], Iterable[_Placed]]
+) -> list[tuple[Store, _Placed]]:
+    found: dict[str, tuple[Store, _Placed]] = {}
     for address in addresses:
-        matches = _matching(stores, address)
+        matches = _matching(stores, address, below)
         if not matches:
             raise InvalidInputError(
                 f"{address} names no entry of the catalog; `recall add` catalogs existing files.",
                 kind="unknown-entry",
                 details={"address": address},
             )
+        if len(addresses) == 1:
+            return matches
         found.update({entry.id: (store, entry) for store, entry in matches})
     return list(found.values())
 
 
-def _matching(stores: Stores, address: str) -> list[tuple[Store, Entry]]:
+def _matching(
+    stores: Stores, address: str, below: Callable[[Store, str], Iterable[_Placed]]
+) -> list[tuple[Store, _Placed]]:
     literal = _MAGIC.split(address, maxsplit=1)[0]
     if literal == address:
         store, path = stores.resolve(address)
-        return [(store, entry) for entry in store.catalog.entries_below(path)]
+        return [(store, entry) for entry in below(store, path)]
     # A file whose very name holds such a character is named by that name.
     store, path = stores.resolve(address)
-    exact = store.catalog.entry_at(path)
-    if exact is not None:
-        return [(store, exact)]
+    exact = [entry for entry in below(store, path) if entry.path == path]
+    if exact:
+        return [(store, exact[0])]
     pattern = glob_pattern(path)
     folder = _MAGIC.split(path, maxsplit=1)[0].rpartition("/")[0]
-    return [
-        (store, entry)
-        for entry in store.catalog.entries_below(folder)
-        if pattern.fullmatch(entry.path)
-    ]
+    return [(store, entry) for entry in below(store, folder) if pattern.fullmatch(entry.path)]
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:

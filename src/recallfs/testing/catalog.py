@@ -22,12 +22,13 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from recallfs.catalog import schema, statistics
 from recallfs.catalog.database import Catalog, Intent
+from recallfs.catalog.evidence import listing
 from recallfs.catalog.sidecar import Pin, Record
 from recallfs.errors import ConflictError, RecallError
 from recallfs.testing.paths import AWKWARD, PathsMachine, check_listings, folders_of, moved_to
 from recallfs.testing.records import MOMENT, STORE_ID, hex_id, plain_record, rich_record
 from recallfs.testing.sharing import SharedCatalogContract
-from recallfs.values import PATH_BYTES, Copy, Entry, Identity, State, after, now_utc
+from recallfs.values import PATH_BYTES, Copy, Entry, Identity, InputRef, State, after, now_utc
 
 _OTHER_STORE_ID = "6" * 32
 _EVIDENCE = [table for table in schema.metadata.tables.values() if table is not schema.stores]
@@ -614,3 +615,34 @@ class CatalogContract(SharedCatalogContract):
         catalog.restore_events([{k: v for k, v in event.items() if k != "id"} for event in events])
         catalog.add_event("pin", plain.entry, "ana", {})
         assert len(catalog.events()) == 9
+
+    def test_a_plan_gets_all_that_counts(self, catalog: Catalog) -> None:
+        """Of many at once: proofs, runs and inputs; also where nothing is kept at the path."""
+        rich, plain = rich_record(), plain_record("Ω/plain")
+        other = InputRef("other", "4" * 32, "day 1/Ω", "5" * 64)
+        ran = replace(rich.derivations[0], inputs=(other, *rich.derivations[0].inputs))
+        record = replace(
+            rich,
+            entry=replace(rich.entry, identity=Identity(2**64 - 5, 2**64 - 6, 7, 8, 9)),
+            derivations=(ran,),
+            proofs=(*rich.proofs, replace(rich.proofs[0], id="5" * 32, made_at="2024-05-08")),
+        )
+        ids = [record.entry.id, plain.entry.id]
+        for at, proofs in (("2024-05-07T12", ["6"]), ("2024-06", ["5", "6"]), ("2026", [])):
+            catalog.put([record, plain])
+            found = listing(catalog, ids, at)
+            item, without = found[record.entry.id], found[plain.entry.id]
+            assert [proof.id for proof in item.proofs] == [letter * 32 for letter in proofs]
+            assert (item.path, item.sha256, item.recipe) == (
+                record.entry.path,
+                record.entry.sha256,
+                ran.recipe,
+            )
+            assert item.inputs == ran.inputs
+            assert (item.device, item.inode) == (-5, -6)
+            assert item.seconds == (13.5 if proofs else 12.75)
+            assert (without.path, without.inputs, without.proofs) == ("Ω/plain", (), ())
+            emptied = sa.update(schema.paths).values(standing=None, made_from=None)
+            with catalog._database.engine.begin() as connection:
+                connection.execute(emptied)
+            assert listing(catalog, ids, at) == found

@@ -45,7 +45,9 @@ def check_listings(catalog: Catalog, paths: set[str], folders: set[str]) -> None
         assert [entry.path for entry in entries] == files
         assert sorted(subfolders) == sorted(names)
         at = {folder} & paths
-        assert [entry.path for entry in catalog.entries_below(folder)] == sorted({*below, *at})
+        listed = sorted({*below, *at})
+        assert [entry.path for entry in catalog.entries_below(folder)] == listed
+        assert [place.path for place in catalog.places_below(folder)] == listed
 
 
 def folders_of(paths: set[str]) -> set[str]:

@@ -7,21 +7,24 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
+from recallfs.catalog.database import Place
+from recallfs.catalog.evidence import Listed
 from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
 from recallfs.config import Floor
-from recallfs.errors import InvalidInputError, RecallError
-from recallfs.release.assessment import Assessed, assess_all
+from recallfs.errors import ConflictError, InvalidInputError, RecallError
+from recallfs.release.assessment import Assessed, assess_all, collecting_nothing
 from recallfs.release.plan import ReleasePlan, check_again, draw_up, read_plan, write_plan
 from recallfs.release.policies import files_of, only_needed, wanted_by
-from recallfs.release.policy import Wanted
+from recallfs.release.policy import Decision, Wanted
 from recallfs.release.release import (
     Released,
     purge_days,
@@ -31,7 +34,7 @@ from recallfs.release.release import (
     vault_warning,
 )
 from recallfs.release.snapshots import snapshot_warning
-from recallfs.resolve.selection import select
+from recallfs.resolve.selection import select_places
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import Entry, after, format_size, now_utc, parse_size, parse_span
 
@@ -56,6 +59,8 @@ _SUPPORT = {
 """Why something that files rest on can be relied on."""
 
 _SHOWN = 20
+_ALL_SHOWN = 1000
+"""Of more files only some are shown: nobody reads a table that takes longer than the plan."""
 
 _LONGEST = timedelta(days=365_000)
 """Longer ago than any file is old; and there are dates so long ago."""
@@ -122,15 +127,17 @@ def command(
     """
     stores = stores_in_reach()
     if only_purge:
-        return _purge(list(stores.all()), as_json)
+        return _purge(stores, as_json)
     if approved is not None:
         said = (older_than, min_size, hold, max_skeleton, idle, plan_out, policy_name)
         if selection or dry_run or allow_chain or any(given is not None for given in said):
             raise click.UsageError("--apply does what the plan says; give it alone, or with --yes.")
         return _apply(stores, approved, yes=yes, as_json=as_json)
     filters = _Filters(older_than, min_size, hold, max_skeleton, allow_chain, idle, policy_name)
-    wanted, found, keep_free = _sought(stores, selection, filters)
-    assessment = assess_all(stores, found, wanted)
+    # Of a hundred thousand files nothing is let go before the plan is there.
+    with collecting_nothing():
+        wanted, found, keep_free = _sought(stores, selection, filters)
+        assessment = assess_all(stores, found, wanted)
     chosen = assessment.files
     if keep_free is not None:
         chosen = only_needed(chosen, keep_free)
@@ -176,7 +183,7 @@ class _Filters(NamedTuple):
 
 def _sought(
     stores: Stores, selection: Sequence[str], filters: _Filters
-) -> tuple[Wanted, list[tuple[Store, Entry]], Floor | None]:
+) -> tuple[Wanted, Sequence[tuple[Store, Entry | Place]], Floor | None]:
     """Return what is asked for, the files, and how much of their disks is to be free."""
     span = None if filters.idle is None else _idle(stores, filters.idle)
     if not selection and span is None and filters.policy is None:
@@ -196,8 +203,9 @@ def _sought(
         idle=span,
     )
     if filters.policy is None:
-        found = select(stores, selection) if span is None else _came_back(stores, selection, span)
-        return wanted, found, None
+        if span is not None:
+            return wanted, _came_back(stores, selection, span), None
+        return wanted, select_places(stores, selection), None
     if filters.older_than or filters.min_size or span is not None:
         raise click.UsageError(
             "--policy says which files; give no --older-than, --min-size or --idle."
@@ -217,7 +225,7 @@ def _apply(stores: Stores, path: Path, *, yes: bool, as_json: bool) -> int:
     """Carry out an approved plan."""
     plan = read_plan(path)
     checked = list(check_again(stores, plan))
-    fit = [item for item in checked if not isinstance(item, RecallError)]
+    fit: _Chosen = [item for item in checked if not isinstance(item, RecallError)]
     stale: list[RecallError] = [item for item in checked if isinstance(item, RecallError)]
     warnings = _warnings(fit)
     if not as_json:
@@ -262,7 +270,7 @@ def _came_back(
 ) -> list[tuple[Store, Entry]]:
     """Return the files that came back after a release and are idle, as far as the catalog knows."""
     since = datetime.now(timezone.utc) - span
-    chosen = select(stores, selection)
+    chosen = select_places(stores, selection)
     wanted = {entry.id for _, entry in chosen}
     found = []
     among = {store.id: store for store, _ in chosen} if selection else {}
@@ -290,20 +298,33 @@ def _release(
     failed: list[RecallError] = []
     total = sum(entry.size_bytes for _, entry, _ in fit)
     with byte_bar("releasing", total, quiet=quiet) as progress:
-        for store, entry, decision in fit:
+        for store, file, decision in fit:
             try:
+                entry = _present(store, file, decision)
                 results.append(release(stores, store, entry, decision, wanted, progress=progress))
             except RecallError as error:  # a plan is gone through to its end
                 failed.append(error)
     for store in {store.id: store for store, *_ in fit}.values():
-        failed += [what for _, what in purge_expired(store) if isinstance(what, RecallError)]
+        failed += [
+            what for _, what in purge_expired(store, stores) if isinstance(what, RecallError)
+        ]
     return results, failed
 
 
-def _purge(stores: list[Store], as_json: bool) -> int:
+def _present(store: Store, file: Entry | Listed, decision: Decision) -> Entry:
+    """Return the entry of a file that was decided on."""
+    if isinstance(file, Entry):
+        return file
+    entry = store.catalog.entry_at(file.path)
+    if entry is None or entry.id != file.id:
+        raise ConflictError(f"{decision.url} is no longer the file that was looked at.")
+    return entry
+
+
+def _purge(stores: Stores, as_json: bool) -> int:
     freed, failed = 0, []
-    for store in stores:
-        for _, what in purge_expired(store):
+    for store in list(stores.all()):
+        for _, what in purge_expired(store, stores):
             if isinstance(what, RecallError):
                 failed.append(what)
             else:
@@ -317,6 +338,7 @@ def _purge(stores: list[Store], as_json: bool) -> int:
 
 
 def _print_plan(chosen: _Chosen, hold: timedelta) -> None:
+    shown = chosen if len(chosen) <= _ALL_SHOWN else _some(chosen)
     print_table(
         ["file", "size>", "frees>", "", "why", "back in>"],
         [
@@ -328,9 +350,11 @@ def _print_plan(chosen: _Chosen, hold: timedelta) -> None:
                 decision.reason,
                 "-" if decision.expected_s is None else f"{decision.expected_s:.1f} s",
             ]
-            for _, entry, decision in chosen
+            for _, entry, decision in shown
         ],
     )
+    if len(shown) < len(chosen):
+        say(f"… and {len(chosen) - len(shown):,} more; --json lists all of them.")
     fit = [decision for *_, decision in chosen if decision.verdict == "release"]
     frees = format_size(sum(decision.frees_bytes for decision in fit))
     say(f"{len(fit):,} of {count_files(len(chosen))} can be released, {frees} net.")
@@ -339,6 +363,16 @@ def _print_plan(chosen: _Chosen, hold: timedelta) -> None:
     refused = Counter(decision.kind for *_, decision in chosen if decision.verdict == "refuse")
     for kind, count in refused.most_common():
         say(f"Refused as {kind}: {count_files(count)}. {_WAYS_OUT.get(kind, '')}".rstrip())
+
+
+def _some(chosen: _Chosen) -> _Chosen:
+    """Return some files of each verdict: first those that stay although they were asked for."""
+    verdicts = ("refuse", "skip", "release")
+    return [
+        item
+        for verdict in verdicts
+        for item in islice((item for item in chosen if item[2].verdict == verdict), _SHOWN)
+    ]
 
 
 def _print_ground(plan: ReleasePlan) -> None:

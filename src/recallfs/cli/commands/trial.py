@@ -139,6 +139,9 @@ def _print(population: Population, sampled: Sequence[Sampled], found: Mapping[st
     print_table(columns, [_row(group, shown) for group in groups(sampled)])
     for reason, count, url in reasons(sampled):
         say(f"{count_files(count)} failed, such as {url}: {reason}")
+    for item in sampled:
+        if item.error is None and item.reason:
+            say(f"{item.url} {item.reason}")
     total = f"{format_size(found['size_bytes'])} in {count_files(found['files'])}"
     say("")
     for level in ("exact", "content", "tolerance"):
@@ -159,6 +162,10 @@ def _row(group: Group, shown: Sequence[str]) -> list[str]:
     cells = []
     for name in shown:
         share = group.outcomes[name]
-        cells.append(f"{share.files} = {share.share:.0%} ({share.low:.0%} to {share.high:.0%})")
+        of_bytes = share.size_bytes / group.size_bytes if group.size_bytes else 0.0
+        cells.append(
+            f"{share.files} = {share.share:.0%} ({share.low:.0%} to {share.high:.0%}), "
+            f"{of_bytes:.0%} of bytes"
+        )
     name = "all" if group.by == "all" else f"{group.by} {group.name or '(not known)'}"
     return [name, str(group.files), format_size(group.size_bytes), *cells]
