@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -132,3 +133,23 @@ def test_environments_are_tried_until_one_matches(lab: Lab) -> None:
     )
     assert [each["proof"] for each in told["tried"]] == [None, None]
     assert "changed in place" in told["tried"][1]["error"]["message"]
+
+
+def test_a_proof_may_run_in_a_named_environment_on_another_disk(lab: Lab) -> None:
+    """With `--env` and `--scratch` in memory: proved there, brought back, and nothing stays."""
+    y = make_venv(lab.base / "Y", numpy=OTHER)
+    lab.write_raw()
+    _make(y, "y.h5")
+    before = sha256(lab.root / "y.h5")
+    (label,) = (one["label"] for one in records.environments(lab.store).values())
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as scratch:
+        assert Path(scratch).stat().st_dev != lab.root.stat().st_dev
+        words = ("--env", label, "--scratch", scratch, "--hide", "auto")
+        told = lab.cli_json("prove", "recall://lab/y.h5", *words)
+        assert [one["url"] for one in told["proved"]] == ["recall://lab/y.h5"], told
+        assert not list(Path(scratch).iterdir())
+    proof = records.load(lab.store, lab.entry("y.h5").id).proofs[-1]
+    assert records.environment(lab.store, proof.environment_id)["executable"] == str(y)
+    lab.release("y.h5")
+    assert lab.cli_json("get", "recall://lab/y.h5")["files"][0]["source"] == "recompute"
+    assert sha256(lab.root / "y.h5") == before
