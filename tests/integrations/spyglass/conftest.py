@@ -219,7 +219,7 @@ def proved(made: Pipeline, _snapshots: Path) -> Iterator[Pipeline]:
     else:
         for row in (made.recording, made.mean):
             spyglass.adopt(row)[0].checked()
-            assert spyglass.prove(row)[0].checked().proof.level.value == "exact"
+            assert spyglass.prove(row)[0].checked().proved.proof.level.value == "exact"
         shutil.copytree(made.root, _snapshots / "proved")
         shutil.copytree(made.base / "vault", _snapshots / "proved-vault")
     spyglass.install()

@@ -46,7 +46,7 @@ def test_files_upstream_are_inputs(proved: Any) -> None:
     from spyglass_tables import Trend
 
     spyglass.adopt(Trend)[0].checked()
-    made = spyglass.prove(Trend)[0].checked()
+    made = spyglass.prove(Trend)[0].checked().proved
     assert made.proof.level.value == "exact"
     store = stores_in_reach().by_name("analysis")
     (derivation,) = records.load(store, made.proof.entry_id).derivations
@@ -65,7 +65,7 @@ def test_other_extensions_are_loaded(
     monkeypatch.setenv("MEAN_TROUBLE", "extended")
     monkeypatch.setenv("MEAN_TOLD", str(told))
     spyglass.adopt(pipeline.mean, "mean-troubled")[0].checked()
-    proved = spyglass.prove(pipeline.mean)[0].checked()
+    proved = spyglass.prove(pipeline.mean)[0].checked().proved
     assert proved.proof.level.value == "exact"
     assert "ndx-test" in told.read_text().split(), (
         "the recompute must differ, or this shows nothing"

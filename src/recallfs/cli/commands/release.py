@@ -16,6 +16,7 @@ from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
+from recallfs.cli.rows import spyglass_option, with_rows
 from recallfs.config import Floor
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.release.assessment import Assessed, assess_all
@@ -65,6 +66,7 @@ _Chosen = list[Assessed]
 
 @click.command(name="release")
 @click.argument("selection", shell_complete=complete_address, nargs=-1)
+@spyglass_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be released.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--older-than", help="Only files unused for so long, for example 7d.")
@@ -102,6 +104,7 @@ _Chosen = list[Assessed]
 def command(
     *,
     selection: tuple[str, ...],
+    restriction: str | None,
     dry_run: bool,
     yes: bool,
     older_than: str | None,
@@ -124,10 +127,13 @@ def command(
     if only_purge:
         return _purge(list(stores.all()), as_json)
     if approved is not None:
-        said = (older_than, min_size, hold, max_skeleton, idle, plan_out, policy_name)
+        said = (
+            restriction, older_than, min_size, hold, max_skeleton, idle, plan_out, policy_name
+        )  # fmt: skip
         if selection or dry_run or allow_chain or any(given is not None for given in said):
             raise click.UsageError("--apply does what the plan says; give it alone, or with --yes.")
         return _apply(stores, approved, yes=yes, as_json=as_json)
+    selection = with_rows(stores, selection, restriction)
     filters = _Filters(older_than, min_size, hold, max_skeleton, allow_chain, idle, policy_name)
     wanted, found, keep_free = _sought(stores, selection, filters)
     assessment = assess_all(stores, found, wanted)

@@ -23,7 +23,7 @@ class FileRow:
     Parameters
     ----------
     name : str
-        ``analysis_file_name``, unique in its table.
+        ``analysis_file_name``, unique in its table; of a folder its name.
     key : dict
         Primary key of the row that the file belongs to, as JSON.
     path : Path or None
@@ -31,6 +31,8 @@ class FileRow:
     size_bytes : int
     md5 : str
         Hexadecimal; empty where DataJoint made none.
+    is_folder : bool
+        Whether it is a folder of spikesorting v0, of which DataJoint registers no size.
     """
 
     name: str
@@ -38,6 +40,7 @@ class FileRow:
     path: Path | None
     size_bytes: int = 0
     md5: str = ""
+    is_folder: bool = False
 
 
 @contextlib.contextmanager
@@ -122,35 +125,46 @@ def load_table(name: str) -> Any:
     return value
 
 
-def file_rows(query: Any) -> list[FileRow]:
+def file_rows(query: Any, owner: Any = None) -> list[FileRow]:
     """Return the analysis files of a query's rows.
 
     Parameters
     ----------
     query : datajoint.Table
-        A table with ``-> AnalysisNwbfile``, restricted or not.
+        A table with ``-> AnalysisNwbfile``, or v0's ``SpikeSortingRecording``; restricted or not.
+    owner : datajoint.Table, optional
+        The table of analysis files that it refers to, where that is known.
 
     Raises
     ------
     InvalidInputError
-        The table has no analysis files.
+        The table has no files.
     SourceError, AccessError
         The database does not answer, or denies it.
     """
     with told_plainly():
         query = query() if isinstance(query, type) else query
+        if "recording_path" in query.heading.names:
+            return [_folder(row) for row in query.fetch("KEY", "recording_path", as_dict=True)]
         if "analysis_file_name" not in query.heading.names:
             raise InvalidInputError(
                 f"{query.full_table_name} has no analysis_file_name; give a table with "
                 "'-> AnalysisNwbfile'."
             )
-        owner = file_table(query)
+        owner = owner or file_table(query)
         keys, names = query.fetch("KEY", "analysis_file_name")
         known = external_files(owner, names)
         return [
             FileRow(str(name), _as_json(key), *known.get(str(name), (None, 0, "")))
             for key, name in zip(keys, names, strict=True)
         ]
+
+
+def _folder(row: dict[str, Any]) -> FileRow:
+    place = Path(str(row.pop("recording_path")))
+    files = [path.lstat() for path in place.rglob("*") if path.is_file()]
+    size_bytes = sum(status.st_size for status in files)
+    return FileRow(place.name, _as_json(row), place, size_bytes, is_folder=True)
 
 
 def file_table(query: Any) -> Any:
