@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from recallfs.integrations.spyglass.database import FileRow, file_rows, told_plainly
+from recallfs.integrations.spyglass.database import FileRow, file_rows, known_table, told_plainly
 from recallfs.integrations.spyglass.declared import recipes_by_table
 from recallfs.integrations.spyglass.logged import Log
 from recallfs.resolve.stores import Stores, stores_in_reach
@@ -100,8 +100,8 @@ def _all_tables() -> Iterator[tuple[Any, Any]]:
             own = f"`{owner}`.`analysis_nwbfile`"
             is_common = own == AnalysisNwbfile().full_table_name
             yield table, AnalysisNwbfile if is_common else AnalysisRegistry().get_class(own)
-    folders = datajoint.FreeTable(connection, _FOLDERS)
-    if folders.is_declared:
+    folders = known_table(connection, _FOLDERS)
+    if folders is not None:
         yield folders, None
 
 

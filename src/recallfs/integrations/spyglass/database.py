@@ -179,6 +179,17 @@ def file_table(query: Any) -> Any:
     return AnalysisNwbfile
 
 
+def known_table(connection: Any, name: str) -> Any | None:
+    """Return a table by its full name; None if the database has none such, or hides it."""
+    import datajoint
+
+    schema, _, table = name.replace("`", "").partition(".")
+    sought = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
+    if connection.query(sought, args=(schema, table)).fetchone() is None:
+        return None
+    return datajoint.FreeTable(connection, name)
+
+
 def external_files(owner: Any, names: Iterable[str]) -> dict[str, tuple[Path, int, str]]:
     """Return path, size and md5 by name. Nothing is downloaded or checked, as `fetch` would."""
     files = owner()

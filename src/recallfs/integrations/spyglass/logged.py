@@ -15,7 +15,7 @@ from typing import Any
 
 import h5py
 
-from recallfs.integrations.spyglass.database import FileRow
+from recallfs.integrations.spyglass.database import FileRow, known_table
 
 _RECOMPUTES = {
     "`spikesorting_recording`.`__spike_sorting_recording`": "spikesorting_recompute_v0",
@@ -143,10 +143,7 @@ class Log:
         return len(tried), matched, deleted
 
     def _table(self, schema: str, name: str) -> Any | None:
-        import datajoint
-
-        table = datajoint.FreeTable(self._connection, f"`{schema}`.`{name}`")
-        return table if schema and table.is_declared else None
+        return known_table(self._connection, f"`{schema}`.`{name}`")
 
 
 def _rows(table: Any | None, restriction: Any, *columns: str) -> list[dict[str, Any]]:
