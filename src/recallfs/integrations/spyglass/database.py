@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from recallfs.errors import AccessError, InvalidInputError, RecallError, SourceError
+from recallfs.integrations.spyglass.lean import keep_packages_narrow
 
 _DENIED = (1044, 1045, 1142, 1143, 1227)
 _DOWN = (1040, 2002, 2003, 2006, 2013)
@@ -117,6 +118,7 @@ def load_table(name: str) -> Any:
     if not qualified:
         raise InvalidInputError(f"{name!r} names no table; write it as 'package.module:Class'.")
     with told_plainly():
+        keep_packages_narrow(module)
         value: Any = importlib.import_module(module)
         for part in qualified.split("."):
             value = getattr(value, part, None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from recallfs.errors import InvalidInputError
-from recallfs.integrations.spyglass.database import told_plainly
+from recallfs.integrations.spyglass.database import load_table, told_plainly
 from recallfs.integrations.spyglass.upstream import RECORDING_V0, RECORDING_V1, rows
 from recallfs.integrations.spyglass.writing import writing_to
 from recallfs.recipes.model import recipe
@@ -30,10 +31,11 @@ def recording_v1(
     Spyglass' ``_make_file`` wants to read the original, or writes to the database; so what it calls
     is called here.
     """
-    with told_plainly():
-        from spyglass.spikesorting.v1 import recording as v1
+    import spikeinterface.preprocessing  # noqa: F401 - the module takes it for granted
 
-        table = v1.SpikeSortingRecording()
+    table = load_table(RECORDING_V1)()
+    v1 = sys.modules[type(table).__module__]
+    with told_plainly():
         name, series, electrodes = (table & key).fetch1(
             "analysis_file_name", "object_id", "electrodes_id"
         )
@@ -72,10 +74,11 @@ def recording_v0(
     With its usual folder present, ``_make_file`` does nothing and answers for that one; so it is
     given another.
     """
-    with told_plainly():
-        from spyglass.spikesorting.v0.spikesorting_recording import SpikeSortingRecording
+    import spikeinterface.preprocessing  # noqa: F401 - the module takes it for granted
 
-        made = Path(SpikeSortingRecording()._make_file(key, base_dir=output.parent)["path"])
+    table = load_table(RECORDING_V0)()
+    with told_plainly():
+        made = Path(table._make_file(key, base_dir=output.parent)["path"])
     if made.name != file:
         raise InvalidInputError(f"the folder of this recording is {made.name} now, not {file}.")
     made.rename(output)
