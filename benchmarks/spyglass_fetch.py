@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent.parent / "tests"
-BYTES_A_SECOND = 320_000
+BYTES_A_SECOND = 815_000
 """Of a recording of four channels with its timestamps."""
 
 

@@ -178,6 +178,42 @@ def _snapshots(_made: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@dataclass
+class Folder:
+    """A recording of spikesorting v0, which is a folder, in a store of its own."""
+
+    pipeline: Pipeline
+    key: dict[str, Any]
+    place: Path
+
+    def read(self) -> Any:
+        """Return what Spyglass reads of it."""
+        from spyglass.spikesorting.v0.spikesorting_recording import SpikeSortingRecording
+
+        return SpikeSortingRecording().load_recording(self.key).get_traces()
+
+
+@pytest.fixture(scope="session")
+def _folder_made(_made: Pipeline) -> Folder:
+    import spyglass_recording
+
+    key, place = spyglass_recording.make_folder(_made.nwb_file_name)
+    return Folder(_made, key, place)
+
+
+@pytest.fixture
+def folder(_folder_made: Folder, made: Pipeline) -> Folder:
+    """Give a store over the folder of v0's recordings, of which nothing is on record yet."""
+    from recallfs.catalog.store import create_store
+
+    root = _folder_made.place.parent
+    shutil.rmtree(root / ".recall", ignore_errors=True)
+    create_store(root, "recording", vault=made.base / "vault-v0")
+    config = Path(os.environ["RECALLFS_CONFIG"])
+    config.write_text(f'[stores.recording]\nroot = "{root}"\n\n{config.read_text()}')
+    return _folder_made
+
+
 def _configured(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from recallfs.catalog.store import create_store
 

@@ -19,6 +19,7 @@ from recallfs.integrations.spyglass.database import told_plainly
 from recallfs.readers.availability import make_available
 
 _METHOD = "_make_file"
+_PYNAPPLE = "fetch_pynapple"
 _LOOKED_AT = "_validate_recording_path"
 _HOOK = "__init_subclass__"
 
@@ -78,7 +79,9 @@ class RecallBackend:
 
 
 def install() -> None:
-    """Make Spyglass' ``fetch_nwb()`` and ``get_recording()`` bring released files back.
+    """Make Spyglass' ways of reading bring released files back.
+
+    ``fetch_nwb()``, ``get_recording()``, ``fetch_pynapple()``, and folders of spikesorting v0.
 
     Works on tables that are loaded and on those that will be. Calling it again changes nothing. The
     database is not written to. Does nothing inside a recipe's worker.
@@ -102,6 +105,7 @@ def install() -> None:
         if _wrapped:
             return
         _set(SpyglassMixin, _METHOD, classmethod(_recalled))
+        _set(SpyglassMixin, _PYNAPPLE, _with_files(SpyglassMixin.fetch_pynapple))
         for table in list(_subclasses(SpyglassMixin)):
             _wrap(table)
         _set(SpyglassMixin, _HOOK, classmethod(_with_coming_tables(SpyglassMixin)))
@@ -169,6 +173,18 @@ def _wrap(table: type) -> None:
         return function(table, *args, **options) if found is None else found
 
     _set(table, _METHOD, classmethod(make_file) if is_classmethod else make_file)
+
+
+def _with_files(function: Any) -> Any:
+    """Let files be looked for as ``fetch_nwb`` does; ``fetch_pynapple`` itself does not."""
+
+    @functools.wraps(function)
+    def fetch(query: Any, *args: Any, **options: Any) -> Any:
+        names, path_of = query._get_nwb_files_and_path_fn(*query._nwb_table_tuple, *args, **options)
+        query._download_missing_files(names, path_of)
+        return function(query, *args, **options)
+
+    return fetch
 
 
 def _with_folder(function: Any) -> Any:
