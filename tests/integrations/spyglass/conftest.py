@@ -190,7 +190,8 @@ class Folder:
         """Return what Spyglass reads of it."""
         from spyglass.spikesorting.v0.spikesorting_recording import SpikeSortingRecording
 
-        return SpikeSortingRecording().load_recording(self.key).get_traces()
+        # A copy: what SpikeInterface gives keeps the file open.
+        return SpikeSortingRecording().load_recording(self.key).get_traces().copy()
 
 
 @pytest.fixture(scope="session")
