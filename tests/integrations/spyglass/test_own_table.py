@@ -16,6 +16,7 @@ from recallfs.catalog import records
 from recallfs.errors import RecallError
 from recallfs.integrations import spyglass
 from recallfs.integrations.spyglass.database import file_rows
+from recallfs.release.proof import Proved
 from recallfs.resolve.stores import stores_in_reach
 
 pytestmark = pytest.mark.spyglass
@@ -27,6 +28,13 @@ def pipeline(made: Any) -> Any:
     spyglass.install()
     yield made
     spyglass.uninstall()
+
+
+def proved_of(row: Any) -> Proved:
+    """Prove a row's file."""
+    proved = spyglass.prove(row)[0].checked().proved
+    assert proved is not None
+    return proved
 
 
 def test_any_table(proved: Any) -> None:
@@ -46,7 +54,7 @@ def test_files_upstream_are_inputs(proved: Any) -> None:
     from spyglass_tables import Trend
 
     spyglass.adopt(Trend)[0].checked()
-    made = spyglass.prove(Trend)[0].checked().proved
+    made = proved_of(Trend)
     assert made.proof.level.value == "exact"
     store = stores_in_reach().by_name("analysis")
     (derivation,) = records.load(store, made.proof.entry_id).derivations
@@ -65,7 +73,7 @@ def test_other_extensions_are_loaded(
     monkeypatch.setenv("MEAN_TROUBLE", "extended")
     monkeypatch.setenv("MEAN_TOLD", str(told))
     spyglass.adopt(pipeline.mean, "mean-troubled")[0].checked()
-    proved = spyglass.prove(pipeline.mean)[0].checked().proved
+    proved = proved_of(pipeline.mean)
     assert proved.proof.level.value == "exact"
     assert "ndx-test" in told.read_text().split(), (
         "the recompute must differ, or this shows nothing"
