@@ -7,6 +7,7 @@ its extensions parsed again, which takes longer than reading it.
 
 from __future__ import annotations
 
+import gc
 import importlib.machinery
 import importlib.util
 import os
@@ -17,6 +18,9 @@ from typing import Any
 
 _WIDE = ("spyglass.spikesorting", "spyglass.spikesorting.v0", "spyglass.spikesorting.v1")
 """Packages whose ``__init__`` imports all that is in them."""
+
+
+_COLLECTED_AFTER = 100_000
 
 
 class _Package(ModuleType):
@@ -40,6 +44,8 @@ def keep_packages_narrow(module: str) -> None:
     """
     if not os.environ.get("RECALLFS_WORKER"):
         return
+    # A million objects stay for good; to look through them again and again takes a second.
+    gc.set_threshold(_COLLECTED_AFTER)
     for name in _WIDE:
         if not module.startswith(f"{name}.") or name in sys.modules:
             continue
@@ -60,3 +66,4 @@ def load_extensions(file: Path) -> None:
 
     if file.is_file():
         pynwb.NWBHDF5IO.load_namespaces(pynwb.get_type_map(copy=False), str(file))
+        gc.freeze()
