@@ -73,7 +73,7 @@ def write_raw(path: Path, *, seconds: float = 4.0) -> None:
     file.add_electrode_group(group)
     columns = {
         "probe_shank": "shank", "probe_electrode": "electrode", "bad_channel": "whether bad",
-        "ref_elect_id": "reference",
+        "ref_elect_id": "reference", "wire": "which", "depth": "how deep", "batch": "of wires",
     }  # fmt: skip
     for name, description in columns.items():
         file.add_electrode_column(name, description)
@@ -81,7 +81,7 @@ def write_raw(path: Path, *, seconds: float = 4.0) -> None:
         file.add_electrode(
             x=0.0, y=12.5 * number, z=0.0, imp=1.0, location="CA1", filtering="none", group=group,
             group_name="0", probe_shank=0, probe_electrode=number, bad_channel=False,
-            ref_elect_id=-1, rel_x=0.0, rel_y=12.5 * number,
+            ref_elect_id=-1, rel_x=0.0, rel_y=12.5 * number, wire=number, depth=1.5, batch="a",
         )  # fmt: skip
     samples = int(seconds * RATE)
     times = np.arange(samples) / RATE
@@ -111,6 +111,43 @@ def insert_raw(name: str) -> str:
     LabTeam.insert1({"team_name": "team", "team_description": "all"}, skip_duplicates=True)
     (found,) = Nwbfile.fetch("nwb_file_name")
     return str(found)
+
+
+def make_folder(nwb_file_name: str) -> tuple[dict[str, Any], Path]:
+    """Have Spyglass' older pipeline filter a recording into a folder; return its key and place."""
+    from spyglass.common import IntervalList
+    from spyglass.spikesorting.v0 import spikesorting_recording as v0
+
+    v0.SortGroup().set_group_by_shank(nwb_file_name)
+    group = {"nwb_file_name": nwb_file_name, "sort_group_id": 0}
+    # It refuses recordings without any reference.
+    v0.SortGroup().update1({**group, "sort_reference_electrode_id": -2})
+    v0.SpikeSortingPreprocessingParameters().insert_default()
+    name = "one second"
+    v0.SortInterval().insert1(
+        {
+            "nwb_file_name": nwb_file_name,
+            "sort_interval_name": name,
+            "sort_interval": np.array([0.0, 1.0]),
+        }
+    )
+    IntervalList.insert1(
+        {
+            "nwb_file_name": nwb_file_name,
+            "interval_list_name": name,
+            "valid_times": np.array([[0.0, 1.0]]),
+            "pipeline": "",
+        }
+    )
+    key = {
+        **group,
+        "sort_interval_name": name,
+        "preproc_params_name": "default",
+        "team_name": "team",
+    }
+    v0.SpikeSortingRecordingSelection.insert1({**key, "interval_list_name": name})
+    v0.SpikeSortingRecording.populate(key)
+    return key, Path((v0.SpikeSortingRecording & key).fetch1("recording_path"))
 
 
 def make_recording(nwb_file_name: str, *, interval: tuple[float, float] = (0.0, 3.0)) -> Any:

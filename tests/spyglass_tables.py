@@ -75,11 +75,14 @@ class Trend(SpyglassMixin, dj.Computed):  # type: ignore[misc] # untyped
     """
 
     asked_for: ClassVar[list[str]] = []
+    trouble: ClassVar[str] = ""
 
     @classmethod
     def _make_file(cls, recompute_file_name: str = "") -> None:
         """Make nothing, as a table does whose own code cannot make a file anew."""
         cls.asked_for.append(recompute_file_name)
+        if cls.trouble:
+            raise ArithmeticError(cls.trouble)
 
     def make(self, key: dict[str, Any]) -> None:
         """Write the file and its rows."""

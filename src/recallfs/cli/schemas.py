@@ -271,50 +271,77 @@ SCHEMAS: Mapping[str, Schema] = {
             )
         ),
     ),
-    "survey": _object(
-        roots=_list(_TEXT),
-        at=_MOMENT,
-        **_ON_DISK,
-        folder_count=_COUNT,
-        folders=_list(_object(path=_TEXT, **_ON_DISK, last_modified=_TEXT, last_accessed=_TEXT)),
-        modified=_SPANS,
-        accessed=_SPANS,
-        access_times=_list(
+    "survey": {
+        "anyOf": [
             _object(
-                path=_TEXT,
-                file_system=_TEXT,
-                is_network=_FLAG,
-                kept={"enum": ["always", "daily", "never"]},
-            )
-        ),
-        kinds=_list(_object(kind=_TEXT, folders=_COUNT, **_ON_DISK)),
-        other_endings=_list(_object(ending=_TEXT, **_ON_DISK)),
-        nwb=_object(
-            looked_into=_COUNT,
-            unread=_COUNT,
-            versions=_map(_COUNT),
-            writers=_map(_COUNT),
-            types=_map(_COUNT),
-        ),
-        stores=_list(
-            _object(
-                root=_TEXT,
-                name=_TEXT,
-                catalogued=_object(**_ON_DISK),
-                with_recipe=_object(**_ON_DISK),
-                proved=_object(**_ON_DISK),
-                problem=_TEXT,
-            )
-        ),
-        hard_links=_object(**_ON_DISK, more_names=_COUNT),
-        sparse=_object(**_ON_DISK),
-        symbolic_links=_COUNT,
-        special_files=_COUNT,
-        vanished=_COUNT,
-        unreadable=_TOLD,
-        other_file_systems=_TOLD,
-        seconds=_NUMBER,
-    ),
+                roots=_list(_TEXT),
+                at=_MOMENT,
+                **_ON_DISK,
+                folder_count=_COUNT,
+                folders=_list(
+                    _object(path=_TEXT, **_ON_DISK, last_modified=_TEXT, last_accessed=_TEXT)
+                ),
+                modified=_SPANS,
+                accessed=_SPANS,
+                access_times=_list(
+                    _object(
+                        path=_TEXT,
+                        file_system=_TEXT,
+                        is_network=_FLAG,
+                        kept={"enum": ["always", "daily", "never"]},
+                    )
+                ),
+                kinds=_list(_object(kind=_TEXT, folders=_COUNT, **_ON_DISK)),
+                other_endings=_list(_object(ending=_TEXT, **_ON_DISK)),
+                nwb=_object(
+                    looked_into=_COUNT,
+                    unread=_COUNT,
+                    versions=_map(_COUNT),
+                    writers=_map(_COUNT),
+                    types=_map(_COUNT),
+                ),
+                stores=_list(
+                    _object(
+                        root=_TEXT,
+                        name=_TEXT,
+                        catalogued=_object(**_ON_DISK),
+                        with_recipe=_object(**_ON_DISK),
+                        proved=_object(**_ON_DISK),
+                        problem=_TEXT,
+                    )
+                ),
+                hard_links=_object(**_ON_DISK, more_names=_COUNT),
+                sparse=_object(**_ON_DISK),
+                symbolic_links=_COUNT,
+                special_files=_COUNT,
+                vanished=_COUNT,
+                unreadable=_TOLD,
+                other_file_systems=_TOLD,
+                seconds=_NUMBER,
+            ),
+            {
+                **_object(
+                    tables=_list(
+                        _object(
+                            table=_TEXT,
+                            files=_COUNT,
+                            size_bytes=_COUNT,
+                            there_files=_COUNT,
+                            there_bytes=_COUNT,
+                            last_access={**_TEXT, "description": "ISO 8601, UTC; empty for none"},
+                            recipes=_list(_TEXT),
+                            adopted_files=_COUNT,
+                            released_files=_COUNT,
+                            attempts=_COUNT,
+                            matched=_COUNT,
+                            deleted=_COUNT,
+                        )
+                    )
+                ),
+                "description": "with --spyglass",
+            },
+        ]
+    },
     "adopt": {
         "anyOf": [
             _object(outputs=_map(_URL), key=_TEXT, is_new=_FLAG),
@@ -324,17 +351,19 @@ SCHEMAS: Mapping[str, Schema] = {
                         _object(
                             run=_TEXT,
                             recipe=_TEXT,
-                            status={"enum": ["bound", "there", "failed"]},
+                            status={"enum": ["bound", "there", "missing", "failed"]},
                             outputs=_map(_TEXT),
                             key=_or_null(_TEXT),
                             error=_or_null(ERROR),
+                            optional={"notes": _list(_TEXT)},
                         )
                     ),
                     bound=_COUNT,
                     there=_COUNT,
+                    missing=_COUNT,
                     failed=_COUNT,
                 ),
-                "description": "with --batch",
+                "description": "with --batch or --spyglass",
             },
         ]
     },

@@ -136,7 +136,7 @@ class DandiSource(DownloadingSource):
         differing = None
         if told.sha256 and record.accepted and told.sha256 not in record.accepted:
             differing = (f"sha256 {told.sha256}", f"sha256 {entry.sha256}")
-        elif told.etag and record.dandi_etag and told.etag != record.dandi_etag:
+        elif _differ(told.etag, record.dandi_etag):
             differing = (f"etag {told.etag}", f"etag {record.dandi_etag}")
         elif told.size_bytes not in (None, *(i.size_bytes for i in record.incarnations)) and (
             told.size_bytes != entry.size_bytes
@@ -237,6 +237,11 @@ class DandiSource(DownloadingSource):
             return Archive(configured(self.settings), self.settings)
         except InvalidInputError as error:
             raise SourceError(error.message, details={"source": self.name}) from error
+
+
+def _differ(one: str, other: str) -> bool:
+    """Tell whether etags are of other bytes; those of another form cannot be compared."""
+    return bool(one and other) and ("-" in one) == ("-" in other) and one != other
 
 
 def domain_of(instance: Instance) -> str:

@@ -316,23 +316,31 @@ def match_output(
     Where the compressors of this process do not give the original's bytes, those of `python` are
     asked to; for a proof (`witness`) they always have a say.
     """
-    digests = digest_file(output)
-    if digests.sha256 in record.accepted:
+    sizes = {item.size_bytes for item in record.incarnations}
+    # Of another length it cannot be: its digest is of interest only if it cannot be made right.
+    found = digest_file(output) if output.stat().st_size in sizes else None
+    if found is not None and found.sha256 in record.accepted:
         if progress is not None:
-            progress(digests.size_bytes)
-        return Matched(output, digests, "direct", record.level_of(digests.sha256))
-    expected, details = record.entry.sha256, {"result": str(output), "actual": digests.sha256}
+            progress(found.size_bytes)
+        return Matched(output, found, "direct", record.level_of(found.sha256))
+    expected = record.entry.sha256
+
+    def details() -> dict[str, str]:
+        actual = found or digest_file(output)
+        return {"result": str(output), "actual": actual.sha256}
+
     # Loads h5py, which who only looks something up need not wait for.
     from recallfs.skeleton.graft import graft
     from recallfs.skeleton.vault import load_skeleton
 
     skeleton = load_skeleton(store, record)
     if skeleton is None:
+        told = details()
         raise IntegrityError(
             f"{store.url(record.entry.path)} was recomputed to other bytes "
-            f"(sha256 {digests.sha256[:16]}…, on record {expected[:16]}…), and no skeleton is kept "
+            f"(sha256 {told['actual'][:16]}…, on record {expected[:16]}…), and no skeleton is kept "
             "from which the original could be built.",
-            details={"expected": expected, **details},
+            details={"expected": expected, **told},
         )
     grafted = Path(tempfile.mkdtemp(prefix="grafted-", dir=scratch)) / "data"
     mending = residual()
@@ -356,14 +364,14 @@ def match_output(
         raise IntegrityError(
             f"{store.url(record.entry.path)} was recomputed, but differs from the original: "
             f"{error.message}",
-            details={"expected": expected, **error.details, **details},
+            details={"expected": expected, **error.details, **details()},
         ) from error
     digests = digest_file(grafted)
     if digests.sha256 not in record.accepted:
         raise IntegrityError(
             f"{store.url(record.entry.path)} was recomputed and grafted, but has the sha256 "
             f"{digests.sha256[:16]}…; on record is {expected[:16]}….",
-            details={"expected": expected, **details, "actual": digests.sha256},
+            details={"expected": expected, "result": str(output), "actual": digests.sha256},
         )
     method = "residual" if report.pieces_mended else "graft"
     return Matched(grafted, digests, method, record.level_of(digests.sha256))

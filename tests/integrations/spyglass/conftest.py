@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import importlib.util
 import json
 import os
@@ -159,6 +160,9 @@ def _made(_imported: tuple[MariaDB, Path]) -> Pipeline:
     spyglass_recording.write_raw(base / "raw" / "rat1.nwb")
     name = spyglass_recording.insert_raw("rat1.nwb")
     key = spyglass_recording.make_recording(name)
+    # Imported when a file is missing; who makes their schemas must have the right to.
+    importlib.import_module("spyglass.common.common_dandi")
+    importlib.import_module("spyglass.sharing.sharing_kachery")
     from spyglass_tables import Mean, Trend
 
     Mean.populate()
@@ -176,6 +180,43 @@ def _snapshots(_made: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("snapshots")
     shutil.copytree(_made.root, folder / "made")
     return folder
+
+
+@dataclass
+class Folder:
+    """A recording of spikesorting v0, which is a folder, in a store of its own."""
+
+    pipeline: Pipeline
+    key: dict[str, Any]
+    place: Path
+
+    def read(self) -> Any:
+        """Return what Spyglass reads of it."""
+        from spyglass.spikesorting.v0.spikesorting_recording import SpikeSortingRecording
+
+        # A copy: what SpikeInterface gives keeps the file open.
+        return SpikeSortingRecording().load_recording(self.key).get_traces().copy()
+
+
+@pytest.fixture(scope="session")
+def _folder_made(_made: Pipeline) -> Folder:
+    import spyglass_recording
+
+    key, place = spyglass_recording.make_folder(_made.nwb_file_name)
+    return Folder(_made, key, place)
+
+
+@pytest.fixture
+def folder(_folder_made: Folder, made: Pipeline) -> Folder:
+    """Give a store over the folder of v0's recordings, of which nothing is on record yet."""
+    from recallfs.catalog.store import create_store
+
+    root = _folder_made.place.parent
+    shutil.rmtree(root / ".recall", ignore_errors=True)
+    create_store(root, "recording", vault=made.base / "vault-v0")
+    config = Path(os.environ["RECALLFS_CONFIG"])
+    config.write_text(f'[stores.recording]\nroot = "{root}"\n\n{config.read_text()}')
+    return _folder_made
 
 
 def _configured(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +260,9 @@ def proved(made: Pipeline, _snapshots: Path) -> Iterator[Pipeline]:
     else:
         for row in (made.recording, made.mean):
             spyglass.adopt(row)[0].checked()
-            assert spyglass.prove(row)[0].checked().proof.level.value == "exact"
+            tried = spyglass.prove(row)[0].checked()
+            assert tried.proved is not None
+            assert tried.proved.proof.level.value == "exact"
         shutil.copytree(made.root, _snapshots / "proved")
         shutil.copytree(made.base / "vault", _snapshots / "proved-vault")
     spyglass.install()

@@ -16,6 +16,7 @@ from recallfs.catalog import records
 from recallfs.errors import RecallError
 from recallfs.integrations import spyglass
 from recallfs.integrations.spyglass.database import file_rows
+from recallfs.release.proof import Proved
 from recallfs.resolve.stores import stores_in_reach
 
 pytestmark = pytest.mark.spyglass
@@ -27,6 +28,13 @@ def pipeline(made: Any) -> Any:
     spyglass.install()
     yield made
     spyglass.uninstall()
+
+
+def proved_of(row: Any) -> Proved:
+    """Prove a row's file."""
+    proved = spyglass.prove(row)[0].checked().proved
+    assert proved is not None
+    return proved
 
 
 def test_any_table(proved: Any) -> None:
@@ -46,7 +54,7 @@ def test_files_upstream_are_inputs(proved: Any) -> None:
     from spyglass_tables import Trend
 
     spyglass.adopt(Trend)[0].checked()
-    made = spyglass.prove(Trend)[0].checked()
+    made = proved_of(Trend)
     assert made.proof.level.value == "exact"
     store = stores_in_reach().by_name("analysis")
     (derivation,) = records.load(store, made.proof.entry_id).derivations
@@ -65,7 +73,7 @@ def test_other_extensions_are_loaded(
     monkeypatch.setenv("MEAN_TROUBLE", "extended")
     monkeypatch.setenv("MEAN_TOLD", str(told))
     spyglass.adopt(pipeline.mean, "mean-troubled")[0].checked()
-    proved = spyglass.prove(pipeline.mean)[0].checked()
+    proved = proved_of(pipeline.mean)
     assert proved.proof.level.value == "exact"
     assert "ndx-test" in told.read_text().split(), (
         "the recompute must differ, or this shows nothing"
@@ -173,6 +181,27 @@ def test_a_file_that_no_store_knows(pipeline: Any) -> None:
     assert Trend.asked_for == [place.name]
 
 
+def test_make_file_that_raises(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a table's own code raises comes through as it is, and leaves no file."""
+    from spyglass_tables import Trend
+
+    monkeypatch.setattr(Trend, "trouble", "no such filter")
+    place = pipeline.place(Trend())
+    place.unlink()
+    with pytest.raises(ArithmeticError, match="no such filter"):
+        Trend().fetch_nwb()
+    assert not place.exists()
+
+
+def test_pynapple(proved: Any) -> None:
+    """`fetch_pynapple`, which itself looks for no file, gets a released one."""
+    digest = proved.release(proved.mean, hold=timedelta(days=1))
+    (file,) = proved.mean.fetch_pynapple()
+    assert "means" in file.keys()  # noqa: SIM118 - it is no mapping
+    file.close()
+    assert sha256(proved.place(proved.mean)) == digest
+
+
 def test_merge_tables(proved: Any) -> None:
     """A released file is read through a Merge table, too."""
     from spyglass_tables import MeanOutput
@@ -200,23 +229,32 @@ def test_uninstall_leaves_nothing(pipeline: Any) -> None:
 
 
 def test_cleanup_harms_nothing(proved: Any) -> None:
-    """Spyglass' own cleanup over trash, staging and released files removes none of them."""
+    """Spyglass' own cleanup removes nothing of trash, staging, rejects and released files."""
     from spyglass.common import AnalysisNwbfile
 
     digest = proved.release(proved.mean, hold=timedelta(days=1))
+    proved.release(hold=timedelta(0))
+    purged = proved.place()
     control = proved.root / ".recall"
+    store = stores_in_reach().by_name("analysis")
+    entry = records.known_entry(store, purged.relative_to(proved.root).as_posix())
+    rejected = store.rejected_path(entry.id)
+    rejected.parent.mkdir(exist_ok=True)
+    rejected.write_bytes(b"another result")
     run = control / "staging" / "run" / "output-0"
     run.parent.mkdir()
     run.write_bytes(b"half a file")
     before = _listing(control)
     assert any("trash" in name for name in before)
-    stray = proved.place().with_name("stray.nwb")
+    stray = purged.with_name("stray.nwb")
     stray.write_bytes(b"of nobody")
     AnalysisNwbfile().cleanup(min_file_age_hours=0, max_delete_fraction=1.0)
     assert not stray.exists(), "it did clean up"
     assert _listing(control) == before
     assert not any(name.endswith(".nwb") for name in before)
-    assert proved.place().exists(), "nor is the neighbour of a released file removed"
+    assert not purged.exists(), "what was purged stays away"
+    for row in (proved.mean, proved.recording):
+        assert len(row) == 1, "its row stays"
     assert len(proved.mean.fetch_nwb()) == 1
     assert sha256(proved.place(proved.mean)) == digest
 
@@ -228,18 +266,3 @@ def _listing(folder: Path) -> dict[str, int]:
         for path in files
         if not path.name.startswith("catalog.sqlite")
     }
-
-
-def test_survey(pipeline: Any) -> None:
-    """Bytes by table, what of it is here, and what can be recomputed."""
-    from spyglass_tables import Mean
-
-    by_table = {amount.table: amount for amount in spyglass.survey()}
-    means = by_table[Mean().full_table_name]
-    assert (means.files, means.there_files) == (2, 2)
-    assert means.recipes == ("mean",)
-    assert means.size_bytes == means.there_bytes > 0
-    assert means.last_access
-    recordings = by_table[pipeline.recording.full_table_name]
-    assert recordings.recipes == ("spyglass.recording-v1",)
-    assert spyglass.survey(pipeline.mean)[0].files == 1

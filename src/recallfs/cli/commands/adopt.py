@@ -11,6 +11,7 @@ import click
 from recallfs.cli.batch import print_failures
 from recallfs.cli.commands.run import named
 from recallfs.cli.output import count_bar, print_json, print_table, say
+from recallfs.cli.rows import query_of, spyglass_option
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.recipes.model import parse_parameters
 from recallfs.recipes.registry import find_recipe
@@ -18,7 +19,12 @@ from recallfs.recipes.runs import Run, read_batch
 from recallfs.resolve.binding import Adopted, Bound, adopt, adopt_all
 from recallfs.resolve.stores import Stores, stores_in_reach
 
-_STATUS = {"bound": "bound", "there": "bound already", "failed": "FAILED"}
+_STATUS = {
+    "bound": "bound",
+    "there": "bound already",
+    "missing": "known, not here",
+    "failed": "FAILED",
+}
 
 
 @click.command(name="adopt")
@@ -31,6 +37,7 @@ _STATUS = {"bound": "bound", "there": "bound already", "failed": "FAILED"}
     type=click.Path(path_type=Path),
     help="File that lists how files were made, as `recall run` takes it: .csv or .jsonl.",
 )
+@spyglass_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *,
@@ -39,6 +46,7 @@ def command(
     inputs: tuple[str, ...],
     parameters: tuple[str, ...],
     batch: Path | None,
+    restriction: str | None,
     as_json: bool,
 ) -> int:
     """Put on record how files were made that recallfs did not make; nothing is run.
@@ -49,11 +57,21 @@ def command(
     With `--batch` a file lists them, in the form that `recall run --batch` reads. A line that
     cannot be bound does not keep the others back; what is bound already is passed over.
 
+    With `--spyglass` the files of rows of a Spyglass database are bound to the recipe that declares
+    rows of their table. What Spyglass has logged of them is told, and proves nothing.
+
     Example: recall adopt recall://analysis/s1_lfp.nwb --recipe lfp -i raw=recall://analysis/s1.nwb
     -p freq_max=300
     """
     stores = stores_in_reach()
     settings = stores.config.recipes
+    if restriction is not None:
+        if outputs or inputs or parameters or batch is not None:
+            raise InvalidInputError(
+                "with --spyglass, the rows say what made each file; leave out FILE, -i, -p and "
+                "--batch."
+            )
+        return _adopt_rows(stores, restriction, name or "", as_json=as_json)
     if batch is not None:
         if outputs or inputs or parameters:
             raise InvalidInputError(
@@ -65,7 +83,9 @@ def command(
         )
         return _adopt_all(stores, runs, as_json=as_json)
     if not outputs:
-        raise click.UsageError("Missing argument 'FILE' (or --batch FILE).")
+        raise click.UsageError(
+            "Missing argument 'FILE' (or --batch FILE, or --spyglass RESTRICTION)."
+        )
     if name is None:
         raise click.UsageError("Missing option '--recipe' (or --batch FILE).")
     recipe = find_recipe(name, settings.modules, settings.paths)
@@ -111,6 +131,51 @@ def _adopt_all(stores: Stores, runs: Sequence[Run], *, as_json: bool) -> int:
     say(f"{len(results):,} lines: {', '.join(parts)}.")
     print_failures(errors)
     return 1 if errors else 0
+
+
+def _adopt_rows(stores: Stores, restriction: str, recipe: str, *, as_json: bool) -> int:
+    """Adopt the files of rows of a Spyglass database."""
+    from recallfs.integrations.spyglass.adoption import adopt as adopt_rows
+    from recallfs.integrations.spyglass.declared import recipe_for
+
+    query = query_of(stores, restriction)
+    recipe = recipe or recipe_for(stores, query)
+    with count_bar("binding", quiet=as_json) as update:
+        results = adopt_rows(query, recipe, told=lambda file: update(file, 1))
+    rows: list[dict[str, Any]] = [
+        {
+            "run": item.file,
+            "recipe": recipe,
+            "status": _status_of(item.value),
+            "outputs": {} if item.value is None else dict(item.value.outputs),
+            "key": item.value and item.value.key,
+            "error": item.error and item.error.to_json(),
+            "notes": list(item.notes),
+        }
+        for item in results
+    ]
+    counts = {status: sum(row["status"] == status for row in rows) for status in _STATUS}
+    if as_json:
+        print_json({"files": rows, **counts})
+        return 1 if counts["failed"] else 0
+    print_table(
+        ["", "recipe", ""], [[row["run"], row["recipe"], _STATUS[row["status"]]] for row in rows]
+    )
+    for row in rows:
+        for note in row["notes"]:
+            say(f"{row['run']}: {note}.")
+    parts = [f"{count:,} {_STATUS[status].lower()}" for status, count in counts.items() if count]
+    say(f"{len(rows):,} rows: {', '.join(parts)}.")
+    print_failures([item.error for item in results if item.error is not None])
+    return 1 if counts["failed"] else 0
+
+
+def _status_of(adopted: Adopted | None) -> str:
+    if adopted is None:
+        return "failed"
+    if not adopted.key:
+        return "missing"
+    return "bound" if adopted.is_new else "there"
 
 
 def _row(item: Bound) -> dict[str, Any]:

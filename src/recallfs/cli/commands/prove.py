@@ -13,6 +13,7 @@ import click
 from recallfs.cli.batch import jobs_option
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, console, count_files, print_json, print_table, say, warn
+from recallfs.cli.rows import spyglass_option, with_rows
 from recallfs.digest.difference import Tolerance
 from recallfs.errors import InvalidInputError
 from recallfs.release.proof import HIDING
@@ -30,7 +31,8 @@ _SKIPPED = {
 
 
 @click.command(name="prove")
-@click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
+@click.argument("selection", shell_complete=complete_address, nargs=-1)
+@spyglass_option
 @click.option("--largest-first", is_flag=True, help="Begin with the largest files.")
 @click.option("--until", metavar="SIZE", help="Stop once files of so many bytes are proved.")
 @click.option(
@@ -65,6 +67,7 @@ _SKIPPED = {
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(  # noqa: PLR0917 - each is an option
     selection: tuple[str, ...],
+    restriction: str | None,
     largest_first: bool,
     until: str | None,
     scratch: Path | None,
@@ -100,6 +103,8 @@ def command(  # noqa: PLR0917 - each is an option
 
     Example: recall prove recall://analysis --largest-first --until 1TB --scratch /fast --jobs 4
     """
+    if not selection and restriction is None:
+        raise click.UsageError("Say what to prove: files, or --spyglass RESTRICTION.")
     check_numbers(max_residual, rtol, atol)
     if (rtol or atol) and level != Level.TOLERANCE.value:
         raise InvalidInputError("--rtol and --atol are for --level tolerance; give that too.")
@@ -117,7 +122,7 @@ def command(  # noqa: PLR0917 - each is an option
         retry_expected=retry_xfail,
     )
     stores = stores_in_reach()
-    found = select(stores, selection)
+    found = select(stores, with_rows(stores, selection, restriction))
 
     def tell(item: Tried) -> None:
         # Now, and not at the end: that may be tomorrow.

@@ -19,6 +19,7 @@ from recallfs.catalog.store import Store
 from recallfs.cli.batch import print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
+from recallfs.cli.rows import spyglass_option, with_rows
 from recallfs.config import Floor
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.release.assessment import Assessed, assess_all, collecting_nothing
@@ -70,6 +71,7 @@ _Chosen = list[Assessed]
 
 @click.command(name="release")
 @click.argument("selection", shell_complete=complete_address, nargs=-1)
+@spyglass_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be released.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--older-than", help="Only files unused for so long, for example 7d.")
@@ -107,6 +109,7 @@ _Chosen = list[Assessed]
 def command(
     *,
     selection: tuple[str, ...],
+    restriction: str | None,
     dry_run: bool,
     yes: bool,
     older_than: str | None,
@@ -129,10 +132,13 @@ def command(
     if only_purge:
         return _purge(stores, as_json)
     if approved is not None:
-        said = (older_than, min_size, hold, max_skeleton, idle, plan_out, policy_name)
+        said = (
+            restriction, older_than, min_size, hold, max_skeleton, idle, plan_out, policy_name
+        )  # fmt: skip
         if selection or dry_run or allow_chain or any(given is not None for given in said):
             raise click.UsageError("--apply does what the plan says; give it alone, or with --yes.")
         return _apply(stores, approved, yes=yes, as_json=as_json)
+    selection = with_rows(stores, selection, restriction)
     filters = _Filters(older_than, min_size, hold, max_skeleton, allow_chain, idle, policy_name)
     # Of a hundred thousand files nothing is let go before the plan is there.
     with collecting_nothing():

@@ -9,11 +9,13 @@ from pathlib import Path
 import click
 
 from recallfs.cli.output import bar, count_bar, count_files, print_json, print_table, say, warn
+from recallfs.cli.rows import query_of
 from recallfs.config import load_config
 from recallfs.errors import RecallError
 from recallfs.release.kinds import shown
 from recallfs.release.survey import Amount, Survey, Told, largest
 from recallfs.release.walk import survey
+from recallfs.resolve.stores import stores_in_reach
 from recallfs.values import format_size
 
 _ROWS = 20
@@ -37,7 +39,15 @@ _KEPT = {
     metavar="DIR...",
     type=click.Path(path_type=Path),
     nargs=-1,
-    required=True,
+)
+@click.option(
+    "--spyglass",
+    "restriction",
+    metavar="[RESTRICTION]",
+    is_flag=False,
+    flag_value="",
+    help="Instead of folders, the tables of a Spyglass database: all, or TABLE or "
+    "'TABLE & CONDITION', as `recall adopt` takes it.",
 )
 @click.option(
     "--depth",
@@ -56,8 +66,13 @@ _KEPT = {
     help="How many NWB files, picked at random, are opened to see what they are.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(
-    folders: tuple[Path, ...], depth: int, cross: bool, look_into: int, as_json: bool
+def command(  # noqa: PLR0917 - each is an option
+    folders: tuple[Path, ...],
+    restriction: str | None,
+    depth: int,
+    cross: bool,
+    look_into: int,
+    as_json: bool,
 ) -> int:
     """Show what lies in folders: by folder, age and kind, and what stores know of it.
 
@@ -68,10 +83,17 @@ def command(
     Kinds go by the endings of names, and by files that mark a folder (Zarr, SpikeInterface). That a
     file *could* be made by a recipe is not guessed: only what a catalog says is shown.
 
+    With `--spyglass`: the size of the files of each table, when one of them was last read, and
+    which recipes bring them back. Spyglass must be installed beside recallfs.
+
     The exit code is 1 if a folder could not be read.
 
     Example: recall survey /data --depth 2
     """
+    if bool(folders) == (restriction is not None):
+        raise click.UsageError("Give folders, or --spyglass.")
+    if restriction is not None:
+        return _survey_tables(restriction, as_json=as_json)
     catalogs, problem = _catalogs()
     with count_bar("files", quiet=as_json) as progress:
         found = survey(
@@ -89,6 +111,49 @@ def command(
     else:
         _print(found)
     return 1 if found.unreadable.count else 0
+
+
+def _survey_tables(restriction: str, *, as_json: bool) -> int:
+    """Show the tables of a Spyglass database."""
+    from recallfs.integrations.spyglass.amounts import survey as survey_tables
+
+    queries = [query_of(stores_in_reach(), restriction)] if restriction else []
+    found = survey_tables(*queries)
+    if as_json:
+        print_json({"tables": [amount.to_json() for amount in found]})
+        return 0
+    total = sum(amount.size_bytes for amount in found)
+    print_table(
+        ["table", "files>", "size>", "", "here>", "accessed", "adopted>", "released>", "recipe"],
+        [
+            [
+                amount.table.replace("`", ""),
+                f"{amount.files:,}",
+                format_size(amount.size_bytes),
+                bar(amount.size_bytes, total),
+                format_size(amount.there_bytes),
+                amount.last_access[:10],
+                f"{amount.adopted_files:,}",
+                f"{amount.released_files:,}",
+                ", ".join(amount.recipes) or "-",
+            ]
+            for amount in found
+            if amount.files
+        ],
+    )
+    known = sum(amount.size_bytes for amount in found if amount.recipes)
+    say(
+        f"{format_size(total)} in {count_files(sum(amount.files for amount in found))}; recipes "
+        f"are declared for {format_size(known)} of it."
+    )
+    for amount in found:
+        if amount.attempts:
+            say(
+                f"{amount.table.replace('`', '')}: Spyglass has logged {amount.attempts:,} "
+                f"recomputes, {amount.matched:,} as matched, and deleted {amount.deleted:,} files "
+                "after one. None of that is a proof."
+            )
+    return 0
 
 
 def _catalogs() -> tuple[dict[Path, str], str]:

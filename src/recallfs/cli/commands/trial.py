@@ -14,6 +14,7 @@ from recallfs.cli.batch import jobs_option
 from recallfs.cli.commands.prove import check_numbers
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import count_bar, count_files, print_json, print_table, say
+from recallfs.cli.rows import query_of, spyglass_option
 from recallfs.digest.difference import Tolerance
 from recallfs.recipes.registry import find_recipe
 from recallfs.recipes.runs import read_batch
@@ -31,18 +32,23 @@ from recallfs.release.sample import (
     try_sample,
 )
 from recallfs.resolve.selection import select
-from recallfs.resolve.stores import stores_in_reach
+from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import format_size
 
 
 @click.command(name="trial")
 @click.argument("selection", shell_complete=complete_address, nargs=-1)
+@spyglass_option
 @click.option(
     "--batch",
     type=click.Path(path_type=Path),
     help="File that lists how files were made, as `recall run` takes it: .csv or .jsonl.",
 )
-@click.option("--recipe", "name", help="With --batch, the recipe of lines that name none.")
+@click.option(
+    "--recipe",
+    "name",
+    help="With --batch, the recipe of lines that name none; with --spyglass, other than declared.",
+)
 @click.option("--sample", default=30, show_default=True, type=click.IntRange(1), help="Files.")
 @click.option("--seed", type=int, help="Draw the same files again.")
 @click.option(
@@ -56,6 +62,7 @@ from recallfs.values import format_size
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(  # noqa: PLR0917 - each is an option
     selection: tuple[str, ...],
+    restriction: str | None,
     batch: Path | None,
     name: str | None,
     sample: int,
@@ -70,17 +77,21 @@ def command(  # noqa: PLR0917 - each is an option
 
     The recipes of the sample are run with the originals out of their sight, and what they give is
     compared, as for a proof. No proof is recorded, and nothing else: files and records stay as they
-    are. With `--batch` the files need not be on record at all.
+    are. With `--batch` or `--spyglass` the files need not be on record at all.
 
     Shares come with the interval in which, 95% sure, the share of all files lies.
 
     Example: recall trial --batch made.csv --sample 30 --scratch /fast
     """
     check_numbers(None, rtol, atol)
-    if bool(selection) == (batch is not None):
-        raise click.UsageError("Give files of the catalog, or --batch FILE.")
+    if bool(selection) + (batch is not None) + (restriction is not None) != 1:
+        raise click.UsageError(
+            "Give files of the catalog, or --batch FILE, or --spyglass RESTRICTION."
+        )
     stores = stores_in_reach()
-    if batch is None:
+    if restriction is not None:
+        population = _population_of_rows(stores, restriction, name)
+    elif batch is None:
         population = population_of_entries(select(stores, selection))
     else:
         settings = stores.config.recipes
@@ -106,6 +117,12 @@ def command(  # noqa: PLR0917 - each is an option
     else:
         _print(population, sampled, found)
     return 0
+
+
+def _population_of_rows(stores: Stores, restriction: str, recipe: str | None) -> Population:
+    from recallfs.integrations.spyglass.adoption import runs
+
+    return population_of_runs(stores, runs(stores, query_of(stores, restriction), recipe or ""))
 
 
 def _document(

@@ -1,8 +1,9 @@
 """Spyglass and other DataJoint pipelines: their analysis files are released and come back.
 
-``install()`` makes Spyglass ask recallfs for files that are gone; `survey`, `adopt`, `prove` and
-`release` take DataJoint queries; `rows` declares what a table's file is made from; `create` and
-`writing_to` are for recipes. What is named here is loaded when it is used, Spyglass later still.
+``install()`` makes Spyglass ask recallfs for files that are gone; `survey`, `adopt`, `trial`,
+`prove` and `release` take DataJoint queries; `rows` declares what a table's file is made from;
+`create` and `writing_to` are for recipes. What is named here is loaded when it is used, Spyglass
+later still.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recallfs.integrations.spyglass.adoption import Result, adopt, prove, release
+    from recallfs.integrations.spyglass.adoption import Result, Trial, adopt, prove, release, trial
     from recallfs.integrations.spyglass.amounts import TableAmount, survey
     from recallfs.integrations.spyglass.backend import (
         RecallBackend,
@@ -25,6 +26,7 @@ __all__ = [
     "RecallBackend",
     "Result",
     "TableAmount",
+    "Trial",
     "adopt",
     "create",
     "install",
@@ -33,6 +35,7 @@ __all__ = [
     "release",
     "rows",
     "survey",
+    "trial",
     "uninstall",
     "writing_to",
 ]
@@ -41,6 +44,7 @@ _PLACES = {
     "RecallBackend": "backend",
     "Result": "adoption",
     "TableAmount": "amounts",
+    "Trial": "adoption",
     "adopt": "adoption",
     "create": "writing",
     "install": "backend",
@@ -49,6 +53,7 @@ _PLACES = {
     "release": "adoption",
     "rows": "upstream",
     "survey": "amounts",
+    "trial": "adoption",
     "uninstall": "backend",
     "writing_to": "writing",
 }

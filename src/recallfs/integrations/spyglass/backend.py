@@ -19,6 +19,8 @@ from recallfs.integrations.spyglass.database import told_plainly
 from recallfs.readers.availability import make_available
 
 _METHOD = "_make_file"
+_PYNAPPLE = "fetch_pynapple"
+_LOOKED_AT = "_validate_recording_path"
 _HOOK = "__init_subclass__"
 
 _lock = threading.RLock()
@@ -32,7 +34,7 @@ class RecallBackend:
     name = "recallfs"
 
     def fetch(self, path: str | Path) -> bool:
-        """Bring a file back to its path, byte for byte.
+        """Bring a file back to its path, byte for byte; of a folder, all its files.
 
         Parameters
         ----------
@@ -52,14 +54,17 @@ class RecallBackend:
             The caller may not write to the store.
         """
         place = Path(path)
-        if place.exists():
+        if place.is_file():
             return True
         from recallfs.resolve.stores import stores_in_reach
 
         found = stores_in_reach().containing(place)
-        if found is None or found[0].catalog.entry_at(found[1]) is None:
+        # A folder is what has entries below it; that of a file has the file's own only.
+        entries = [] if found is None else list(found[0].catalog.entries_below(found[1]))
+        if found is None or not entries:
             return False
-        if not found[0].is_writable:
+        places = [found[0].locate(entry.path) for entry in entries]
+        if not found[0].is_writable and not all(item.exists() for item in places):
             # It would come back into the caller's cache, and be of no use there.
             raise AccessError(
                 f"{place} is released, and you may not write to its folder; Spyglass reads it from "
@@ -67,12 +72,16 @@ class RecallBackend:
                 f"`recall get {place}`.",
                 details={"path": os.fspath(place)},
             )
-        make_available(place)
-        return place.exists()
+        for item in places:
+            if not item.exists():
+                make_available(item)
+        return all(item.exists() for item in places)
 
 
 def install() -> None:
-    """Make Spyglass' ``fetch_nwb()`` and ``get_recording()`` bring released files back.
+    """Make Spyglass' ways of reading bring released files back.
+
+    ``fetch_nwb()``, ``get_recording()``, ``fetch_pynapple()``, and folders of spikesorting v0.
 
     Works on tables that are loaded and on those that will be. Calling it again changes nothing. The
     database is not written to. Does nothing inside a recipe's worker.
@@ -96,6 +105,7 @@ def install() -> None:
         if _wrapped:
             return
         _set(SpyglassMixin, _METHOD, classmethod(_recalled))
+        _set(SpyglassMixin, _PYNAPPLE, _with_files(SpyglassMixin.fetch_pynapple))
         for table in list(_subclasses(SpyglassMixin)):
             _wrap(table)
         _set(SpyglassMixin, _HOOK, classmethod(_with_coming_tables(SpyglassMixin)))
@@ -145,10 +155,12 @@ def _with_coming_tables(mixin: type) -> Any:
 
 def _wrap(table: type) -> None:
     """Let a table's own ``_make_file`` be asked only for files that no store knows of."""
+    if any(owner is table for owner, *_ in _wrapped):
+        return
+    if _LOOKED_AT in vars(table):
+        _set(table, _LOOKED_AT, _with_folder(vars(table)[_LOOKED_AT]))
     own = vars(table).get(_METHOD)
-    if own is None or any(
-        owner is table for owner, attribute, _ in _wrapped if attribute == _METHOD
-    ):
+    if own is None:
         return
     is_classmethod = isinstance(own, classmethod)
     function = own.__func__ if is_classmethod else own
@@ -161,6 +173,29 @@ def _wrap(table: type) -> None:
         return function(table, *args, **options) if found is None else found
 
     _set(table, _METHOD, classmethod(make_file) if is_classmethod else make_file)
+
+
+def _with_files(function: Any) -> Any:
+    """Let files be looked for as ``fetch_nwb`` does; ``fetch_pynapple`` itself does not."""
+
+    @functools.wraps(function)
+    def fetch(query: Any, *args: Any, **options: Any) -> Any:
+        names, path_of = query._get_nwb_files_and_path_fn(*query._nwb_table_tuple, *args, **options)
+        query._download_missing_files(names, path_of)
+        return function(query, *args, **options)
+
+    return fetch
+
+
+def _with_folder(function: Any) -> Any:
+    """Let a folder of spikesorting v0 be brought back before Spyglass counts its files."""
+
+    @functools.wraps(function)
+    def validate(table: Any, path: str, *args: Any, **options: Any) -> Any:
+        RecallBackend().fetch(path)
+        return function(table, path, *args, **options)
+
+    return validate
 
 
 def _given(options: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from recallfs.errors import AccessError, InvalidInputError, RecallError, SourceError
+from recallfs.integrations.spyglass.lean import keep_packages_narrow
 
 _DENIED = (1044, 1045, 1142, 1143, 1227)
 _DOWN = (1040, 2002, 2003, 2006, 2013)
@@ -23,7 +24,7 @@ class FileRow:
     Parameters
     ----------
     name : str
-        ``analysis_file_name``, unique in its table.
+        ``analysis_file_name``, unique in its table; of a folder its name.
     key : dict
         Primary key of the row that the file belongs to, as JSON.
     path : Path or None
@@ -31,6 +32,8 @@ class FileRow:
     size_bytes : int
     md5 : str
         Hexadecimal; empty where DataJoint made none.
+    is_folder : bool
+        Whether it is a folder of spikesorting v0, of which DataJoint registers no size.
     """
 
     name: str
@@ -38,6 +41,7 @@ class FileRow:
     path: Path | None
     size_bytes: int = 0
     md5: str = ""
+    is_folder: bool = False
 
 
 @contextlib.contextmanager
@@ -114,6 +118,7 @@ def load_table(name: str) -> Any:
     if not qualified:
         raise InvalidInputError(f"{name!r} names no table; write it as 'package.module:Class'.")
     with told_plainly():
+        keep_packages_narrow(module)
         value: Any = importlib.import_module(module)
         for part in qualified.split("."):
             value = getattr(value, part, None)
@@ -122,35 +127,46 @@ def load_table(name: str) -> Any:
     return value
 
 
-def file_rows(query: Any) -> list[FileRow]:
+def file_rows(query: Any, owner: Any = None) -> list[FileRow]:
     """Return the analysis files of a query's rows.
 
     Parameters
     ----------
     query : datajoint.Table
-        A table with ``-> AnalysisNwbfile``, restricted or not.
+        A table with ``-> AnalysisNwbfile``, or v0's ``SpikeSortingRecording``; restricted or not.
+    owner : datajoint.Table, optional
+        The table of analysis files that it refers to, where that is known.
 
     Raises
     ------
     InvalidInputError
-        The table has no analysis files.
+        The table has no files.
     SourceError, AccessError
         The database does not answer, or denies it.
     """
     with told_plainly():
         query = query() if isinstance(query, type) else query
+        if "recording_path" in query.heading.names:
+            return [_folder(row) for row in query.fetch("KEY", "recording_path", as_dict=True)]
         if "analysis_file_name" not in query.heading.names:
             raise InvalidInputError(
                 f"{query.full_table_name} has no analysis_file_name; give a table with "
                 "'-> AnalysisNwbfile'."
             )
-        owner = file_table(query)
+        owner = owner or file_table(query)
         keys, names = query.fetch("KEY", "analysis_file_name")
         known = external_files(owner, names)
         return [
             FileRow(str(name), _as_json(key), *known.get(str(name), (None, 0, "")))
             for key, name in zip(keys, names, strict=True)
         ]
+
+
+def _folder(row: dict[str, Any]) -> FileRow:
+    place = Path(str(row.pop("recording_path")))
+    files = [path.lstat() for path in place.rglob("*") if path.is_file()]
+    size_bytes = sum(status.st_size for status in files)
+    return FileRow(place.name, _as_json(row), place, size_bytes, is_folder=True)
 
 
 def file_table(query: Any) -> Any:
@@ -163,6 +179,17 @@ def file_table(query: Any) -> Any:
                 return AnalysisNwbfile
             return AnalysisRegistry().get_class(parent)
     return AnalysisNwbfile
+
+
+def known_table(connection: Any, name: str) -> Any | None:
+    """Return a table by its full name; None if the database has none such, or hides it."""
+    import datajoint
+
+    schema, _, table = name.replace("`", "").partition(".")
+    sought = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
+    if connection.query(sought, args=(schema, table)).fetchone() is None:
+        return None
+    return datajoint.FreeTable(connection, name)
 
 
 def external_files(owner: Any, names: Iterable[str]) -> dict[str, tuple[Path, int, str]]:

@@ -8,6 +8,9 @@ from typing import Any
 from recallfs.integrations.spyglass.database import load_table, told_plainly
 from recallfs.values import canonical_json
 
+RECORDING_V0 = "spyglass.spikesorting.v0.spikesorting_recording:SpikeSortingRecording"
+RECORDING_V1 = "spyglass.spikesorting.v1.recording:SpikeSortingRecording"
+
 _NOT_READ = ("common_lab", "common_nwbfile", "common_session", "common_subject", "common_user")
 """Schemas whose rows tell of people, animals and files, and make no difference to numbers."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recallfs.integrations.spyglass.database import told_plainly
+from recallfs.integrations.spyglass.lean import load_extensions
 
 
 @contextlib.contextmanager
@@ -29,7 +30,12 @@ def writing_to(output: Path, file: str) -> Iterator[None]:
     for it here.
     """
     with told_plainly():
+        from spyglass.common import AnalysisNwbfile, Nwbfile
         from spyglass.utils.mixins.analysis import AnalysisMixin
+
+        parent = (AnalysisNwbfile & {"analysis_file_name": file}).fetch("nwb_file_name")
+        if len(parent):
+            load_extensions(Path(Nwbfile.get_abs_path(parent[0])))
     path, environment = vars(AnalysisMixin)["get_abs_path"], AnalysisMixin._logged_env_info
 
     def get_abs_path(cls: Any, name: Any, from_schema: bool = False) -> str:
