@@ -136,7 +136,7 @@ def test_environments_are_tried_until_one_matches(lab: Lab) -> None:
 
 
 def test_a_proof_may_run_in_a_named_environment_on_another_disk(lab: Lab) -> None:
-    """With `--env` and `--scratch` on another disk: proved there and brought back; nothing stays."""
+    """With --env and --scratch on another disk: proved there and brought back, nothing stays."""
     y = make_venv(lab.base / "Y", numpy=OTHER)
     lab.write_raw()
     _make(y, "y.h5")
