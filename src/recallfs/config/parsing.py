@@ -412,7 +412,7 @@ class _Checker:
         )
 
     def environments(self, table: Mapping[str, Any]) -> EnvironmentSettings:
-        readers = {"folder": _path, "indexes": _indexes}
+        readers = {"folder": _path, "indexes": _indexes, "channels": _channels}
         return EnvironmentSettings(**self.take(table, "environments", readers))
 
     def log(self, table: Mapping[str, Any]) -> LogSettings:
@@ -495,6 +495,18 @@ def _patterns(value: Any) -> tuple[str, ...]:
 
 def _indexes(value: Any) -> tuple[str, ...]:
     return tuple(_http_url(item) for item in _texts(value))
+
+
+def _channels(value: Any) -> tuple[str, ...]:
+    return tuple(_channel(item) for item in _texts(value))
+
+
+def _channel(url: str) -> str:
+    if not url.startswith("file:"):
+        return _http_url(url)
+    if not url.startswith("file:///"):
+        raise ValueError("of a folder, a URL that begins with file:/// is needed")
+    return url.rstrip("/")
 
 
 def _path(value: Any) -> Path:
