@@ -81,14 +81,13 @@ def restore(
         Kind ``no-space``. Nothing is left behind.
     """
     label = label_of(identifier, environment)
-    _refuse_unconfigured(settings, "channels" if environment.get("conda") else "indexes")
-    assert settings.folder is not None  # noqa: S101 - just asked
-    place = settings.folder / identifier
+    folder = _configured(settings, "channels" if environment.get("conda") else "indexes")
+    place = folder / identifier
     if (place / READY).exists():
         return Built(identifier, label, place / "bin" / "python", is_new=False)
     _refuse_impossible(label, environment)
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    with said_if_full(settings.folder), _staging(settings.folder) as aside:
+    folder.mkdir(parents=True, exist_ok=True)
+    with said_if_full(folder), _staging(folder) as aside:
         # Scripts name the folder that they are in, but modules do not: it is built aside and
         # renamed. Packages of conda are told the place where they will be.
         scripts = _build(aside, place, label, environment, settings)
@@ -127,16 +126,18 @@ def _staging(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _refuse_unconfigured(settings: EnvironmentSettings, *keys: str) -> None:
-    missing = [key for key in ("folder", *keys) if not getattr(settings, key)]
-    if missing:
-        sources = "conda channels" if missing[0] == "channels" else "package indexes"
+def _configured(settings: EnvironmentSettings, sources: str) -> Path:
+    """Return the folder to build in, if it and what to build from are configured."""
+    if settings.folder is None or not getattr(settings, sources):
+        missing = "folder" if settings.folder is None else sources
+        named = "conda channels" if sources == "channels" else "package indexes"
         raise InvalidInputError(
-            f"environments.{missing[0]} is not configured; an administrator says there where "
-            f"environments are built and which {sources} may be used.",
+            f"environments.{missing} is not configured; an administrator says there where "
+            f"environments are built and which {named} may be used.",
             kind="invalid-config",
-            details={"key": f"environments.{missing[0]}"},
+            details={"key": f"environments.{missing}"},
         )
+    return settings.folder
 
 
 def _refuse_impossible(label: str, environment: Mapping[str, Any]) -> None:
@@ -188,14 +189,14 @@ def _build(
         if not (place / "bin" / "python").exists():
             raise cannot_build(label, "none of the packages on record brings a Python")
         _copy_recallfs(place)
-        here = _captured(label, site.python)["packages"]
-        packages = {
-            name: version for name, version in packages.items() if here.get(name) != version
-        }
+        # What conda's packages did not bring came from an index.
+        brought = _captured(label, site.python)
+        lacking = {each.what for each in compare(brought, environment, packages) if each.other}
+        packages = {name: version for name, version in packages.items() if name in lacking}
         direct = environment.get("direct") or {}
         _refuse_direct(label, {name: direct[name] for name in packages if name in direct})
         if packages:
-            _refuse_unconfigured(settings, "indexes")
+            _configured(settings, "indexes")
     else:
         _make_venv(site, str(environment.get("python")))
         _copy_recallfs(place)
@@ -285,8 +286,8 @@ def _copy_recallfs(place: Path) -> None:
 def _captured(label: str, python: str, *modules: str) -> dict[str, Any]:
     """Start an interpreter, let it import modules and describe its environment."""
     code = (
-        f"import {', '.join(('json', *modules))}; from recallfs.environment.capture import capture_environment; "
-        "print(json.dumps(capture_environment()))"
+        f"import {', '.join(('json', *modules))}; from recallfs.environment.capture import "
+        "capture_environment; print(json.dumps(capture_environment()))"
     )
     told = _do(label, [python, "-c", code]).splitlines()[-1]
     return dict(json.loads(told))
