@@ -17,6 +17,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import rattler
 import zstandard
@@ -49,7 +50,7 @@ def write_package(
         Whether it is pure Python: its modules are below ``site-packages/`` then.
     """
     subdir = "noarch" if noarch else str(rattler.Subdir.current())
-    index = {
+    index: dict[str, object] = {
         "name": name,
         "version": version,
         "build": "0",
@@ -78,7 +79,8 @@ def write_package(
     for each in ("noarch", str(rattler.Subdir.current())):
         table = channel / each / "repodata.json"
         table.parent.mkdir(exist_ok=True)
-        known = json.loads(table.read_text()) if table.exists() else {"info": {"subdir": each}}
+        known: dict[str, Any] = {"info": {"subdir": each}}
+        known |= json.loads(table.read_text()) if table.exists() else {}
         if each == subdir:
             known.setdefault("packages.conda", {})[place.name] = listed
         table.write_text(json.dumps(known))

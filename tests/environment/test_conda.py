@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from channels import create, write_package, write_python, write_tools
-from conftest import Lab, sha256
+from conftest import TESTS, Lab, sha256
 from processes import start
 from recallfs.catalog import records
 from recallfs.config import EnvironmentSettings
@@ -285,8 +285,22 @@ def test_without_py_rattler_it_says_what_to_install(
     assert "pip install 'recallfs[conda]'" in said
 
 
-def test_what_pip_installed_from_a_folder_is_refused(conda: _Conda, tmp_path: Path) -> None:
+def test_what_pip_installed_from_a_folder_is_refused(conda: _Conda) -> None:
     """An editable install is refused at once, before anything is fetched."""
     conda.content["direct"] = {"mine": {"url": "file:///code", "editable": True}}
     conda.package.unlink()
     assert "no index holds mine (editable)" in conda.refused()
+
+
+@pytest.mark.services
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    """Full while a package is fetched or unpacked: which disk it is is said, nothing is left."""
+    unshare = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "-Urm"]
+    done = subprocess.run(
+        [*unshare, sys.executable, str(TESTS / "small_build.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

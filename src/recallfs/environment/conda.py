@@ -29,7 +29,7 @@ _TRIES = 3
 _AT_ONCE = 4
 _PIECE_BYTES = 1024 * 1024
 _PLACE = re.compile(
-    r"(?P<channel>.+)/(?P<subdir>noarch|[a-z0-9]+-[a-z0-9_]+)/(?P<file>[^/]+\.(?:conda|tar\.bz2))"
+    r"(?P<channel>.+)/(?P<subdir>noarch|[a-z0-9]+-[a-z0-9_]+)/(?P<file>[\w.+!%~-]+\.(?:conda|tar\.bz2))"
 )
 _OWN = frozenset({"recallfs"})
 """Copied from the one that runs."""
@@ -91,8 +91,9 @@ def recorded_packages(label: str, environment: Mapping[str, Any]) -> list[Packag
         if names:
             raise cannot_build(
                 label,
-                f"its record does not hold {lacking} {_few(names)}; `recall env export --format "
-                "conda` writes the file that `conda env create` takes",
+                f"its record does not hold {lacking} {_few(names)}; a proof in it completes the "
+                "record, and `recall env export --format conda` writes the file that `conda env "
+                "create` takes",
             )
     return found
 
@@ -194,12 +195,14 @@ def _fetch(label: str, package: Package, channels: Sequence[str], target: Path) 
 def _download(url: str, target: Path, package: Package) -> str | None:
     """Fetch a file; return why it is not to be had, or None."""
     reason = ""
+    # Some channels turn away what calls itself by the library's name.
+    request = urllib.request.Request(url, headers={"User-Agent": "recallfs"})  # noqa: S310 - as below
     for _ in range(_TRIES):
         hasher = hashlib.new(package.algorithm, usedforsecurity=False)
         try:
             # The URL is an administrator's, and redirections never lead to files.
             with (
-                urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer,  # noqa: S310
+                urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer,  # noqa: S310
                 target.open("wb") as file,
             ):
                 expected = answer.headers.get("Content-Length")
@@ -253,6 +256,7 @@ def _name_origins(prefix: Path, packages: Sequence[Package]) -> None:
     by_name = {package.name: package for package in packages}
     for place in (prefix / "conda-meta").glob("*.json"):
         record = json.loads(place.read_bytes())
-        package = by_name[record["name"]]
-        record |= {"fn": package.file, "url": package.url, "channel": package.channel}
-        place.write_text(json.dumps(record, indent=2), encoding="utf-8")
+        package = by_name.get(record["name"])
+        if package is not None:  # else it is not what was on record, as the comparison will tell
+            record |= {"fn": package.file, "url": package.url, "channel": package.channel}
+            place.write_text(json.dumps(record, indent=2), encoding="utf-8")
