@@ -96,6 +96,7 @@ def write_python(channel: Path) -> str:
         "bin/python": f"python{version}",
         # Text that names the folder it is in, as many packages have.
         "etc/place": f"{PLACEHOLDER}/etc\n".encode(),
+        "bin/.python-post-link.sh": b"touch $PREFIX/ran\n",
     }
     shared = Path(str(sysconfig.get_config_var("LIBDIR")), str(sysconfig.get_config_var("SONAME")))
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and shared.is_file():

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,9 @@ def test_a_conda_environment_is_built_again_and_recalls(lab: Lab, index: str) ->
     told = lab.cli_json("env", "restore", kept["label"])
     place = built / identifier
     assert (told["is_new"], told["python"]) == (True, str(place / "bin" / "python"))
-    assert {each["what"] for each in told["differences"]} <= {"recallfs"}  # a copy, no work tree
+    differs = {each["what"] for each in told["differences"]}
+    assert differs - {"recallfs"} == {"python's post-link script"}  # recallfs is a copy
+    assert not (place / "ran").exists()
     assert list(built.iterdir()) == [place]
     assert (place / "etc" / "place").read_text() == f"{place}/etc\n"
     assert "tiny==1.0" in (place / "requirements.txt").read_text()
@@ -254,6 +257,28 @@ def test_a_server_that_has_it_not_is_told(conda: _Conda, index: str) -> None:
     channels = (index, conda.channel.as_uri())
     conda.settings = dataclasses.replace(conda.settings, channels=channels)
     assert "none of the packages on record brings a Python" in conda.refused()
+
+
+def test_a_connection_that_breaks_off_is_told(conda: _Conda) -> None:
+    """Of a file that ends early it is said where it ended, after a few tries."""
+    answer = b"HTTP/1.0 200 OK\r\nContent-Length: 999\r\n\r\nearly"
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(3):
+                connection, _ = server.accept()
+                with connection:
+                    asked.append(connection.recv(65536))
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        channel = f"http://127.0.0.1:{server.getsockname()[1]}"
+        conda.settings = dataclasses.replace(conda.settings, channels=(channel,))
+        assert "the connection broke off after 5 of 999 bytes" in conda.refused()
+        thread.join()
+    assert b"User-Agent: recallfs" in asked[0]
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "md5"])
