@@ -25,6 +25,14 @@ import zstandard
 PLACEHOLDER = "/placeholder" * 12
 """Stands in packages for the folder that they will be in."""
 
+SUBDIR = {
+    ("Linux", "x86_64"): "linux-64",
+    ("Linux", "aarch64"): "linux-aarch64",
+    ("Darwin", "x86_64"): "osx-64",
+    ("Darwin", "arm64"): "osx-arm64",
+}[platform.system(), platform.machine()]
+"""What conda calls this kind of computer."""
+
 _LEFT_OUT = {
     "__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "tests",
     "tkinter", "turtledemo", "pydoc_data",
@@ -49,7 +57,7 @@ def write_package(
     noarch : bool
         Whether it is pure Python: its modules are below ``site-packages/`` then.
     """
-    subdir = "noarch" if noarch else str(rattler.Subdir.current())
+    subdir = "noarch" if noarch else SUBDIR
     index: dict[str, object] = {
         "name": name,
         "version": version,
@@ -76,7 +84,7 @@ def write_package(
         archive.writestr(f"info-{stem}.tar.zst", _packed(info))
     content = place.read_bytes()
     listed = {**index, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    for each in ("noarch", str(rattler.Subdir.current())):
+    for each in ("noarch", SUBDIR):
         table = channel / each / "repodata.json"
         table.parent.mkdir(exist_ok=True)
         known: dict[str, Any] = {"info": {"subdir": each}}

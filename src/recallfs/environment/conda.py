@@ -7,11 +7,12 @@ that packages bring are not run.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import http.client
+import importlib.util
 import json
 import re
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recallfs.atomic import is_full, no_space
+from recallfs.atomic import is_full
 from recallfs.environment.interpreter import cannot_build
+from recallfs.environment.program import run_program
 from recallfs.errors import InvalidInputError
 
 _TIMEOUT_S = 60.0
@@ -31,6 +33,32 @@ _PIECE_BYTES = 1024 * 1024
 _PLACE = re.compile(
     r"(?P<channel>.+)/(?P<subdir>noarch|[a-z0-9]+-[a-z0-9_]+)/(?P<file>[\w.+!%~-]+\.(?:conda|tar\.bz2))"
 )
+_LINK = """
+import asyncio, os, pathlib, sys
+import rattler
+
+async def link(downloads, prefix, final, cache):
+    files = sorted(pathlib.Path(downloads).iterdir())
+    await rattler.install(
+        [await rattler.RepoDataRecord.from_package_archive(file) for file in files],
+        prefix,
+        cache_dir=cache,
+        execute_link_scripts=False,
+        show_progress=False,
+        alternative_target_prefix=final,
+    )
+
+code = 0
+try:
+    asyncio.run(link(*sys.argv[1:]))
+except Exception as error:
+    print(error, file=sys.stderr, flush=True)
+    code = 1
+os._exit(code)
+"""
+"""Run by an interpreter of its own, which is not wound up: threads of rattler's may still be at
+work then, and crash it."""
+
 _OWN = frozenset({"recallfs"})
 """Copied from the one that runs."""
 
@@ -106,13 +134,11 @@ def check_installer(label: str) -> None:
     InvalidInputError
         With what to install.
     """
-    try:
-        import rattler  # noqa: F401 - whether it can be imported
-    except ImportError as error:
+    if importlib.util.find_spec("rattler") is None:
         raise InvalidInputError(
             f"the environment {label} was conda's, and py-rattler, which builds those, is not "
-            f"installed ({error}); `pip install 'recallfs[conda]'` brings it."
-        ) from error
+            "installed; `pip install 'recallfs[conda]'` brings it."
+        )
 
 
 def install(
@@ -143,8 +169,8 @@ def install(
     ------
     EnvironmentMismatchError
         Kind ``cannot-build``: no channel has a package, or has other bytes.
-    SourceError
-        Kind ``no-space``.
+    OSError
+        The disk is full.
     """
     downloads = aside / "downloads"
     downloads.mkdir()
@@ -154,17 +180,15 @@ def install(
             for package in packages
         ]
         try:
-            files = [job.result() for job in jobs]
+            for job in jobs:
+                job.result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     prefix = aside / "new"
-    try:
-        asyncio.run(_link(files, prefix, final, aside / "unpacked"))
-    except Exception as error:
-        if "os error 28" in str(error):  # its own exceptions carry no number
-            raise no_space(OSError(28, ""), aside.parent) from error
-        raise cannot_build(label, " ".join(str(error).split())[:500]) from error
+    # The cache is one of its own: what is in the user's was not held against a hash just now.
+    places = (downloads, prefix, final, aside / "unpacked")
+    run_program(label, [sys.executable, "-c", _LINK, *map(str, places)])
     _name_origins(prefix, packages)
     scripts = sorted((prefix / "bin").glob(".*-post-link.sh"))
     return [script.name.removeprefix(".").removesuffix("-post-link.sh") for script in scripts]
@@ -175,14 +199,14 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + rest
 
 
-def _fetch(label: str, package: Package, channels: Sequence[str], target: Path) -> Path:
+def _fetch(label: str, package: Package, channels: Sequence[str], target: Path) -> None:
     """Fetch a package's file from the first channel that has the bytes on record."""
     reasons = []
     for channel in sorted(channels, key=lambda each: each != package.channel):
         url = f"{channel}/{package.subdir}/{package.file}"
         reason = _download(url, target, package)
         if reason is None:
-            return target
+            return
         reasons.append(f"{url}: {reason}")
     came = "" if package.channel in channels else f" It came from {package.channel}."
     raise cannot_build(
@@ -224,7 +248,7 @@ def _download(url: str, target: Path, package: Package) -> str | None:
             continue
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and is_full(error):
-                raise no_space(error, target.parent) from error
+                raise
             reason = str(error)
             continue
         if expected is not None and length < int(expected):
@@ -234,21 +258,6 @@ def _download(url: str, target: Path, package: Package) -> str | None:
             return None
         return f"its {package.algorithm} is {hasher.hexdigest()}, not {package.digest} as on record"
     return reason
-
-
-async def _link(files: Sequence[Path], prefix: Path, final: Path, cache: Path) -> None:
-    import rattler
-
-    records = [await rattler.RepoDataRecord.from_package_archive(file) for file in files]
-    await rattler.install(
-        records,
-        prefix,
-        # One of its own: what is in the user's was not held against a hash just now.
-        cache_dir=cache,
-        execute_link_scripts=False,
-        show_progress=False,
-        alternative_target_prefix=final,
-    )
 
 
 def _name_origins(prefix: Path, packages: Sequence[Package]) -> None:

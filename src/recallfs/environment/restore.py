@@ -9,7 +9,6 @@ the indexes. recallfs itself is copied from the one that runs.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import importlib.metadata
 import json
@@ -29,14 +28,11 @@ from recallfs.config import EnvironmentSettings
 from recallfs.environment import conda
 from recallfs.environment.compare import Difference, compare, flags
 from recallfs.environment.interpreter import READY, cannot_build, label_of
+from recallfs.environment.program import program_path, run_program
 from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.values import canonical_json, now_utc
 
 _LOCK = "requirements.txt"
-_BUILD_S = 3600.0
-_FRAME = " \t\u00d7\u2570\u2500\u25b6\u2502\u251c"
-"""Signs that uv draws its messages with."""
-
 _SHOWN = ("--no-config", "--no-progress", "--color", "never", "--no-python-downloads")
 _STAGING = ".building-"
 _OWN = frozenset({"recallfs", "pip", "setuptools", "wheel", "uv"})
@@ -175,7 +171,9 @@ def _build(
 ) -> list[str]:
     """Build an environment; return the packages of conda whose scripts were not run."""
     place, wanted, locked = aside / "new", aside / "wanted.txt", aside / _LOCK
-    uv = shutil.which("uv", path=os.pathsep.join((os.fspath(Path(sys.executable).parent), _path())))
+    uv = shutil.which(
+        "uv", path=os.pathsep.join((os.fspath(Path(sys.executable).parent), program_path()))
+    )
     site = _Site(label, place, uv, wanted, locked, settings.indexes)
     packages = {
         name: version
@@ -228,14 +226,14 @@ class _Site:
 def _make_venv(site: _Site, version: str) -> None:
     if site.uv is not None:
         made = [site.uv, "venv", *_SHOWN, "--no-project", "--python", version, str(site.place)]
-        _do(site.label, made)
+        run_program(site.label, made)
         return
     own = os.path.realpath(sys.executable)
-    named = shutil.which(f"python{version.rpartition('.')[0]}", path=_path()) or own
+    named = shutil.which(f"python{version.rpartition('.')[0]}", path=program_path()) or own
     base = own if _version(own) == version else named
     if _version(base) != version:
         raise cannot_build(site.label, f"there is no Python {version} on this computer")
-    _do(site.label, [base, "-m", "venv", str(site.place)])
+    run_program(site.label, [base, "-m", "venv", str(site.place)])
 
 
 def _with_uv(site: _Site) -> None:
@@ -246,9 +244,9 @@ def _with_uv(site: _Site) -> None:
     common = [*_SHOWN, *allowed, "--no-deps", "--only-binary", ":all:", "--python", site.python]
     compiled = ["--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
     compiled += ["--output-file", str(site.locked), str(site.wanted)]
-    _do(site.label, [site.uv, "pip", "compile", *common, *compiled])
+    run_program(site.label, [site.uv, "pip", "compile", *common, *compiled])
     checked = ["--require-hashes", "-r", str(site.locked)]
-    _do(site.label, [site.uv, "pip", "install", *common, *checked])
+    run_program(site.label, [site.uv, "pip", "install", *common, *checked])
 
 
 def _with_pip(site: _Site) -> None:
@@ -258,7 +256,7 @@ def _with_pip(site: _Site) -> None:
         common += ["--extra-index-url", index]
     report = site.place.parent / "report.json"
     found = ["--dry-run", "--ignore-installed", "--report", str(report), "-r", str(site.wanted)]
-    _do(site.label, [*common, *found])
+    run_program(site.label, [*common, *found])
     lines = []
     for item in json.loads(report.read_bytes())["install"]:
         pin = f"{item['metadata']['name']}=={item['metadata']['version']}"
@@ -267,7 +265,7 @@ def _with_pip(site: _Site) -> None:
             raise cannot_build(site.label, f"the index gives no sha256 for {pin}")
         lines.append(f"{pin} --hash=sha256:{sha256}\n")
     site.locked.write_text("".join(lines), encoding="utf-8")
-    _do(site.label, [*common, "--require-hashes", "-r", str(site.locked)])
+    run_program(site.label, [*common, "--require-hashes", "-r", str(site.locked)])
 
 
 def _copy_recallfs(place: Path) -> None:
@@ -289,7 +287,7 @@ def _captured(label: str, python: str, *modules: str) -> dict[str, Any]:
         f"import {', '.join(('json', *modules))}; from recallfs.environment.capture import "
         "capture_environment; print(json.dumps(capture_environment()))"
     )
-    told = _do(label, [python, "-c", code]).splitlines()[-1]
+    told = run_program(label, [python, "-c", code]).splitlines()[-1]
     return dict(json.loads(told))
 
 
@@ -313,39 +311,6 @@ def _check(python: Path, label: str, environment: Mapping[str, Any]) -> list[Dif
         texts = (f"{each.what} {each.other or 'is missing'}" for each in wrong)
         raise cannot_build(label, f"what was built has other versions: {', '.join(texts)}")
     return [each for each in found if each.what not in _OWN - {"recallfs"}]
-
-
-def _do(label: str, arguments: Sequence[str]) -> str:
-    """Run a program to its end; say in one sentence why it failed."""
-    variables = {
-        name: text
-        for name, text in os.environ.items()
-        if not name.startswith(("UV_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA_"))
-    }
-    try:
-        done = subprocess.run(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            cwd="/",
-            env={**variables, "PATH": _path()},
-            timeout=_BUILD_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise cannot_build(label, str(error)) from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip()
-        lines = [" ".join(line.strip(_FRAME).split()) for line in said.splitlines()]
-        text = " ".join(line for line in lines if line)
-        if os.strerror(errno.ENOSPC) in said:
-            raise OSError(errno.ENOSPC, said[-4000:])
-        raise cannot_build(label, text[:500] or f"exit code {done.returncode}", log=said)
-    return done.stdout.decode("utf-8", "replace")
-
-
-def _path() -> str:
-    return os.environ.get("PATH", os.defpath)
 
 
 def _version(python: str) -> str:
