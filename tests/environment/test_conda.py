@@ -52,7 +52,8 @@ def test_a_conda_environment_is_built_again_and_recalls(lab: Lab, index: str) ->
     channel, mirror = lab.base / "channel", lab.base / "mirror"
     write_tools(channel, write_python(channel))
     x = create(channel, lab.base / "envs" / "X", "python", "labtools")
-    uv = Path(sys.executable).parent / "uv"
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert uv is not None
     added = ("pip", "install", "--quiet", "--python", x, "--default-index", index, "tiny")
     subprocess.run([uv, *added], check=True)
     lab.write_raw()
