@@ -273,7 +273,7 @@ def test_a_connection_that_breaks_off_is_told(conda: _Conda) -> None:
                     asked.append(connection.recv(65536))
                     connection.sendall(answer)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         channel = f"http://127.0.0.1:{server.getsockname()[1]}"
         conda.settings = dataclasses.replace(conda.settings, channels=(channel,))
