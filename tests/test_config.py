@@ -151,6 +151,17 @@ def test_what_cannot_stay_free(tmp_path: Path, given: str) -> None:
     assert "recall.keep_free" in refused(tmp_path, f"[recall]\nkeep_free = {given}\n")
 
 
+def test_channels_of_conda_are_urls(tmp_path: Path) -> None:
+    """Servers and folders can be allowed, without passwords; a folder's URL has three slashes."""
+    allowed = '["https://conda.anaconda.org/conda-forge/", "file:///srv/channel"]'
+    config = load(tmp_path, f"[environments]\nchannels = {allowed}\n")
+    channels = ("https://conda.anaconda.org/conda-forge", "file:///srv/channel")
+    assert config.environments.channels == channels
+    for url in ("conda-forge", "file:srv", "file://host/c", "https://me:word@host/c"):
+        text = f'[environments]\nchannels = ["{url}"]\n'
+        assert "environments.channels" in refused(tmp_path, text)
+
+
 def test_the_page_names_every_key() -> None:
     """The reference page mentions each key that the configuration has, and shows FULL's tables."""
     page = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"

@@ -142,22 +142,33 @@ def with_identity(store: Store, record: Record, inode: int | None = None) -> Rec
     return dataclasses.replace(record, entry=dataclasses.replace(record.entry, identity=identity))
 
 
-def save_environment(store: Store, identifier: str, environment: Mapping[str, Any]) -> None:
+def save_environment(store: Store, identifier: str, captured: Mapping[str, Any]) -> None:
     """Keep a captured environment, once, under a label of its own.
 
     The label is ``{user}_{name}_{NN}``; the number rises whenever the user's environment of that
-    name is another one than before. What identifies it is its digest.
+    name is another one than before. What identifies it is its digest. A record from before it was
+    told where conda's packages came from is completed.
     """
     path = store.environment_path(identifier)
-    if path.exists():
+    if _is_known(path, captured):
         return
     with store.deciding():
-        if path.exists():
+        if _is_known(path, captured):
             return
-        label = _next_label(store, str(environment.get("name") or "python"))
-        content = canonical_json({**environment, "label": label})
+        kept = environment(store, identifier)
+        label = kept.get("label") or _next_label(store, str(captured.get("name") or "python"))
+        content = canonical_json({**captured, **kept, "label": label})
         write_record(path, content)
     store.catalog.put([], {identifier: content.decode()})
+
+
+def _is_known(path: Path, captured: Mapping[str, Any]) -> bool:
+    if "conda_files" not in captured or not path.exists():
+        return path.exists()
+    try:
+        return "conda_files" in json.loads(path.read_bytes())
+    except (OSError, ValueError):  # a matter of `recall verify`
+        return True
 
 
 def _next_label(store: Store, name: str) -> str:

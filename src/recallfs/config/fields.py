@@ -83,6 +83,19 @@ def indexes(value: Any) -> tuple[str, ...]:
     return tuple(http_url(item) for item in texts(value))
 
 
+def channels(value: Any) -> tuple[str, ...]:
+    """Read addresses of conda's channels; a folder may be one."""
+    return tuple(_channel(item) for item in texts(value))
+
+
+def _channel(url: str) -> str:
+    if not url.startswith("file:"):
+        return http_url(url)
+    if not url.startswith("file:///"):
+        raise ValueError("of a folder, a URL that begins with file:/// is needed")
+    return url.rstrip("/")
+
+
 def path(value: Any) -> Path:
     """Read an absolute path."""
     place = Path(text(value)).expanduser()

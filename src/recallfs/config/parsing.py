@@ -411,7 +411,11 @@ class _Checker:
         )
 
     def environments(self, table: Mapping[str, Any]) -> EnvironmentSettings:
-        readers = {"folder": fields.path, "indexes": fields.indexes}
+        readers = {
+            "folder": fields.path,
+            "indexes": fields.indexes,
+            "channels": fields.channels,
+        }
         return EnvironmentSettings(**self.take(table, "environments", readers))
 
     def log(self, table: Mapping[str, Any]) -> LogSettings:

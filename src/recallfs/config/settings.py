@@ -96,10 +96,13 @@ class EnvironmentSettings:
         their interpreter there first. Without it nothing is built.
     indexes : tuple of str
         URLs of the package indexes that may be used, first asked first.
+    channels : tuple of str
+        URLs of the conda channels that may be used, of servers or folders, first asked first.
     """
 
     folder: Path | None = None
     indexes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

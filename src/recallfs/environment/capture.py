@@ -1,22 +1,23 @@
 """What a recipe ran in: interpreter, packages, processor, thread counts.
 
 Taken in the worker after each run, so it must be quick: packages are read off the names of their
-``.dist-info`` folders (and those of conda off its file names) instead of their metadata files.
+``.dist-info`` folders instead of their metadata files, and of conda's records three lines.
 What cannot be found out is left out: it makes no run fail.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from recallfs.environment.revision import revision_of
 from recallfs.values import canonical_json
@@ -46,10 +47,12 @@ RELEVANT_VARIABLES = (
 )
 """Other environment variables that can change a result."""
 
-VOLATILE = frozenset({"executable", "name", "label", "builds", "pools"})
+VOLATILE = frozenset({"executable", "name", "label", "builds", "pools", "conda_files"})
 """Fields that differ between environments that give the same results.
 
 `builds` and `pools` follow from the packages, and tell only of those that a recipe has loaded.
+`conda_files` tells where packages came from: a mirror gives the same, and one build is there in two
+formats.
 """
 
 _SCHEME = "recallfs-environment-1"
@@ -69,7 +72,8 @@ def capture_environment() -> dict[str, Any]:
     dict
         JSON: ``python``, ``implementation``, ``executable``, ``name`` (of the virtual or conda
         environment), ``system``, ``machine``, ``libc``, ``cpu`` and ``cpu_features``, ``packages``
-        (name to version), ``conda`` (name to ``version=build``; absent elsewhere), ``direct``
+        (name to version), ``conda`` (name to ``version=build``; absent elsewhere), ``conda_files``
+        (name to ``url`` and ``sha256``, else ``md5``, of what conda installed), ``direct``
         (packages installed from a URL or a folder: ``url``, ``editable``, ``commit`` and, for a
         work tree, ``dirty``), ``numpy`` and ``hdf5`` (versions of what is loaded, or None),
         ``builds`` (how these were built), ``pools`` (what `threadpoolctl` says of BLAS and OpenMP,
@@ -77,12 +81,12 @@ def capture_environment() -> dict[str, Any]:
 
     Notes
     -----
-    Takes a few milliseconds for 100 packages, and some 10 for each editable install in a Git work
-    tree. Besides Git (`recallfs.environment.revision`) no program is run, and nothing but
-    `threadpoolctl` is imported.
+    Takes a few milliseconds for 100 packages, up to 100 for 250 of conda's, and some 10 for each
+    editable install in a Git work tree. Besides Git (`recallfs.environment.revision`) no program is
+    run, and nothing but `threadpoolctl` is imported.
     """
     packages, direct = _packages()
-    conda = _or(dict[str, str](), _conda)
+    conda, conda_files = _or((dict[str, str](), dict[str, dict[str, str]]()), _conda)
     return {
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
@@ -93,7 +97,7 @@ def capture_environment() -> dict[str, Any]:
         "libc": _libc(),
         **_or({"cpu": platform.machine(), "cpu_features": list[str]()}, _cpu),
         "packages": packages,
-        **({"conda": conda} if conda else {}),
+        **({"conda": conda, "conda_files": conda_files} if conda else {}),
         "direct": direct,
         "numpy": getattr(sys.modules.get("numpy"), "__version__", None),
         "hdf5": getattr(getattr(sys.modules.get("h5py"), "version", None), "hdf5_version", None),
@@ -205,13 +209,17 @@ def _direct_url(place: Path) -> dict[str, Any] | None:
         if revision is not None and revision.dirty:
             # Two states of changed code are two environments.
             state["changes"] = hashlib.sha256(revision.diff).hexdigest()[:16]
-    host = parts.netloc.rpartition("@")[2]  # a URL may carry a password
     return {
-        "url": urlunsplit((parts.scheme, host, parts.path, "", "")),
+        "url": _without_secrets(parts),
         "editable": editable,
         "commit": commit,
         **state,
     }
+
+
+def _without_secrets(parts: SplitResult) -> str:
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def _libc() -> str | None:
@@ -234,13 +242,45 @@ def _cpu() -> dict[str, Any]:
     }
 
 
-def _conda() -> dict[str, str]:
-    """Read the names of the records that conda keeps of its packages."""
-    found = {}
-    for place in Path(sys.prefix, "conda-meta").glob("*-*-*.json"):
+def _conda() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Read what conda keeps of its packages: versions off the names of the records, and files."""
+    found, files = {}, {}
+    for place in sorted(Path(sys.prefix, "conda-meta").glob("*-*-*.json")):
         name, version, build = place.stem.rsplit("-", 2)
         found[name] = f"{version}={build}"
-    return dict(sorted(found.items()))
+        files[name] = _or(dict[str, str](), functools.partial(_conda_file, place))
+    return found, files
+
+
+def _conda_file(place: Path) -> dict[str, str]:
+    """Read where conda got a package, and its hash."""
+    fields = _fields(place.read_bytes(), ("url", "sha256", "md5"))
+    if not fields.get("url"):
+        return {}
+    parts = urlsplit(fields["url"])
+    # A private channel's token stands in the path.
+    parts = parts._replace(path=re.sub(r"^/t/[^/]+/", "/", parts.path))
+    digest = next((name for name in ("sha256", "md5") if fields.get(name)), None)
+    return {"url": _without_secrets(parts), **({digest: fields[digest]} if digest else {})}
+
+
+def _fields(content: bytes, names: Sequence[str]) -> dict[str, str]:
+    """Read some outermost fields of a record of conda's.
+
+    Most of it are lists of the package's files, with hashes of their own. They are passed over: a
+    large environment's records take a second to parse.
+    """
+    indent = re.match(rb'\{\r?\n([ \t]+)"', content)
+    if indent is None:  # on one line: nobody writes them so, but it would be JSON
+        return {name: text for name, text in json.loads(content).items() if name in names}
+    found = {}
+    for name in names:
+        key = b'\n%b"%b":' % (indent[1], name.encode())
+        start = content.find(key)
+        if start >= 0:
+            line = content[start + len(key) : content.find(b"\n", start + 1)]
+            found[name] = json.loads(line.strip().removesuffix(b","))
+    return found
 
 
 def _builds() -> dict[str, Any]:

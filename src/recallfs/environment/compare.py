@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -57,7 +58,10 @@ def compare(
 def flags(environment: Mapping[str, Any]) -> list[str]:
     """List the packages that no index can give: editable, changed, or from a folder or URL."""
     found = []
+    conda = {re.sub(r"[-_.]+", "-", name) for name in environment.get("conda") or ()}
     for name, direct in sorted((environment.get("direct") or {}).items()):
+        if name in conda and not direct.get("editable"):
+            continue  # it tells of the folder that conda's package was built in
         words = ["editable"] if direct.get("editable") else ["from " + str(direct.get("url"))]
         words += ["dirty"] if direct.get("dirty") else []
         found.append(f"{name} ({', '.join(words)})")

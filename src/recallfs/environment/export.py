@@ -20,7 +20,11 @@ def conda(environment: Mapping[str, Any]) -> str:
     """
     packages: Mapping[str, str] = environment.get("conda") or {}
     name = environment.get("label") or "recallfs"
-    lines = [f"name: {name}", "channels:", "  - conda-forge", "dependencies:"]
+    urls = [str(file.get("url")) for file in (environment.get("conda_files") or {}).values()]
+    # A file's URL ends in its platform and its name.
+    channels = dict.fromkeys(url.rsplit("/", 2)[0] for url in urls if url.count("/") > 2)
+    lines = [f"name: {name}", "channels:", *(f"  - {each}" for each in channels or ["conda-forge"])]
+    lines.append("dependencies:")
     if packages:
         lines += [f"  - {package}={text}" for package, text in sorted(packages.items())]
     else:

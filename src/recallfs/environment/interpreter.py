@@ -145,6 +145,15 @@ def environment_is_gone(store: Store, identifier: str) -> EnvironmentMismatchErr
     )
 
 
+def cannot_build(label: str, why: str, *, log: str = "") -> EnvironmentMismatchError:
+    """Say why an environment cannot be built as it was recorded."""
+    return EnvironmentMismatchError(
+        f"the environment {label} cannot be built: {why.rstrip('.')}.",
+        kind="cannot-build",
+        details={"label": label, **({"output": log[-4000:]} if log else {})},
+    )
+
+
 def label_of(identifier: str, environment: Mapping[str, Any]) -> str:
     """Return what an environment is called: its label, else the start of its digest."""
     return str(environment.get("label") or identifier[:12])

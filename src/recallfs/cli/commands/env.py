@@ -179,9 +179,10 @@ def export_command(name: str, form: str, as_json: bool) -> None:
 @click.argument("name", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def restore_command(name: str, as_json: bool) -> None:
-    """Build an environment again, from the package indexes that the configuration allows.
+    """Build an environment again, from the indexes and channels that the configuration allows.
 
-    Recalls then run in it. `[environments] folder` says where it is built.
+    Recalls then run in it. `[environments] folder` says where it is built. One that was conda's
+    needs py-rattler, which `pip install 'recallfs[conda]'` brings.
 
     Example: recall env restore ada_lfp_03
     """
