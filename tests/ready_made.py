@@ -112,15 +112,18 @@ def _keep(base: Path) -> Path:
             folder / place,
             ignore=shutil.ignore_patterns(f"{Path(_CATALOG).name}*"),
         )
-    shutil.copyfile(base / _CATALOG, folder / _CATALOG)
-    shutil.copystat(base / _CATALOG, folder / _CATALOG)
     _copy_catalog(base, folder)
+    shutil.copystat(base / _CATALOG, folder / _CATALOG)
     _name_anew(base, folder)
     return folder
 
 
 def _copy_catalog(source: Path, target: Path) -> None:
-    """Copy it as SQLite does, past what others have open."""
+    """Copy it as SQLite does, past what others have open.
+
+    Never by opening the file itself: to close it again drops the locks that this process has on it,
+    and then another one may remove the log that is still written to.
+    """
     with (
         contextlib.closing(sqlite3.connect(source / _CATALOG)) as old,
         contextlib.closing(sqlite3.connect(target / _CATALOG)) as new,
