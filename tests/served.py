@@ -58,6 +58,7 @@ class Served:
         return self.folder / "sha256" / sha256[:2] / sha256[2:4] / sha256
 
     def has_skeleton(self, path: str) -> bool:
+        """Tell whether a file has a skeleton."""
         return records.load(self.lab.store, self.lab.entry(path).id).skeleton is not None
 
 

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Backend", "RecallFileSystem", "__version__", "install", "open_h5", "recipe", "uninstall"]
+__all__ = [
+    "Backend",
+    "RecallFileSystem",
+    "__version__",
+    "install",
+    "open_h5",
+    "recipe",
+    "uninstall",
+]
 
 _PLACES = {
     "Backend": "recallfs.recipes.backend",

@@ -94,7 +94,8 @@ class NativeFile(io.BufferedReader):
         pass  # fsspec's block cache says so itself after it has closed the file
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        return os.pread(self.fileno(), max(0, end - start), start)  # asked for by fsspec's block cache
+        # Asked for by fsspec's block cache.
+        return os.pread(self.fileno(), max(0, end - start), start)
 
 
 class RecallFileSystem(AbstractFileSystem):
@@ -509,6 +510,7 @@ class RecallFileSystem(AbstractFileSystem):
             try:
                 with self.open(path, "rb", partial=kwargs.get("partial")) as file:
                     ranges = [slice(firsts[n], lasts[n]).indices(file.size)[:2] for n in wanted]
+                    found: list[Any]
                     if isinstance(file, NativeFile):
                         found = [file._fetch_range(*pair) for pair in ranges]
                     else:

@@ -7,11 +7,9 @@ more before this one hands it out, as a disk may give other bytes than it was gi
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
-import shutil
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +34,7 @@ _HERE = 1
 _CHECK_BYTES = 64 * 1024 * 1024
 """After how many more bytes the limit of the cache is looked at again."""
 
+_COPY_BYTES = 4 * 1024 * 1024
 _REST_S = 30.0
 """How long nothing more is kept after the disk, or the cache, was full."""
 
@@ -108,7 +107,7 @@ class BlockFile:
 
     def missing(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return those of the units that are not here."""
-        return units[self._marks[units] != _HERE]
+        return np.asarray(units[self._marks[units] != _HERE])
 
     def load(self, unit: int) -> bytes | None:
         """Read a unit and verify it; None if it is not here, or not what it was."""
@@ -197,9 +196,11 @@ class BlockFile:
 
     def copy_to(self, target: Path) -> None:
         """Copy the whole file, as it is here; what it is worth is for the caller to see."""
-        with open(f"/dev/fd/{self._data}", "rb") as source, target.open("wb") as copy:
-            source.seek(0)
-            shutil.copyfileobj(source, copy, 4 * 1024 * 1024)
+        with target.open("wb") as copy:
+            offset = 0
+            while data := os.pread(self._data, _COPY_BYTES, offset):
+                copy.write(data)
+                offset += len(data)
 
     def drop(self) -> None:
         """Remove it from the disk."""

@@ -171,7 +171,7 @@ class Index:
 
     def write(self, target: IO[bytes]) -> None:
         """Write it to a file, with a digest of its own."""
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             "starts": self.starts,
             "is_retained": self.is_retained,
             "piece_units": self.piece_units,
@@ -182,7 +182,7 @@ class Index:
         table = {}
         for name, array in arrays.items():
             table[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": offset}
-            digest.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+            digest.update(_plain(array))
             offset += array.nbytes + -array.nbytes % _ALIGNMENT
         header = canonical_json(
             {
@@ -197,7 +197,7 @@ class Index:
         target.write(_MAGIC + digest.digest() + len(header).to_bytes(8, "little") + header)
         target.write(bytes(-target.tell() % _ALIGNMENT))
         for array in arrays.values():
-            target.write(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+            target.write(_plain(array))
             target.write(bytes(-array.nbytes % _ALIGNMENT))
 
     @classmethod
@@ -236,7 +236,7 @@ class Index:
                 content, dtype=place["dtype"], count=count, offset=base + place["offset"]
             ) if count else np.zeros(0, dtype=place["dtype"])  # fmt: skip
             arrays[name] = array.reshape(place["shape"])
-            plain = memoryview(array).cast("B") if count else memoryview(b"")
+            plain = _plain(array)
             for begin in range(0, len(plain), _HASHED_BYTES):
                 digest.update(plain[begin : begin + _HASHED_BYTES])
         digest.update(encoded)
@@ -276,9 +276,7 @@ def of_skeleton(skeleton: Skeleton) -> Index:
         digests.append(blake3(skeleton.retained[begin : begin + size]).digest())
     pieces = skeleton.pieces
     n_retained = len(starts)
-    unsorted = np.concatenate(
-        (np.array(starts, dtype=np.int64), pieces["offset"].astype(np.int64))
-    )
+    unsorted = np.concatenate((np.array(starts, dtype=np.int64), pieces["offset"].astype(np.int64)))
     order = np.argsort(unsorted, kind="stable")
     unit_of = np.empty(len(order), dtype=np.int64)
     unit_of[order] = np.arange(len(order))
@@ -363,6 +361,12 @@ def of_pages(size_bytes: int) -> Index:
         digests=None,
         is_retained=np.zeros(len(starts), np.uint8),
     )
+
+
+def _plain(array: npt.NDArray[Any]) -> memoryview:
+    """Return an array's bytes."""
+    whole: Any = np.ascontiguousarray(array)
+    return memoryview(whole).cast("B") if array.size else memoryview(b"")
 
 
 def _damaged(why: str) -> IntegrityError:

@@ -49,6 +49,7 @@ from recallfs.resolve.presence import observe, settle
 from recallfs.resolve.recall import Wish, recall
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.skeleton.vault import load_skeleton
+from recallfs.sources.remote import DownloadingSource
 from recallfs.values import Entry, State
 
 if TYPE_CHECKING:
@@ -179,13 +180,12 @@ class Parts:
             is_pinned=pinned,
             validator=index.notes.get("validator") if pinned else None,
         )
-        can_be_whole = any(step.source for step in chain.plan.steps)
         return PartialFile(
             str(self.store.root / self.entry.path),
             index,
             ranges,
             blocks=blocks,
-            bring_whole=self._bringing(wish, chain.sources) if can_be_whole else None,
+            bring_whole=self._bringing(wish or Wish(), ranges),
             retained=retained,
         )
 
@@ -246,9 +246,17 @@ class Parts:
                 return bytes(part[start - offset : stop - offset])
         raise IntegrityError(f"the skeleton of {self.url} has no {index.name_of(unit)}.")
 
-    def _bringing(self, wish: Wish | None, sources: Any) -> Callable[[], Path]:
-        def bring_whole() -> Path:
+    def _bringing(self, wish: Wish, ranges: Ranges) -> Callable[[RecallError], Path]:
+        def bring_whole(failure: RecallError) -> Path:
+            state = settle(self.store, self.entry)
+            chain = chain_for(self.stores, self.store, self.entry, state)
+            asked = all(isinstance(source, DownloadingSource) for source in chain.sources)
+            if state is not State.RESIDENT and asked and not ranges.has_whole_only:
+                # They were all asked for the parts: the whole would be the same bytes.
+                raise failure
             if holds_h5py():
+                if wish.announce is not None:
+                    wish.announce(f"{self.url} is brought back whole: its parts cannot be had.")
                 return _recalled_by_another(self)
             return recall(self.stores, self.store, self.entry.path, wish).path
 

@@ -101,9 +101,7 @@ def choose(
     return _by_settings(facts, settings, label, for_hdf5)
 
 
-def _by_settings(
-    facts: Facts, settings: ReaderSettings, label: str, for_hdf5: bool
-) -> Choice:
+def _by_settings(facts: Facts, settings: ReaderSettings, label: str, for_hdf5: bool) -> Choice:
     if settings.partial == "never":
         return Choice(False, "readers.partial is 'never'.")
     if settings.partial == "always":

@@ -95,12 +95,8 @@ class Ranges:
         self._known: dict[str, list[_Place]] = {}
         self.requests = 0
         self.fetched_bytes = 0
+        self.has_whole_only = False
         self.from_source = ""
-
-    @property
-    def has_any(self) -> bool:
-        """Whether there is a source at all that might be asked."""
-        return bool(self._sources)
 
     def fetch(self, index: Index, units: Sequence[int], landed: Landed) -> None:
         """Fetch units, each given to `landed` as it comes; ascending within a request.
@@ -157,7 +153,9 @@ class Ranges:
             place.is_absent = True
             return error
         except (AccessError, SourceError, IntegrityError) as error:
-            if isinstance(error, SourceError) and not isinstance(error, WholeOnlyError):
+            if isinstance(error, WholeOnlyError):
+                self.has_whole_only = self.has_whole_only or not self._is_pinned
+            elif isinstance(error, SourceError):
                 memory.note(place.source, key, error)
             return error
         if place.lies == 0:

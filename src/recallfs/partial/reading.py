@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recallfs.errors import IntegrityError, InvalidInputError, RecallError, SourceError
+from recallfs.errors import InvalidInputError, RecallError, SourceError
 from recallfs.partial import selections
 from recallfs.partial.blocks import BlockFile
 from recallfs.partial.index import BLOCKS, CHUNKS, PAGES, Index
@@ -53,8 +53,8 @@ class PartialFile(io.RawIOBase):
     blocks : BlockFile, optional
         Where they are kept; without it in memory, as far as they have room.
     bring_whole : callable, optional
-        Brings the file back whole where no source gives parts of it, and returns its path; raises
-        if that cannot be.
+        Brings the file back whole where no source gives parts of it, and returns its path; given
+        why none does, which it raises if there is nothing else to try.
     retained : callable, optional
         Gives the bytes of a unit that a skeleton retains.
 
@@ -81,7 +81,7 @@ class PartialFile(io.RawIOBase):
         ranges: Ranges,
         *,
         blocks: BlockFile | None = None,
-        bring_whole: Callable[[], Path] | None = None,
+        bring_whole: Callable[[RecallError], Path] | None = None,
         retained: Callable[[int], bytes] | None = None,
     ) -> None:
         super().__init__()
@@ -254,8 +254,8 @@ class PartialFile(io.RawIOBase):
             for batch in self._batches(np.array(pending, dtype=np.int64)):
                 if self._native >= 0:
                     break
-                for unit, data in self._bring(batch).items():
-                    self._copy(unit, data, start, out)
+                for unit, fetched in self._bring(batch).items():
+                    self._copy(unit, fetched, start, out)
         if self._native >= 0:
             self._read_native(start, out)
 
@@ -355,7 +355,7 @@ class PartialFile(io.RawIOBase):
             self._keep(landed)
             if self._bring_whole is None:
                 raise
-            self._go_native(self._bring_whole, error)
+            self._go_native(self._bring_whole(error))
             return landed
         self._keep(landed)
         return landed
@@ -372,15 +372,8 @@ class PartialFile(io.RawIOBase):
                 _, old = self._loose.popitem(last=False)
                 self._loose_bytes -= len(old)
 
-    def _go_native(self, bring_whole: Callable[[], Path], error: RecallError) -> None:
-        """Have the whole file brought back, and read on from it."""
-        try:
-            place = bring_whole()
-        except RecallError as failure:
-            # What was wrong with the parts says more than that the whole did not come either.
-            if isinstance(error, IntegrityError) and not isinstance(failure, IntegrityError):
-                raise error from failure
-            raise
+    def _go_native(self, place: Path) -> None:
+        """Read on from the whole file, which was brought back."""
         native = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
         if os.fstat(native).st_size != self.size:
             os.close(native)
@@ -405,4 +398,3 @@ class PartialFile(io.RawIOBase):
     def _refuse_closed(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file.")
-
