@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -62,10 +63,10 @@ class Served:
         return records.load(self.lab.store, self.lab.entry(path).id).skeleton is not None
 
 
-def write_hdf5(place: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
+def write_hdf5(place: Path, *, seed: int = 0) -> dict[str, Any]:
     """Write a file with data in chunks, compressed and plain, and some in one piece."""
     rng = np.random.default_rng(seed)
-    values = {
+    values: dict[str, Any] = {
         "gzip": rng.integers(0, 50, (4000, 32), dtype=np.int16),
         "plain": rng.normal(size=(3000, 16)),
         "contiguous": rng.normal(size=(20000,)),

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import h5py
 import numpy as np
@@ -41,7 +42,7 @@ def test_a_released_file_is_read_in_parts(served: Served) -> None:
     assert not (served.lab.root / "a.h5").exists()
 
 
-def released(served: Served, path: str = "a.h5") -> dict[str, np.ndarray]:
+def released(served: Served, path: str = "a.h5") -> dict[str, Any]:
     """Release a file with a skeleton; return its values."""
     values = write_hdf5(served.lab.base / "made.h5")
     served.release(path, served.lab.base / "made.h5")
@@ -108,7 +109,9 @@ def test_a_corrupt_byte_is_never_served(served: Served) -> None:
 def test_a_chunk_that_is_wrong_is_named(served: Served) -> None:
     """The error of a slice says which chunk of which dataset is wrong; the others can be read."""
     values = released(served)
-    index = of_skeleton(load_skeleton(served.lab.store, served.parts().record))
+    skeleton = load_skeleton(served.lab.store, served.parts().record)
+    assert skeleton is not None
+    index = of_skeleton(skeleton)
     unit = index.units_in_box(index.by_path["/group/plain"], (200, 0), (201, 1))[0]
     served.server.fail(Fault(flip_at=(index.start_of(int(unit)) + 5,)))
     with served.parts().open() as parts, h5py.File(parts, "r") as file:

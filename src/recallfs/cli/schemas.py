@@ -458,6 +458,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 asked_s=_NUMBER,
             )
         ),
+        parts=_object(is_partial=_FLAG, reason=_TEXT, check=_TEXT),
     ),
     "prove": _object(
         proved=_list(

@@ -90,7 +90,7 @@ class Parts:
     def kind(self) -> str:
         """How parts can be verified."""
         record = self.record
-        if record.skeleton is not None and record.entry.sha256:
+        if record.skeleton is not None and record.entry.sha256 and self._has_chunks:
             return CHUNKS
         return BLOCKS if record.blocks else PAGES
 
@@ -98,12 +98,28 @@ class Parts:
     def key(self) -> str:
         """Under which its parts are kept."""
         record = self.record
-        if self.kind == CHUNKS and record.skeleton is not None:
-            return key_of(CHUNKS, record.entry.sha256, record.skeleton.digest)
+        if self.kind == CHUNKS:
+            return self._chunks_key
         if self.kind == BLOCKS:
             return key_of(BLOCKS, record.entry.sha256, str(record.entry.size_bytes))
         identity = record.entry.sha256 or record.dandi_etag
         return key_of(PAGES, record.entry.id, identity, str(record.entry.size_bytes))
+
+    @property
+    def _chunks_key(self) -> str:
+        skeleton = self.record.skeleton
+        assert skeleton is not None  # noqa: S101 - asked only then
+        return key_of(CHUNKS, self.record.entry.sha256, skeleton.digest)
+
+    @property
+    def _has_chunks(self) -> bool:
+        """Whether the skeleton is whole, or was when the file was last opened."""
+        if self.cache.blocks.path_of(self._chunks_key).is_dir():
+            return True
+        try:
+            return self._skeleton is not None
+        except IntegrityError:
+            return False  # doctor says so; the file can be read without it
 
     @cached_property
     def outline(self) -> BlockFile | None:

@@ -118,12 +118,12 @@ def _boxes(dataset: Any, args: Any) -> Iterator[tuple[Any, Any]]:
     if kind == h5s.SEL_POINTS:
         if space.get_select_elem_npoints() <= _BLOCKS:
             for point in space.get_select_elem_pointlist():
-                yield point, point + 1
+                yield [int(item) for item in point], [int(item) + 1 for item in point]
         return
     if kind == h5s.SEL_HYPERSLABS and not space.is_regular_hyperslab():
         if space.get_select_hyper_nblocks() <= _BLOCKS:
             for first, last in space.get_select_hyper_blocklist():
-                yield first, last + 1
+                yield [int(item) for item in first], [int(item) + 1 for item in last]
         return
     first, last = space.get_select_bounds()
-    yield first, [item + 1 for item in last]
+    yield [int(item) for item in first], [int(item) + 1 for item in last]
