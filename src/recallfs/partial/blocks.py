@@ -34,7 +34,6 @@ _HERE = 1
 _CHECK_BYTES = 64 * 1024 * 1024
 """After how many more bytes the limit of the cache is looked at again."""
 
-_COPY_BYTES = 4 * 1024 * 1024
 _REST_S = 30.0
 """How long nothing more is kept after the disk, or the cache, was full."""
 
@@ -91,6 +90,18 @@ class BlockFile:
     def is_whole(self) -> bool:
         """Whether every part is here."""
         return bool(self._marks.all())
+
+    @property
+    def marks(self) -> npt.NDArray[np.uint8]:
+        """Which units are here: 1, else 0."""
+        return self._marks
+
+    def parts(self) -> Iterator[tuple[int, memoryview]]:
+        """Iterate over what is here: offsets, and bytes."""
+        for unit in np.flatnonzero(self._marks).tolist():
+            data = self.load(unit)
+            if data is not None:
+                yield self.index.start_of(unit), memoryview(data)
 
     @property
     def here_bytes(self) -> int:
@@ -194,13 +205,10 @@ class BlockFile:
         finally:
             os.close(descriptor)
 
-    def copy_to(self, target: Path) -> None:
-        """Copy the whole file, as it is here; what it is worth is for the caller to see."""
-        with target.open("wb") as copy:
-            offset = 0
-            while data := os.pread(self._data, _COPY_BYTES, offset):
-                copy.write(data)
-                offset += len(data)
+    def move_to(self, target: Path) -> None:
+        """Take the file out of its folder, which is gone then."""
+        os.link(self.folder / "data", target)
+        self.drop()
 
     def drop(self) -> None:
         """Remove it from the disk."""
@@ -275,7 +283,7 @@ def open_blocks(
         except (IntegrityError, OSError):
             shelf.drop(key)
         try:
-            _make(cache, key, index, skeleton)
+            make_blocks(cache, key, index, () if skeleton is None else retained_parts(skeleton))
         except (RecallError, OSError):
             return None
     return None
@@ -289,18 +297,33 @@ def find_blocks(cache: Cache, key: str) -> BlockFile | None:
         return None
 
 
-def _make(cache: Cache, key: str, index: Index, skeleton: Skeleton | None) -> None:
-    """Make the folder of a file: its skeleton laid in, all else a hole."""
-    size = 0 if skeleton is None else skeleton.retained_bytes
+def make_blocks(
+    cache: Cache, key: str, index: Index, parts: Iterable[tuple[int, memoryview]]
+) -> None:
+    """Make the folder of a file, in place of one that is there.
+
+    Parameters
+    ----------
+    index : Index
+        What it says to be retained is marked as here.
+    parts : iterable of (int, memoryview)
+        Offsets and bytes that are laid in; all else is a hole.
+
+    Raises
+    ------
+    AccessError, SourceError, OSError
+        The cache cannot be written to.
+    """
+    stops = np.append(index.starts[1:], index.size_bytes)
+    size = int((stops - index.starts)[index.is_retained == _HERE].sum())
     with cache.staging(size + len(index) * 80) as staging:
         folder = staging / "parts"
         folder.mkdir(mode=0o700)
         with (folder / "data").open("wb") as data:
             data.truncate(index.size_bytes)
-            if skeleton is not None:
-                for offset, part in retained_parts(skeleton):
-                    data.seek(offset)
-                    data.write(part)
+            for offset, part in parts:
+                data.seek(offset)
+                data.write(part)
             data.flush()
             os.fsync(data.fileno())
         for name in ("map", "index"):

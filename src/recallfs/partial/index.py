@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -73,6 +72,8 @@ class Index:
         BLAKE3 of each.
     is_retained : ndarray of uint8, shape (n_units,)
         Whether a skeleton has a unit's bytes.
+    begins : ndarray of uint8, shape (n_units,)
+        Whether a unit is bulk data, and no read of data goes on into it from what is before it.
     datasets : sequence of BulkDataset
     piece_units : ndarray of int64, shape (n_pieces,)
         Unit of each chunk, by dataset, in C order of their starts; -1 for one that the file no
@@ -93,6 +94,7 @@ class Index:
     starts: npt.NDArray[np.int64]
     digests: npt.NDArray[np.uint8] | None
     is_retained: npt.NDArray[np.uint8]
+    begins: npt.NDArray[np.uint8]
     datasets: Sequence[BulkDataset] = ()
     piece_units: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     coordinates: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -174,6 +176,7 @@ class Index:
         arrays: dict[str, npt.NDArray[Any]] = {
             "starts": self.starts,
             "is_retained": self.is_retained,
+            "begins": self.begins,
             "piece_units": self.piece_units,
             "coordinates": self.coordinates,
             **({} if self.digests is None else {"digests": self.digests}),
@@ -256,16 +259,7 @@ class Index:
 
     def with_notes(self, **notes: Any) -> Index:
         """Return it with more notes."""
-        return Index(
-            **{**{name: getattr(self, name) for name in self.__dataclass_fields__},
-               "notes": {**self.notes, **notes}}
-        )  # fmt: skip
-
-    def to_bytes(self) -> bytes:
-        """Return what `write` writes."""
-        with io.BytesIO() as target:
-            self.write(target)
-            return target.getvalue()
+        return replace(self, notes={**self.notes, **notes})
 
 
 def of_skeleton(skeleton: Skeleton) -> Index:
@@ -283,8 +277,13 @@ def of_skeleton(skeleton: Skeleton) -> Index:
     all_digests = np.empty((len(order), 32), dtype=np.uint8)
     all_digests[unit_of[:n_retained]] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
     all_digests[unit_of[n_retained:]] = pieces["raw"]
+    begins = np.zeros(len(order), dtype=np.uint8)
     datasets, first, coordinate = [], 0, 0
-    for item in skeleton.datasets:
+    for number, item in enumerate(skeleton.datasets):
+        units = unit_of[n_retained + first : n_retained + first + item.n_pieces]
+        is_first = skeleton.places_of(number)[0].any(axis=1) == 0
+        # A chunk is read alone; data in one piece may be read from any byte on.
+        begins[units] = is_first if item.chunk_shape is None else 1
         datasets.append(BulkDataset(item.path, item.shape, first, item.n_pieces, coordinate))
         first += item.n_pieces
         coordinate += 2 * len(item.shape) * item.n_pieces
@@ -294,6 +293,7 @@ def of_skeleton(skeleton: Skeleton) -> Index:
         starts=unsorted[order],
         digests=all_digests,
         is_retained=(order < n_retained).astype(np.uint8),
+        begins=begins,
         datasets=tuple(datasets),
         piece_units=np.where(_is_used(skeleton), unit_of[n_retained:], -1),
         coordinates=skeleton.coordinates.astype(np.int64),
@@ -348,6 +348,7 @@ def of_blocks(size_bytes: int, blocks: bytes) -> Index:
         starts=np.arange(len(digests), dtype=np.int64) * BLOCK_BYTES,
         digests=digests,
         is_retained=np.zeros(len(digests), np.uint8),
+        begins=np.zeros(len(digests), np.uint8),
     )
 
 
@@ -360,6 +361,7 @@ def of_pages(size_bytes: int) -> Index:
         starts=starts,
         digests=None,
         is_retained=np.zeros(len(starts), np.uint8),
+        begins=np.zeros(len(starts), np.uint8),
     )
 
 

@@ -167,13 +167,23 @@ class Parts:
             )
         return choose(self.facts(), settings, wanted, for_hdf5=for_hdf5)
 
-    def open(self, wish: Wish | None = None) -> PartialFile:
+    def open(
+        self,
+        wish: Wish | None = None,
+        *,
+        for_hdf5: bool = False,
+        blocks: BlockFile | None = None,
+    ) -> PartialFile:
         """Open it; nothing is asked of any source.
 
         Parameters
         ----------
         wish : Wish, optional
             For a recall of the whole file, should it come to that.
+        for_hdf5 : bool
+            Whether HDF5 itself is the reader; see `PartialFile`.
+        blocks : BlockFile, optional
+            Where parts are kept instead of the usual place.
 
         Raises
         ------
@@ -185,7 +195,10 @@ class Parts:
         check_reader(self.store, self.entry)
         state = settle(self.store, self.entry)
         chain = chain_for(self.stores, self.store, self.entry, state)
-        blocks, index, retained = self._material()
+        if blocks is not None:
+            index, retained = blocks.index, None
+        else:
+            blocks, index, retained = self._material()
         pinned = index.kind == PAGES
         ranges = Ranges(
             self.stores,
@@ -203,6 +216,7 @@ class Parts:
             blocks=blocks,
             bring_whole=self._bringing(wish or Wish(), ranges),
             retained=retained,
+            for_hdf5=for_hdf5,
         )
 
     def _material(self) -> tuple[BlockFile | None, Index, Callable[[int], bytes] | None]:
@@ -244,7 +258,7 @@ class Parts:
         from recallfs.skeleton.neighbours import any_neighbour
 
         nothing = Ranges(self.stores, self.store, self.record, (), size_bytes=self.entry.size_bytes)
-        file = PartialFile(self.url, self._index, nothing, retained=self._retained)
+        file = PartialFile(self.url, self._index, nothing, retained=self._retained, for_hdf5=True)
         try:
             with h5py.File(file, "r") as opened:
                 return any_neighbour(opened) or ""
@@ -347,7 +361,7 @@ def open_parts(parts: Parts, wish: Wish | None = None, **options: Any) -> h5py.F
     """Open an HDF5 file in parts; closing the result closes all."""
     import h5py
 
-    file = parts.open(wish)
+    file = parts.open(wish, for_hdf5=True)
     try:
         return h5py.File(file, "r", **options)
     except BaseException:

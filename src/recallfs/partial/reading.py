@@ -10,7 +10,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,14 @@ from recallfs.partial.prefetch import Ahead
 from recallfs.partial.quiet import no_collection
 from recallfs.partial.ranges import Ranges
 
+if TYPE_CHECKING:
+    import h5py
+
 _LOOSE_BYTES = 64 * 1024 * 1024
 """How much is held in memory where nothing can be kept on the disk."""
+
+_METADATA_BYTES = 4096
+"""The longest read of metadata that HDF5 makes without knowing how long they are."""
 
 _BATCH_BYTES = 64 * 1024 * 1024
 """How much is fetched before it is verified and kept."""
@@ -57,6 +63,9 @@ class PartialFile(io.RawIOBase):
         why none does, which it raises if there is nothing else to try.
     retained : callable, optional
         Gives the bytes of a unit that a skeleton retains.
+    for_hdf5 : bool
+        Whether HDF5 itself is the reader. It looks at metadata by reading somewhat more than they
+        may be; what is bulk data of that it never looks at, and gets zeros for.
 
     Attributes
     ----------
@@ -66,6 +75,8 @@ class PartialFile(io.RawIOBase):
         How bytes are verified, in words.
     is_verified : bool
         Whether they are.
+    least_bytes : int
+        How much to fetch at least where anything is missing; 0 to begin with.
 
     Notes
     -----
@@ -83,6 +94,7 @@ class PartialFile(io.RawIOBase):
         blocks: BlockFile | None = None,
         bring_whole: Callable[[RecallError], Path] | None = None,
         retained: Callable[[int], bytes] | None = None,
+        for_hdf5: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -94,12 +106,14 @@ class PartialFile(io.RawIOBase):
         self.blocks = blocks
         self._bring_whole = bring_whole
         self._retained = retained
+        self._for_hdf5 = for_hdf5
         self._position = 0
         self._native = -1
         self._loose: OrderedDict[int, bytes] = OrderedDict()
         self._loose_bytes = 0
         self._lock = threading.Lock()
         self._ahead = Ahead()
+        self.least_bytes = 0
         self.token = name.encode("ascii", "replace")  # as h5py spells it
         self._is_attached = bool(index.datasets)
         _open_files[self.token] = self
@@ -135,8 +149,17 @@ class PartialFile(io.RawIOBase):
         """Fill a buffer from the position on; less than it holds only at the file's end."""
         with memoryview(buffer).cast("B") as view:
             count = max(0, min(len(view), self.size - self._position))
+            if count < len(view) and self._for_hdf5:
+                # HDF5 would take what is missing for zeros.
+                raise InvalidInputError(
+                    f"{self.name} has {self.size} bytes; bytes up to "
+                    f"{self._position + len(view)} were asked for. Is it a whole HDF5 file?",
+                    kind="not-hdf5",
+                )
             if count:
-                self._fill(self._position, view[:count])
+                known = self._known_bytes(self._position, count) if self._for_hdf5 else count
+                self._fill(self._position, view[:known])
+                view[known:count] = bytes(count - known)
             self._position += count
             return count
 
@@ -232,6 +255,23 @@ class PartialFile(io.RawIOBase):
                 missing = self._missing(np.arange(begin, min(begin + step, len(self.index))))
                 for batch in self._batches(missing):
                     self._bring(batch)
+
+    def _known_bytes(self, start: int, count: int) -> int:
+        """Return how many of the bytes that HDF5 asks for it will look at.
+
+        What begins in what a skeleton retains, is short, and runs into a chunk, or into the
+        beginning of data in one piece, is metadata: data are read from their own first byte on.
+        """
+        if count > _METADATA_BYTES or self._native >= 0:
+            return count
+        first, last = self.index.unit_at(start), self.index.unit_at(start + count - 1)
+        if first == last or not self.index.is_retained[first]:
+            return count
+        for unit in range(first + 1, last + 1):
+            if not self.index.is_retained[unit]:
+                is_ours = bool(self.index.begins[unit]) and self._here(unit) is None
+                return self.index.start_of(unit) - start if is_ours else count
+        return count
 
     def _fill(self, start: int, out: memoryview) -> None:
         """Fill a buffer with bytes of the file, which has as many."""
@@ -330,7 +370,7 @@ class PartialFile(io.RawIOBase):
         """Add units behind those that are wanted, where reads follow one another."""
         first, last = int(units[0]), int(units[-1])
         size = self.index.stop_of(last) - self.index.start_of(first)
-        more = self._ahead.after(first, last, size)
+        more = max(self._ahead.after(first, last, size), self.least_bytes - size)
         end = last
         stop = self.index.stop_of(last)
         while end + 1 < len(self.index) and self.index.stop_of(end + 1) - stop <= more:
@@ -398,3 +438,12 @@ class PartialFile(io.RawIOBase):
     def _refuse_closed(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file.")
+
+
+def file_of(file: h5py.File) -> PartialFile | None:
+    """Return what is read in parts below an `h5py.File`; None if it is a native file."""
+    from h5py import h5f, h5fd
+
+    if file.id.get_access_plist().get_driver() != h5fd.fileobj_driver:
+        return None
+    return _open_files.get(h5f.get_name(file.id))

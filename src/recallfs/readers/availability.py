@@ -115,7 +115,8 @@ def opened_in_parts(name: Any) -> PartialFile | None:
     from recallfs.resolve.recall import Wish
 
     teller = Teller(parts.entry.size_bytes, shell())
-    return parts.open(Wish(announce=teller.announce, progress=teller.progress))
+    wish = Wish(announce=teller.announce, progress=teller.progress)
+    return parts.open(wish, for_hdf5=True)
 
 
 def make_folder_available(name: Any) -> Any:
