@@ -233,7 +233,7 @@ def main() -> None:
                     for method in methods:
                         folder = base / f"{method}-{rtt_ms}-{name}"
                         folder.mkdir()
-                        os.symlink(file, folder / "local.nwb")
+                        (folder / "local.nwb").symlink_to(file)
                         shutil.rmtree(base / "cache", ignore_errors=True)
                         url = f"{server.url}/{name}"
                         if method == "lindi":
@@ -245,16 +245,20 @@ def main() -> None:
                         warm = measured(server, method, url, folder, [])
                         if method == "local":
                             local_s = [step["s"] for step in (*steps, *warm)]
-                        rows += told(rtt_ms, name, method, [*steps, *warm], local_s, options.json)
+                        case = (rtt_ms, name, method)
+                        rows += told(case, [*steps, *warm], local_s, options.json)
         if options.json:
             print(json.dumps(rows, indent=2))
 
 
 def told(
-    rtt_ms: int, name: str, method: str, steps: list[dict[str, float]], local_s: list[float],
+    case: tuple[int, str, str],
+    steps: list[dict[str, float]],
+    local_s: list[float],
     is_quiet: bool,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Return rows, and print them unless told not to."""
+    rtt_ms, name, method = case
     rows = []
     for what, step, local in zip(
         ("open, cold", "1 s slice, new connection", "1 s slice", "open, warm"),

@@ -31,7 +31,7 @@ _SMALL_BYTES = 64 * 1024
 _HEAD_BYTES = 512 * 1024
 """The beginning of a file is fetched at once: most of its metadata are there."""
 
-_LEAST_BYTES = 256 * 1024
+_LEAST_BYTES = 128 * 1024
 """What a request for metadata fetches at least: others are likely to be beside them."""
 
 
