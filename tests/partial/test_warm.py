@@ -17,6 +17,7 @@ from recallfs.cli.app import main
 from recallfs.errors import InvalidInputError
 from recallfs.partial.slices import parse_slice
 from recallfs.testing.dandi import DandiServer
+from recallfs.testing.misbehaviour import Fault
 from served import Served, write_hdf5
 
 URL = "recall://lab/a.h5"
@@ -61,7 +62,7 @@ def test_a_dandiset_is_opened_without_a_request(
         assert "unverified, pinned by its ETag" in " ".join(capsys.readouterr().out.split())
         assert main(["warm", "--metadata", url, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["files"][0]["requests"] == 0
-        made.write_bytes(made.read_bytes())  # another ETag
+        dandi.bucket.fail(Fault(etag="another"))
         with recallfs.open_h5(url) as file, pytest.raises(OSError, match="another object"):
             file["group/big"][30_000:]
 
