@@ -649,6 +649,7 @@ SCHEMAS: Mapping[str, Schema] = {
                         "residual",
                         "environment",
                         "vault",
+                        "parts",
                     ]
                 },
                 place=_TEXT,
