@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import mmap
 import os
 import struct
@@ -188,7 +189,8 @@ class BlockFile:
             if descriptor is None:
                 yield units
                 return
-            mine = [unit for unit in units.tolist() if _lock(descriptor, unit)]
+            lock = functools.partial(_lock, descriptor)
+            mine = [unit for unit in units.tolist() if lock(unit)]
             # Another process may have brought it just before it was claimed.
             yield self.missing(np.array(mine, dtype=np.int64))
 
@@ -196,7 +198,9 @@ class BlockFile:
         """Wait until nobody fetches these units any more, or so long."""
         give_up = time.monotonic() + patience_s
         with self._locking() as descriptor:
-            for unit in units if descriptor is not None else ():
+            if descriptor is None:
+                return
+            for unit in units:
                 while self._marks[unit] != _HERE and not _lock(descriptor, unit):
                     if time.monotonic() > give_up:
                         return
