@@ -376,12 +376,36 @@ def open_parts(parts: Parts, wish: Wish | None = None, **options: Any) -> h5py.F
     """Open an HDF5 file in parts; closing the result closes all."""
     import h5py
 
-    file = parts.open(wish, for_hdf5=True)
+    file = hdf5_parts(parts, wish)
+    if file is None:
+        place = recall(parts.stores, parts.store, parts.entry.path, wish).path
+        return h5py.File(place, "r", **options)
     try:
         return h5py.File(file, "r", **options)
     except BaseException:
         file.close()
         raise
+
+
+def hdf5_parts(parts: Parts, wish: Wish | None = None) -> PartialFile | None:
+    """Open a file in parts for HDF5; None if it turns out to need its neighbours."""
+    import h5py
+
+    file = parts.open(wish, for_hdf5=True)
+    if parts.kind == CHUNKS or parts.outline is not None:
+        return file  # known before it was opened
+    from recallfs.skeleton.neighbours import any_neighbour
+
+    try:
+        with h5py.File(file, "r") as opened:
+            neighbour = any_neighbour(opened)
+    except BaseException:
+        file.close()
+        raise
+    if neighbour is None:
+        return file
+    file.close()
+    return None
 
 
 def _in_a_store(text: str) -> tuple[Stores, Store, str] | None:
