@@ -236,7 +236,7 @@ def main() -> None:
         with Files(base / "served") as near:
             release(base, files, near.url, base / "served")
             port = near.port
-        at_s = [3, options.seconds // 2 + 5]
+        at_s = [3, options.seconds - 3]
         for rtt_ms in map(int, options.rtt.split(",")):
             with Distant(
                 base / "served", rtt_s=rtt_ms / 1000, bytes_per_s=BYTES_PER_S, port=port
