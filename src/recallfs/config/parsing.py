@@ -406,6 +406,8 @@ class _Checker:
                     "ask_above": fields.size,
                     "ask_after": fields.span,
                     "on_interrupt": fields.one_of("drop", "continue"),
+                    "partial": fields.one_of("auto", "always", "never"),
+                    "partial_above": fields.size,
                 },
             )
         )

@@ -17,6 +17,8 @@ from recallfs.values import State, display_name
 
 if TYPE_CHECKING:
     from recallfs.catalog.store import Store
+    from recallfs.partial.opening import Parts
+    from recallfs.partial.reading import PartialFile
     from recallfs.resolve.recall import Recalled
     from recallfs.resolve.stores import Stores
     from recallfs.values import Entry
@@ -53,21 +55,11 @@ def make_available(name: Any, mode: str = "r") -> Any:
     ConflictError
         If a new file would take a released one's place.
     """
-    found = sought(name, mode)
-    return name if found is None else found
-
-
-def sought(name: Any, mode: str) -> Any:
-    """Do what `make_available` does, but return None where no store can have to do with a path."""
-    text = name
-    if name.__class__ is not str:  # most are, and the rest takes longer than all else here
-        if not isinstance(name, (str, bytes, os.PathLike)):
-            return None
-        text = os.fsdecode(name)
+    if not is_of_a_store(name):
+        return name
+    text = os.fsdecode(name)
     if text.startswith("recall://"):
         return _url_made_available(text, mode)
-    if not is_in_reach(text):
-        return None
     if _lexists(name):
         return name
     # Only a missing file of a store comes this far, so what follows costs ordinary opens nothing.
@@ -79,6 +71,61 @@ def sought(name: Any, mode: str) -> Any:
         return name
     path = _entry_made_available(stores, *found, mode)
     return name if path is None else path
+
+
+def parts_of(name: Any) -> Parts | None:
+    """Return a file that is not here and is to be read in parts; None for all others.
+
+    Parameters
+    ----------
+    name : str, bytes or os.PathLike
+        As for `make_available`.
+    """
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        return None
+    text = os.fsdecode(name)
+    is_url = text.startswith("recall://")
+    if not is_url and (not is_in_reach(text) or _lexists(name)):
+        return None
+    from recallfs.resolve.stores import stores_in_reach
+
+    stores = stores_in_reach()
+    if stores.config.readers.partial == "never" or _is_denied(stores):
+        return None
+    if is_url:
+        found = stores.resolve(text)
+    else:
+        contained = stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
+        if contained is None:
+            return None
+        found = contained
+    from recallfs.partial.opening import find_parts
+
+    parts = find_parts(stores, *found)
+    return parts if parts is not None and parts.choice().is_partial else None
+
+
+def is_of_a_store(name: Any) -> bool:
+    """Tell whether what a reader was given is a URL of ours, or a path that may be in a store."""
+    text = name
+    if name.__class__ is not str:  # most are, and the rest takes longer than all else here
+        if not isinstance(name, (str, bytes, os.PathLike)):
+            return False
+        text = os.fsdecode(name)
+    return is_in_reach(text) or text.startswith("recall://")
+
+
+def opened_in_parts(name: Any) -> PartialFile | None:
+    """Open a file in parts if `parts_of` says so; the user is told if all of it must come."""
+    parts = parts_of(name)
+    if parts is None:
+        return None
+    from recallfs.partial.opening import hdf5_parts
+    from recallfs.resolve.recall import Wish
+
+    teller = Teller(parts.entry.size_bytes, shell())
+    wish = Wish(announce=teller.announce, progress=teller.progress)
+    return hdf5_parts(parts, wish)
 
 
 def make_folder_available(name: Any) -> Any:
