@@ -399,18 +399,26 @@ def _put_environments(connection: sa.Connection, environments: Mapping[str, str]
 
 
 def _complete(connection: sa.Connection, records: Sequence[Record]) -> None:
-    """Add the digests of entries whose bytes were not here before; all else is for good."""
+    """Add the digests of entries whose bytes were not here before, and note new permissions."""
     columns = schema.entries.c
     for batch in _batches(records):
-        ids = [record.entry.id for record in batch if record.entry.sha1]
-        query = sa.select(columns.id).where(columns.id.in_(ids), columns.sha1 == "")
-        unknown = set(connection.execute(query).scalars())
-        for entry in (record.entry for record in batch if record.entry.id in unknown):
-            connection.execute(
-                sa.update(schema.entries)
-                .where(columns.id == entry.id)
-                .values(sha256=entry.sha256, sha1=entry.sha1)
-            )
+        query = sa.select(
+            columns.id, columns.sha1, columns.mode, columns.uid, columns.gid, columns.mtime_ns
+        ).where(columns.id.in_([record.entry.id for record in batch]))
+        known = {row.id: row for row in connection.execute(query)}
+        for entry in (record.entry for record in batch if record.entry.id in known):
+            row, now = known[entry.id], entry.metadata
+            values: dict[str, str | int] = {}
+            if entry.sha1 and not row.sha1:
+                values.update(sha256=entry.sha256, sha1=entry.sha1)
+            if (row.mode, row.uid, row.gid, row.mtime_ns) != (
+                now.mode, now.uid, now.gid, now.mtime_ns,
+            ):  # fmt: skip
+                values.update(mode=now.mode, uid=now.uid, gid=now.gid, mtime_ns=now.mtime_ns)
+            if values:
+                connection.execute(
+                    sa.update(schema.entries).where(columns.id == entry.id).values(values)
+                )
 
 
 def _put_records(connection: sa.Connection, store_id: str, records: Sequence[Record]) -> None:

@@ -32,7 +32,7 @@ def errno_of(error: BaseException) -> int:
     if isinstance(error, ConflictError):
         return errno.EBUSY if error.kind in _BUSY else errno.EEXIST
     if isinstance(error, InvalidInputError):
-        return _OF_INPUT.get(error.kind, errno.EINVAL)
+        return _OF_INPUT.get(error.kind, errno.EIO)
     if isinstance(error, RecallError):
         return errno.ENOSPC if error.kind == "no-space" else errno.EIO
     if isinstance(error, OSError) and isinstance(error.errno, int) and error.errno > 0:

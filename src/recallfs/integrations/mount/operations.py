@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import stat
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
@@ -103,7 +104,7 @@ class MountOperations:
 
         def act(_native: str) -> None:
             flags_here = _native_flags(flags) | os.O_CREAT | (flags & os.O_EXCL)
-            opened.append(self._view.open_beneath(path, flags_here, mode))
+            opened.append(self._view.open_beneath(path, flags_here, stat.S_IMODE(mode)))
 
         self._changer.make(path, act)
         return Opened(opened[0])
@@ -173,7 +174,7 @@ class MountOperations:
             self._changer.set_mode(path, mode)
         else:
             with Caller.current().acting():
-                os.fchmod(_descriptor(file), mode & 0o7777)
+                os.fchmod(_descriptor(file), stat.S_IMODE(mode))
 
     @_told
     def chown(
@@ -244,8 +245,8 @@ class MountOperations:
 
 
 def _native_flags(flags: int) -> int:
-    """Leave out what the kernel sees to itself: where to write, and past which cache."""
-    return flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_APPEND | os.O_DIRECT)
+    """Leave out what the kernel sees to itself, such as where to append, and past which cache."""
+    return flags & (os.O_ACCMODE | os.O_TRUNC | os.O_SYNC | os.O_DSYNC)
 
 
 def _descriptor(file: int | Readable | None) -> int:

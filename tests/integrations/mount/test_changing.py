@@ -1,0 +1,151 @@
+"""Programs that know nothing of recallfs change files through a mount."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+
+from conftest import sha256
+from integrations.mount.conftest import Mount, run
+
+pytestmark = pytest.mark.services
+
+
+def test_plain_files_are_those_of_the_root(mount: Mount) -> None:
+    """What is made, written, renamed, linked, cut and removed here is so in the root, and back."""
+    root, shown = mount.lab.root, mount.place
+    mount.start()
+    before = os.umask(0o027)
+    try:
+        (shown / "folder").mkdir()
+        (shown / "folder" / "a").write_bytes(b"12345678")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((root / "folder").stat().st_mode) == 0o750
+    assert stat.S_IMODE((root / "folder" / "a").stat().st_mode) == 0o640
+    with (shown / "folder" / "a").open("ab") as file:
+        file.write(b"9")
+        file.flush()
+        os.fsync(file.fileno())
+        os.ftruncate(file.fileno(), 8)
+        assert os.fstat(file.fileno()).st_size == 8
+    os.truncate(shown / "folder" / "a", 3)
+    assert (root / "folder" / "a").read_bytes() == b"123"
+    (shown / "folder" / "a").write_bytes(b"anew")
+    (shown / "folder" / "a").rename(shown / "b")
+    (shown / "b").chmod(0o600)
+    os.utime(shown / "b", ns=(1, 2_000_000_003))
+    os.setxattr(shown / "b", "user.colour", b"green")
+    assert os.getxattr(root / "b", "user.colour") == b"green"
+    with pytest.raises(PermissionError):
+        os.setxattr(shown / "b", "user.recall.state", b"resident")
+    (shown / "c").symlink_to("b")
+    os.link(shown / "b", shown / "d")
+    status = (root / "b").stat()
+    assert (status.st_mtime_ns, stat.S_IMODE(status.st_mode)) == (2_000_000_003, 0o600)
+    assert (shown / "d").stat().st_nlink == 2
+    assert (shown / "c").read_bytes() == b"anew"
+    assert (root / "c").readlink() == Path("b")
+    with pytest.raises(OSError, match="not empty"):
+        (shown / "folder").rename(shown / "b2") if (shown / "b2").mkdir() else None
+        (shown / "folder" / "x").touch()
+        (shown / "folder").rmdir()
+    with (shown / "b").open("rb") as file:
+        for name in ("b", "c", "d"):
+            (shown / name).unlink()
+        assert file.read() == b"anew"
+    for name in (".recall", "folder/.recall"):
+        with pytest.raises(FileNotFoundError):
+            (shown / name / "store.toml").read_text()
+    (root / "beside").write_bytes(b"from beside")
+    assert (shown / "beside").read_bytes() == b"from beside"
+    (root / "beside").write_bytes(b"something else")
+    time.sleep(1.1)  # how long the kernel may hold what it was told
+    assert (shown / "beside").read_bytes() == b"something else"
+
+
+def test_git_works_in_a_mount(mount: Mount) -> None:
+    """A program that locks, renames over and maps files finds all it expects."""
+    mount.start()
+    work = mount.place / "code"
+    settings = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    run("git", "init", "-q", work)
+    (work / "a.py").write_text("1\n")
+    run("git", "-C", work, "add", ".")
+    run("git", "-C", work, *settings, "commit", "-qm", "one")
+    (work / "a.py").write_text("2\n")
+    run("git", "-C", work, *settings, "commit", "-qam", "two")
+    run("git", "-C", work, "fsck", "--strict")
+    run("git", "clone", "-q", work, mount.place / "clone")
+    assert (mount.lab.root / "clone" / "a.py").read_text() == "2\n"
+    shutil.rmtree(mount.place / "code")
+    assert not (mount.lab.root / "code").exists()
+
+
+def test_released_files_can_be_renamed_and_removed(mount: Mount) -> None:
+    """They move with all that is known of them, unread; what is removed does not come back."""
+    lab, shown = mount.lab, mount.place
+    digest = sha256(lab.derive("a/derived.h5"))
+    lab.prove("a/derived.h5")
+    lab.release("a/derived.h5", hold="1h")
+    mount.start()
+    with pytest.raises(FileExistsError):  # it would take the place of what can come back
+        (shown / "a" / "derived.h5").write_bytes(b"over")
+    (shown / "a" / "derived.h5").chmod(0o600)
+    os.utime(shown / "a" / "derived.h5", ns=(5, 7_000_000_000))
+    (shown / "a" / "derived.h5").rename(shown / "a" / "other.h5")
+    (shown / "a").rename(shown / "b")
+    assert [p.name for p in (shown / "b").iterdir()] == ["other.h5"]
+    assert not (shown / "a").exists()
+    with pytest.raises(OSError, match="not empty"):
+        (shown / "b").rmdir()
+    moved = shown / "b" / "other.h5"
+    assert os.getxattr(moved, "user.recall.state") == b"released"
+    assert sha256(moved) == digest
+    status = (lab.root / "b" / "other.h5").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o600, 7_000_000_000)
+    lab.release("b/other.h5", hold="1h")
+    moved.unlink()
+    assert not moved.exists()
+    assert lab.store.catalog.entry_at("b/other.h5") is None
+    (shown / "b").rmdir()
+    with pytest.raises(OSError, match="raw") as caught:
+        lab.derive("derived.h5")
+        lab.prove()
+        lab.release()
+        (shown / "raw.h5").unlink()  # what released files are made from
+    assert caught.value.errno == errno.EBUSY
+    (lab.root / "new").write_bytes(b"new")
+    (shown / "new").replace(shown / "derived.h5")
+    assert (lab.root / "derived.h5").read_bytes() == b"new"
+    assert lab.store.catalog.entry_at("derived.h5") is None
+    (shown / "raw.h5").unlink()
+    assert lab.store.catalog.entry_at("raw.h5") is None
+
+
+def test_locks_hold_inside_and_outside(mount: Mount) -> None:
+    """A writer through the mount keeps out a reader in the root, and the other way round."""
+    lab = mount.lab
+    native = lab.write_raw()
+    mount.start()
+    shown = mount.place / "raw.h5"
+    program = "import h5py, sys; h5py.File(sys.argv[1], 'r', locking=True)"
+
+    def opens(path: Path) -> bool:
+        command = ["python3", "-c", "import fcntl, sys; "
+                   "fcntl.flock(open(sys.argv[1]), fcntl.LOCK_SH | fcntl.LOCK_NB)", path]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    assert program
+    for one, other in ((shown, native), (native, shown)):
+        with h5py.File(one, "r+", locking=True):
+            assert not opens(other)
+        assert opens(other)
