@@ -172,7 +172,17 @@ class Server:
         self._files: dict[int, Readable] = {}
         self._folders: dict[int, str] = {}
         self._next = _FILES
+        self._uses = 0
         self._lock = threading.Lock()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no file or folder is open, or being opened."""
+        return self._uses == 0
+
+    def _use(self, count: int) -> None:
+        with self._lock:
+            self._uses += count
 
     def serve(self, descriptor: int) -> int:
         """Answer what comes from an open ``/dev/fuse``; return libfuse's exit code."""
@@ -210,12 +220,14 @@ class Server:
 
     def _on_opendir(self, path: bytes, info: Any) -> None:
         with self._lock:
+            self._uses += 1
             self._next += 1
             self._folders[self._next] = os.fsdecode(path)
             info.contents.fh = self._next
 
     def _on_releasedir(self, _path: bytes | None, info: Any) -> None:
         del self._folders[info.contents.fh]
+        self._use(-1)
 
     def _on_readdir(
         self, _path: bytes | None, buffer: Any, filler: Any, _offset: int, info: Any, flags: int
@@ -238,11 +250,12 @@ class Server:
         self._operations.access(os.fsdecode(path), mode)
 
     def _on_open(self, path: bytes, info: Any) -> None:
-        self._keep(info, self._operations.open(os.fsdecode(path), info.contents.flags))
+        flags = info.contents.flags
+        self._keep(info, lambda: self._operations.open(os.fsdecode(path), flags))
 
     def _on_create(self, path: bytes, mode: int, info: Any) -> None:
         flags = info.contents.flags
-        self._keep(info, self._operations.create(os.fsdecode(path), flags, mode))
+        self._keep(info, lambda: self._operations.create(os.fsdecode(path), flags, mode))
 
     def _on_read_buf(self, _path: bytes | None, result: Any, size: int, offset: int, info: Any) -> None:
         handle = info.contents.fh
@@ -279,6 +292,7 @@ class Server:
             os.close(handle)
         else:
             self._files.pop(handle).close()
+        self._use(-1)
 
     def _on_fsync(self, _path: bytes | None, only_data: int, info: Any) -> None:
         if info.contents.fh < _FILES:
@@ -365,7 +379,13 @@ class Server:
 
     # -- open files -------------------------------------------------------------------------
 
-    def _keep(self, info: Any, opened: Opened) -> None:
+    def _keep(self, info: Any, opening: Callable[[], Opened]) -> None:
+        self._use(1)
+        try:
+            opened = opening()
+        except BaseException:
+            self._use(-1)
+            raise
         handle = opened.file
         if not isinstance(handle, int):
             with self._lock:

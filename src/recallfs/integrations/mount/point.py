@@ -52,9 +52,17 @@ def program() -> str:
     return found
 
 
-def mounted(place: Path) -> MountInfo | None:
-    """Return what of ours is mounted at a path without symlinks, or None."""
-    found = find(read_mounts(), place)
+def mounted(place: Path, pid: int | None = None) -> MountInfo | None:
+    """Return what of ours is mounted at a path without symlinks, or None.
+
+    Parameters
+    ----------
+    place : Path
+    pid : int, optional
+        Process whose view of the disks counts; by default this one's.
+    """
+    table = Path(f"/proc/{'self' if pid is None else pid}/mountinfo")
+    found = find(read_mounts(table), place)
     return found if found.kind == KIND and found.mount_point == str(place) else None
 
 
@@ -214,6 +222,11 @@ class Keeper:
             raise AccessError(f"{self.place} cannot be mounted at: {said}.")
         os.set_inheritable(numbers[0], False)
         return numbers[0]
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the mount is still there, or it cannot be told."""
+        return self._process.poll() is not None or mounted(self.place, self._process.pid) is not None
 
     def unmount(self) -> None:
         """Unmount, also what programs still use: they finish what they are at."""

@@ -24,6 +24,7 @@ from recallfs.integrations.mount.operations import MountOperations
 from recallfs.resolve.stores import Stores
 
 _POLL_S = 0.02
+_LOOK_S = 1.0
 _START_S = 60.0
 _END_S = 5.0
 """How long recalls that are under way may take to end, once the mount is to."""
@@ -57,16 +58,16 @@ def serve(stores: Stores, store: Store, place: Path) -> None:
         apart.leave()
     operations = MountOperations(stores, store)  # looks at the root while nothing covers it
     descriptor = keeper.mount()
-    ended, told = threading.Event(), threading.Event()
+    ended = threading.Event()
+    server = Server(operations)
 
     def run() -> None:
         try:
-            Server(operations).serve(descriptor)
+            server.serve(descriptor)
         finally:
             ended.set()
 
     def tell(_number: int, _frame: FrameType | None) -> None:
-        told.set()
         ended.set()
 
     for number in _SIGNALS:
@@ -75,8 +76,10 @@ def serve(stores: Stores, store: Store, place: Path) -> None:
     thread.start()
     log.event("mount", operation="mount", store=store.name, path=str(place))
     _notify("READY=1")
-    while not ended.wait(3600):
-        pass
+    while not ended.wait(_LOOK_S):
+        # Other views of the disks, as of a proof that runs, may hold on to what is unmounted here.
+        if not keeper.is_mounted and server.is_idle:
+            break
     _notify("STOPPING=1")
     keeper.unmount()
     thread.join(_END_S)
