@@ -71,7 +71,7 @@ def is_dead(place: Path) -> bool:
     try:
         os.stat(place)
     except OSError as error:
-        return error.errno == errno.ENOTCONN
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
 
 
