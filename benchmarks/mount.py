@@ -95,6 +95,11 @@ def compare(native: Path, shown: Path, rounds: int) -> bool:
     return reached
 
 
+def quietly(*command: str | Path) -> None:
+    """Run a program that must succeed."""
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def main() -> int:
     """Make a store with one large file, mount it and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -109,17 +114,16 @@ def main() -> int:
         os.environ["RECALLFS_CONFIG"] = str(base / "config.toml")
         os.environ["XDG_STATE_HOME"] = str(base)
         recall = [sys.executable, "-m", "recallfs"]
-        quiet = {"check": True, "stdout": subprocess.DEVNULL}
-        subprocess.run([*recall, "init", root, "--name", "bench"], **quiet)  # type: ignore[call-overload]
+        quietly(*recall, "init", root, "--name", "bench")
         with (root / "large").open("wb") as file:
             for _ in range(options.megabytes):
                 file.write(os.urandom(10**6))
             os.fsync(file.fileno())
-        subprocess.run([*recall, "mount", place], **quiet)  # type: ignore[call-overload]
+        quietly(*recall, "mount", place)
         try:
             reached = compare(root / "large", place / "large", options.rounds)
         finally:
-            subprocess.run([*recall, "unmount", "--lazy", place], **quiet)  # type: ignore[call-overload]
+            quietly(*recall, "unmount", "--lazy", place)
     return 0 if reached else 1
 
 

@@ -56,7 +56,7 @@ def test_a_killed_server_leaves_nothing_in_the_way(mount: Mount) -> None:
     os.kill(server, signal.SIGKILL)
     while mount.pids() != (-1, -1):
         time.sleep(0.01)
-    with pytest.raises(OSError, match="not connected|connection abort"):
+    with pytest.raises(OSError, match=r"not connected|connection abort"):
         mount.place.stat()
     mount.start()
     assert sha256(mount.place / "raw.h5") == sha256(mount.lab.root / "raw.h5")

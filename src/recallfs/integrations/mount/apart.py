@@ -1,7 +1,7 @@
 """A view of the disks of one's own, in which a mount that comes later is not seen.
 
-A server whose store lies below its own mount would wait for itself, and so would each recipe that it
-starts.
+A server whose store lies below its own mount would wait for itself, and so would each recipe that
+it starts.
 """
 
 from __future__ import annotations

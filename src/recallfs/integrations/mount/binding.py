@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from recallfs import log
 from recallfs.errors import InvalidInputError
+from recallfs.integrations.mount import passthrough
 from recallfs.integrations.mount.failures import errno_of
 
 _CLONE_FS = 0x200
@@ -173,6 +174,7 @@ class Server:
         self._folders: dict[int, str] = {}
         self._next = _FILES
         self._uses = 0
+        self._backings: passthrough.Backings | None = None
         self._lock = threading.Lock()
 
     @property
@@ -192,6 +194,9 @@ class Server:
             method = getattr(self, f"_on_{name}", None)
             if method is not None:
                 setattr(table, name, prototype(_guarded(name, method)))
+        if passthrough.is_possible(fuse):
+            self._backings = passthrough.Backings(descriptor)
+            return passthrough.serve(fuse, table, descriptor)
         arguments = [b"recall", b"-f", b"/dev/fd/%d" % descriptor]
         if fuse.fuse_version_minor >= 12:  # before, there was no limit
             limits = b"max_threads=%d,max_idle_threads=%d" % (_MAX_THREADS, _MAX_THREADS)
@@ -251,13 +256,15 @@ class Server:
 
     def _on_open(self, path: bytes, info: Any) -> None:
         flags = info.contents.flags
-        self._keep(info, lambda: self._operations.open(os.fsdecode(path), flags))
+        self._keep(info, path, lambda: self._operations.open(os.fsdecode(path), flags))
 
     def _on_create(self, path: bytes, mode: int, info: Any) -> None:
         flags = info.contents.flags
-        self._keep(info, lambda: self._operations.create(os.fsdecode(path), flags, mode))
+        self._keep(info, path, lambda: self._operations.create(os.fsdecode(path), flags, mode))
 
-    def _on_read_buf(self, _path: bytes | None, result: Any, size: int, offset: int, info: Any) -> None:
+    def _on_read_buf(
+        self, _path: bytes | None, result: Any, size: int, offset: int, info: Any
+    ) -> None:
         handle = info.contents.fh
         place = _libc.calloc(1, ctypes.sizeof(_Buffer))
         if not place:
@@ -282,12 +289,12 @@ class Server:
 
     def _on_write(self, _path: bytes | None, data: Any, size: int, offset: int, info: Any) -> int:
         address = ctypes.addressof(data.contents)
-        return os.pwrite(
-            info.contents.fh, (ctypes.c_char * size).from_address(address), offset
-        )
+        return os.pwrite(info.contents.fh, (ctypes.c_char * size).from_address(address), offset)
 
     def _on_release(self, _path: bytes | None, info: Any) -> None:
         handle = info.contents.fh
+        if self._backings is not None:
+            self._backings.end(handle)  # first: the next file may have the same number
         if handle < _FILES:
             os.close(handle)
         else:
@@ -379,7 +386,7 @@ class Server:
 
     # -- open files -------------------------------------------------------------------------
 
-    def _keep(self, info: Any, opening: Callable[[], Opened]) -> None:
+    def _keep(self, info: Any, path: bytes, opening: Callable[[], Opened]) -> None:
         self._use(1)
         try:
             opened = opening()
@@ -395,6 +402,9 @@ class Server:
             self._files[handle] = opened.file
         info.contents.fh = handle
         info.contents.keep_cache = opened.is_unchanged
+        if self._backings is not None:
+            native = opened.file if isinstance(opened.file, int) else None
+            self._backings.begin(os.fsdecode(path), handle, native)
 
     def _file(self, info: Any) -> int | Readable | None:
         if not info:

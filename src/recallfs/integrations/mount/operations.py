@@ -177,9 +177,7 @@ class MountOperations:
                 os.fchmod(_descriptor(file), stat.S_IMODE(mode))
 
     @_told
-    def chown(
-        self, path: str | None, uid: int, gid: int, file: int | Readable | None
-    ) -> None:
+    def chown(self, path: str | None, uid: int, gid: int, file: int | Readable | None) -> None:
         """Change a file's owner."""
         if path is not None:
             self._changer.set_owner(path, uid, gid)

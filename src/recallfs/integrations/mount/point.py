@@ -19,8 +19,8 @@ KIND = "fuse.recall"
 
 _DEVICE = Path("/dev/fuse")
 
-# Stays outside of the server's own view of the disks, and outlives it: a mount whose server is gone,
-# however it went, does not stay behind. What it is told to run is in its arguments.
+# Stays outside of the server's own view of the disks, and outlives it: a mount whose server is
+# gone, however it went, does not stay behind. What it is told to run is in its arguments.
 _KEEPER = """
 trap '' INT TERM HUP
 read -r line || exit 0
@@ -226,7 +226,9 @@ class Keeper:
     @property
     def is_mounted(self) -> bool:
         """Whether the mount is still there, or it cannot be told."""
-        return self._process.poll() is not None or mounted(self.place, self._process.pid) is not None
+        return (
+            self._process.poll() is not None or mounted(self.place, self._process.pid) is not None
+        )
 
     def unmount(self) -> None:
         """Unmount, also what programs still use: they finish what they are at."""

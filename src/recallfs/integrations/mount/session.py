@@ -87,8 +87,8 @@ def serve(stores: Stores, store: Store, place: Path) -> None:
     store.catalog.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads of libfuse, or of a recall that is under way, would be waited for. What is half-done is
-    # swept up by whoever opens the store next, as after a kill.
+    # Threads of libfuse, or of a recall that is under way, would be waited for. What is half-done
+    # is swept up by whoever opens the store next, as after a kill.
     os._exit(0)
 
 
