@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -138,12 +139,8 @@ def test_locks_hold_inside_and_outside(mount: Mount) -> None:
     shown = mount.place / "raw.h5"
 
     def opens(path: Path) -> bool:
-        command = [
-            "python3",
-            "-c",
-            "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_SH | fcntl.LOCK_NB)",
-            path,
-        ]
+        locking = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_SH | fcntl.LOCK_NB)"
+        command = [sys.executable, "-c", locking, str(path)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     for one, other in ((shown, native), (native, shown)):

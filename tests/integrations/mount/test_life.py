@@ -91,7 +91,7 @@ def test_unmounting_while_a_recall_runs(
 def test_a_signal_ends_a_mount_in_the_foreground(mount: Mount, number: signal.Signals) -> None:
     """The process unmounts and exits with 0, even while a file is open."""
     mount.lab.write_raw()
-    command = [sys.executable, "-m", "recallfs", "mount", mount.place, "--foreground"]
+    command = [sys.executable, "-m", "recallfs", "mount", str(mount.place), "--foreground"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while point.mounted(mount.place) is None:
         assert process.poll() is None

@@ -71,7 +71,7 @@ def test_ordinary_programs_open_released_files(mount: Mount, tmp_path: Path) -> 
     lab = mount.lab
     native = lab.derive()
     digest, total = sha256(native), sum(native.read_bytes())
-    kept = shutil.copy2(native, tmp_path / "kept.h5")
+    kept = Path(shutil.copy2(native, tmp_path / "kept.h5"))
     lab.prove()
     mount.start()
     shown = mount.place / "derived.h5"

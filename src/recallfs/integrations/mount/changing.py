@@ -257,14 +257,14 @@ class Changer:
 
 def set_times(place: str | int, times: Times) -> None:
     """Set the times of a path or descriptor; symlinks are not followed."""
-    follows: dict[str, bool] = {} if isinstance(place, int) else {"follow_symlinks": False}
+    follows = isinstance(place, int)  # a descriptor leads nowhere else
     if times is None:
-        os.utime(place, **follows)
+        os.utime(place, follow_symlinks=follows)
         return
-    status = os.stat(place, **follows)
+    status = os.stat(place, follow_symlinks=follows)
     atime_ns = status.st_atime_ns if times[0] is None else times[0]
     mtime_ns = status.st_mtime_ns if times[1] is None else times[1]
-    os.utime(place, ns=(atime_ns, mtime_ns), **follows)
+    os.utime(place, ns=(atime_ns, mtime_ns), follow_symlinks=follows)
 
 
 def _merge(source: str, target: str) -> None:

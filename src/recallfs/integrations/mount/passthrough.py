@@ -98,7 +98,7 @@ def serve(fuse: Any, table: Any, descriptor: int) -> int:
             None,
         )
     )
-    if not handle:
+    if not handle.value:
         return 1
     session = ctypes.c_void_p(library.fuse_get_session(handle))
     splice = ctypes.cast(_libc.splice, ctypes.c_void_p)
@@ -198,7 +198,7 @@ class Backings:
             return self._numbers[key][0]
         given = (ctypes.c_int32 * 4)(descriptor, 0, 0, 0)
         try:
-            number = ioctl(self._device, _OPEN, given)
+            number = int(ioctl(self._device, _OPEN, given))
         except OSError:
             # Nothing is open in this way: then it is the kernel that cannot, or will not.
             self._is_off = not self._numbers and not self._served
