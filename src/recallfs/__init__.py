@@ -10,19 +10,29 @@ if TYPE_CHECKING:
     from typing import Any
 
     from recallfs.filesystem import RecallFileSystem
+    from recallfs.partial.opening import open_h5
     from recallfs.readers import install, uninstall
     from recallfs.recipes.backend import Backend
     from recallfs.recipes.model import recipe
 
 __version__ = "0.1.0"
 
-__all__ = ["Backend", "RecallFileSystem", "__version__", "install", "recipe", "uninstall"]
+__all__ = [
+    "Backend",
+    "RecallFileSystem",
+    "__version__",
+    "install",
+    "open_h5",
+    "recipe",
+    "uninstall",
+]
 
 _PLACES = {
     "Backend": "recallfs.recipes.backend",
     "RecallFileSystem": "recallfs.filesystem",
     "install": "recallfs.readers",
     "load_ipython_extension": "recallfs.readers.notebook",
+    "open_h5": "recallfs.partial.opening",
     "recipe": "recallfs.recipes.model",
     "uninstall": "recallfs.readers",
     "unload_ipython_extension": "recallfs.readers.notebook",

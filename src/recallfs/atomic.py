@@ -36,6 +36,10 @@ FAULT_POINTS = (
     "release.recorded",  # sidecar and catalog say 'released'; the bytes are in the trash
     "purge.hashed",  # the trashed bytes were hashed again; they still exist
     "purge.unlinked",  # the bytes are gone; the trash record is still there
+    "blocks.made",  # a file in parts is laid out beside its place
+    "blocks.written",  # parts are written, and may not be durable
+    "blocks.synced",  # they are durable, and not marked as here
+    "blocks.marked",  # they are marked
 )
 """Named moments at which a kill must leave every promise intact."""
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fsspec.core import has_magic
 from fsspec.spec import AbstractFileSystem
@@ -32,6 +32,9 @@ from recallfs.values import (
     RecallURL,
     State,
 )
+
+if TYPE_CHECKING:
+    from recallfs.partial.reading import PartialFile
 
 _UNKNOWN = "unknown"  # what `info` gives for a state that only hashing could tell
 _LOOKS = 3
@@ -91,7 +94,8 @@ class NativeFile(io.BufferedReader):
         pass  # fsspec's block cache says so itself after it has closed the file
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        return os.pread(self.fileno(), end - start, start)  # asked for by fsspec's block cache
+        # Asked for by fsspec's block cache.
+        return os.pread(self.fileno(), max(0, end - start), start)
 
 
 class RecallFileSystem(AbstractFileSystem):
@@ -358,6 +362,14 @@ class RecallFileSystem(AbstractFileSystem):
     def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
         """Open a file; see `fsspec.spec.AbstractFileSystem.open`.
 
+        Parameters
+        ----------
+        partial : bool, "unverified" or None
+            For reading a file that is not here: whether only what is read of it is fetched. None
+            leaves it to ``readers.partial`` of the configuration; with "unverified" it is done even
+            where nothing but an ETag tells that the parts are right. What comes is then a
+            `recallfs.partial.reading.PartialFile`.
+
         Raises
         ------
         InvalidInputError
@@ -386,10 +398,25 @@ class RecallFileSystem(AbstractFileSystem):
         if not relative:
             raise IsADirectoryError(path)
         if mode == "rb":
-            return self._opened(store, relative, kwargs.get("callback"))
+            partly = self._in_parts(store, relative, kwargs.get("partial"))
+            return partly or self._opened(store, relative, kwargs.get("callback"))
         if mode in ("wb", "xb", "ab"):
             return self._writer(store, relative, mode, autocommit=autocommit)
         raise InvalidInputError(f"mode {mode!r} is not supported; use rb, wb, xb or ab.")
+
+    def _in_parts(
+        self, store: Store, relative: str, partial: bool | str | None
+    ) -> PartialFile | None:
+        """Open a file that is not here in parts; None if it is to be opened whole."""
+        if partial is False:
+            return None
+        entry = store.catalog.entry_at(relative)
+        if entry is None or observe(store, entry) not in (State.RELEASED, State.MISSING):
+            return None
+        from recallfs.partial.opening import Parts  # a file that is here needs none of it
+
+        parts = Parts(self.stores, store, entry)
+        return parts.open() if parts.choice(partial).is_partial else None
 
     def _opened(self, store: Store, relative: str, callback: Any = None) -> NativeFile:
         """Open a file natively, after bringing it back if need be."""
@@ -449,13 +476,52 @@ class RecallFileSystem(AbstractFileSystem):
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> bytes:
-        """Read a file or a byte range of it."""
-        with self.open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        """Read a file or a byte range of it; of a file that is not here, perhaps in parts."""
+        partial = kwargs.get("partial", False if start is None and end is None else None)
+        with self.open(path, "rb", partial=partial) as file:
+            size = file.size
             first = 0 if start is None else max(0, start + size if start < 0 else start)
             last = size if end is None else max(0, end + size if end < 0 else end)
             file.seek(first)
             return bytes(file.read(max(0, last - first)))
+
+    def cat_ranges(
+        self,
+        paths: list[str],
+        starts: int | list[int],
+        ends: int | list[int],
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **kwargs: Any,
+    ) -> list[bytes | Exception]:
+        """Read byte ranges of files, each opened once; see `fsspec.spec.AbstractFileSystem`.
+
+        Of a file that is read in parts, all its ranges are fetched by as few requests as it takes.
+        """
+        firsts = starts if isinstance(starts, list) else [starts] * len(paths)
+        lasts = ends if isinstance(ends, list) else [ends] * len(paths)
+        if not len(paths) == len(firsts) == len(lasts):
+            raise ValueError("there must be as many starts and ends as paths.")
+        results: list[bytes | Exception] = [b""] * len(paths)
+        numbers: dict[str, list[int]] = {}
+        for number, path in enumerate(paths):
+            numbers.setdefault(path, []).append(number)
+        for path, wanted in numbers.items():
+            try:
+                with self.open(path, "rb", partial=kwargs.get("partial")) as file:
+                    ranges = [slice(firsts[n], lasts[n]).indices(file.size)[:2] for n in wanted]
+                    found: list[Any]
+                    if isinstance(file, NativeFile):
+                        found = [file._fetch_range(*pair) for pair in ranges]
+                    else:
+                        found = file.cat_ranges(ranges)
+            except Exception as error:
+                if on_error != "return":
+                    raise
+                found = [error] * len(wanted)
+            for number, data in zip(wanted, found, strict=True):
+                results[number] = data
+        return results
 
     def tail(self, path: str, size: int = 1024) -> bytes:
         """Read the last bytes of a file."""

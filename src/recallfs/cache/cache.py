@@ -5,6 +5,7 @@
     <folder>/                             a shelf (`recallfs.cache.shelf`), private to its user
     <folder>/verified/<aa>/<sha256>-….json    identity of a file when it was hashed, last use
     <folder>/names/<aa>/<sha256>/<name>   links, for bytes that are kept under another name
+    <folder>/blocks/                      files of which parts are here (`recallfs.cache.blocks`)
     <folder>/locks                        one recall of a file at a time
     <shared folder>/<uid>/                a shelf of each user, which all others may read
     <shared folder>/used/<sha256>.<uid>   when a user last used a file
@@ -30,7 +31,8 @@ from pathlib import Path
 import platformdirs
 
 from recallfs.atomic import is_full, make_folder, make_shared_file, no_space
-from recallfs.cache.shelf import Kept, Shelf, Usage
+from recallfs.cache.blocks import BlockShelf
+from recallfs.cache.shelf import YOUNG_S, Kept, Shelf, Usage
 from recallfs.cache.trust import Notes, is_beyond_others
 from recallfs.catalog.locks import entry_byte, locked
 from recallfs.config import CacheSettings
@@ -78,6 +80,7 @@ class Cache:
         self.settings = settings
         self.folder = settings.folder or Path(platformdirs.user_cache_dir("recallfs"))
         self.own = Shelf(self.folder, is_open=False)
+        self.blocks = BlockShelf(self.folder / "blocks", settings.limit)
         self.notes = Notes(self.folder / "verified")
         self._trusted = frozenset({0, os.geteuid(), *trusted})
         self._shared: Path | None = None
@@ -265,12 +268,13 @@ class Cache:
         for shelf in [self.own, *shelves]:
             gone = self._trim(shelf, -1, large_bytes=self.settings.limit, idle_s=unused_s)
             total += Usage(len(gone), sum(item.size_bytes for item in gone))
+        total += self.blocks.trim(-1, idle_s=max(unused_s, YOUNG_S))
         self._forget_dangling()
         return total
 
     def own_usage(self) -> Usage:
-        """Return how much is in the caller's own cache."""
-        return self.own.usage()
+        """Return how much is in the caller's own cache, parts of files included."""
+        return self.own.usage() + self.blocks.usage()
 
     def shared_usage(self) -> Usage | None:
         """Return how much all users have in the shared cache; None if there is none."""
@@ -338,7 +342,8 @@ class Cache:
 
     def _trim_own(self) -> None:
         limit = self.settings.limit
-        allowed = limit - self.own.reserved(up_to=limit)
+        self.blocks.trim()
+        allowed = limit - self.own.reserved(up_to=limit) - self.blocks.usage().size_bytes
         if self.own.usage().size_bytes > allowed:
             self._trim(self.own, max(0, allowed), large_bytes=limit)
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "run a recipe",
     "adopt": "put on record how a file was made elsewhere",
     "get": "bring files back",
+    "warm": "fetch files, or what opens them, into the cache ahead of time",
     "status": "show what the stores hold",
     "show": "show all that is known of a file",
     "graph": "show what a file was made from, and what from it",

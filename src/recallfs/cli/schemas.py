@@ -398,23 +398,38 @@ SCHEMAS: Mapping[str, Schema] = {
         differing=_COUNT,
         differences=_list({"type": "object", "required": ["path", "what", "attribute"]}),
     ),
-    "get": _object(
-        files=_list(
+    "get": {
+        "anyOf": [
             _object(
-                url=_URL,
+                files=_list(
+                    _object(
+                        url=_URL,
+                        path=_TEXT,
+                        size_bytes=_COUNT,
+                        sha256=_SHA256,
+                        source=_TEXT,
+                        method=_TEXT,
+                        seconds=_NUMBER,
+                        level=_TEXT,
+                        is_cached=_FLAG,
+                    )
+                ),
+                failed=_FAILED,
+                warnings=_list(_TEXT),
+            ),
+            # with --slice
+            _object(
+                {"values": _ANYTHING},
+                url=_TEXT,
                 path=_TEXT,
-                size_bytes=_COUNT,
-                sha256=_SHA256,
-                source=_TEXT,
-                method=_TEXT,
-                seconds=_NUMBER,
-                level=_TEXT,
-                is_cached=_FLAG,
-            )
-        ),
-        failed=_FAILED,
-        warnings=_list(_TEXT),
-    ),
+                dtype=_TEXT,
+                shape=_list(_COUNT),
+                requests=_COUNT,
+                fetched_bytes=_COUNT,
+                check=_TEXT,
+            ),
+        ]
+    },
     "status": {
         "anyOf": [
             _object(
@@ -440,6 +455,18 @@ SCHEMAS: Mapping[str, Schema] = {
     "cache show": _object(**_CACHES, problem=_or_null(_TEXT)),
     "cache clear": _AMOUNT,
     "show": _RECORD,
+    "warm": _object(
+        files=_list(
+            _object(
+                url=_URL,
+                size_bytes=_COUNT,
+                requests=_COUNT,
+                fetched_bytes=_COUNT,
+                check=_TEXT,
+            )
+        ),
+        failed=_FAILED,
+    ),
     "explain": _object(
         url=_URL,
         state=_STATE,
@@ -458,6 +485,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 asked_s=_NUMBER,
             )
         ),
+        parts=_object(is_partial=_FLAG, reason=_TEXT, check=_TEXT),
     ),
     "prove": _object(
         proved=_list(

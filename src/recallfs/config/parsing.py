@@ -407,6 +407,8 @@ class _Checker:
                     "ask_above": _size,
                     "ask_after": _span,
                     "on_interrupt": _one_of("drop", "continue"),
+                    "partial": _one_of("auto", "always", "never"),
+                    "partial_above": _size,
                 },
             )
         )

@@ -375,6 +375,12 @@ class ReaderSettings:
         The user is asked before what took longer last time.
     on_interrupt : {"drop", "continue"}
         What becomes of a recall that Ctrl-C interrupts.
+    partial : {"auto", "always", "never"}
+        Whether a file that is not here is read in parts, by this and by all else that reads:
+        ``auto`` if it is large, what it is made of is known, and neither the trash nor a cache has
+        it whole; ``always`` if its parts can be verified.
+    partial_above : int
+        In bytes; what ``auto`` takes to be large.
     """
 
     stat: bool = True
@@ -382,6 +388,8 @@ class ReaderSettings:
     ask_above: int | None = None
     ask_after: timedelta | None = None
     on_interrupt: str = "drop"
+    partial: str = "auto"
+    partial_above: int = 64 * 1024**2
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from recallfs.values import State, display_name
 
 if TYPE_CHECKING:
     from recallfs.catalog.store import Store
+    from recallfs.partial.opening import Parts
+    from recallfs.partial.reading import PartialFile
     from recallfs.resolve.recall import Recalled
     from recallfs.resolve.stores import Stores
     from recallfs.values import Entry
@@ -71,6 +73,50 @@ def make_available(name: Any, mode: str = "r") -> Any:
         return name
     path = _entry_made_available(stores, *found, mode)
     return name if path is None else path
+
+
+def parts_of(name: Any) -> Parts | None:
+    """Return a file that is not here and is to be read in parts; None for all others.
+
+    Parameters
+    ----------
+    name : str, bytes or os.PathLike
+        As for `make_available`.
+    """
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        return None
+    text = os.fsdecode(name)
+    is_url = text.startswith("recall://")
+    if not is_url and (not is_in_reach(text) or _lexists(name)):
+        return None
+    from recallfs.resolve.stores import stores_in_reach
+
+    stores = stores_in_reach()
+    if stores.config.readers.partial == "never" or _is_denied(stores):
+        return None
+    if is_url:
+        found = stores.resolve(text)
+    else:
+        contained = stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
+        if contained is None:
+            return None
+        found = contained
+    from recallfs.partial.opening import find_parts
+
+    parts = find_parts(stores, *found)
+    return parts if parts is not None and parts.choice().is_partial else None
+
+
+def opened_in_parts(name: Any) -> PartialFile | None:
+    """Open a file in parts if `parts_of` says so; the user is told if all of it must come."""
+    parts = parts_of(name)
+    if parts is None:
+        return None
+    from recallfs.resolve.recall import Wish
+
+    teller = Teller(parts.entry.size_bytes, shell())
+    wish = Wish(announce=teller.announce, progress=teller.progress)
+    return parts.open(wish, for_hdf5=True)
 
 
 def make_folder_available(name: Any) -> Any:

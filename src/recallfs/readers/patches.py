@@ -14,7 +14,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from recallfs.readers.availability import make_available, make_folder_available
+from recallfs.readers.availability import (
+    make_available,
+    make_folder_available,
+    opened_in_parts,
+    parts_of,
+)
 from recallfs.readers.links import following_links
 from recallfs.readers.presence import recorded_stat
 
@@ -41,6 +46,8 @@ class Reader:
         Whether the second is h5py's mode.
     is_folder : bool
         Whether the path may be a folder's.
+    by_h5py : bool
+        Whether h5py alone reads the file, which may do so in parts.
     """
 
     module: str
@@ -48,14 +55,15 @@ class Reader:
     argument: str
     has_mode: bool = False
     is_folder: bool = False
+    by_h5py: bool = False
 
 
 READERS = (
     Reader("h5py._hl.files", "File.__init__", "name", has_mode=True),
-    Reader("h5py._hl.base", "is_hdf5", "fname"),
-    Reader("pynwb", "NWBHDF5IO.__init__", "path", has_mode=True),
+    Reader("h5py._hl.base", "is_hdf5", "fname", by_h5py=True),
+    Reader("pynwb", "NWBHDF5IO.__init__", "path", has_mode=True, by_h5py=True),
     # It looks whether the path is there and whose format it has, before it opens it.
-    Reader("pynwb", "read_nwb", "path", is_folder=True),
+    Reader("pynwb", "read_nwb", "path", is_folder=True, by_h5py=True),
     Reader("hdmf_zarr.nwb", "NWBZarrIO.__init__", "path", has_mode=True, is_folder=True),
     # These read the first bytes of an HDF5 file without h5py.
     *(
@@ -205,6 +213,7 @@ def _wrapper(reader: Reader, original: Callable[..., Any], first: int) -> Callab
         Position of the path.
     """
     argument, has_mode, is_folder = reader.argument, reader.has_mode, reader.is_folder
+    by_h5py = reader.by_h5py
 
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -218,7 +227,12 @@ def _wrapper(reader: Reader, original: Callable[..., Any], first: int) -> Callab
             if not isinstance(mode, str):
                 mode = "r"
         if kwargs.get("file") is None and kwargs.get("driver") in _NATIVE_DRIVERS:
-            if is_folder and mode[:1] == "r":
+            parts = parts_of(name) if by_h5py and mode == "r" else None
+            if parts is not None:
+                if reader.name == "is_hdf5":
+                    return True  # it has a skeleton
+                found = str(parts.store.root / parts.entry.path)  # h5py is asked for it later
+            elif is_folder and mode[:1] == "r":
                 found = make_folder_available(name)
                 if found is name:
                     found = make_available(name, mode)
@@ -254,6 +268,9 @@ def _opening(reader: Reader, original: Callable[..., Any], first: int) -> Callab
         except OSError as error:
             if not _is_active or not _is_of_missing_file(error):
                 raise
+            partly = opened_in_parts(name) if mode == "r" and not any(args[:1]) else None
+            if partly is not None:
+                return original(self, partly, mode, *args, **kwargs)
             found = make_available(name, mode)
             # Whoever brought it: another thread may have been quicker.
             if not isinstance(found, (str, bytes, os.PathLike)) or not os.path.lexists(found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -33,18 +34,34 @@ def needed_neighbour(path: Path) -> str | None:
         return None
     try:
         with open_hdf5(path) as file:
-            return _in_group(file, set())
+            return _in_group(file, set(), _is_relative)
     except (InvalidInputError, ConflictError, *HDF5_ERRORS) as error:
         # It may be readable where it belongs: what cannot be checked is not taken for harmless.
         return f"what it holds cannot be looked at: {error}"
 
 
-def _in_group(group: h5py.Group, seen: set[object]) -> str | None:
+def any_neighbour(file: h5py.File) -> str | None:
+    """Find an object of an open HDF5 file that lies in another file, wherever that is.
+
+    Returns
+    -------
+    str or None
+        As `needed_neighbour`.
+    """
+    try:
+        return _in_group(file, set(), lambda _: True)
+    except (InvalidInputError, ConflictError, *HDF5_ERRORS) as error:
+        return f"what it holds cannot be looked at: {error}"
+
+
+def _in_group(
+    group: h5py.Group, seen: set[object], counts: Callable[[str | bytes], bool]
+) -> str | None:
     """Look at all links, each object once: groups may hold each other."""
     for name in group:
         link = group.get(name, getlink=True)
         where = f"{group.name.rstrip('/')}/{name}"
-        if isinstance(link, h5py.ExternalLink) and _is_relative(link.filename):
+        if isinstance(link, h5py.ExternalLink) and counts(link.filename):
             return f"{where} is a link to {link.filename}"
         if not isinstance(link, h5py.HardLink):
             continue
@@ -54,21 +71,23 @@ def _in_group(group: h5py.Group, seen: set[object]) -> str | None:
         seen.add(item.id)
         found = None
         if isinstance(item, h5py.Group):
-            found = _in_group(item, seen)
+            found = _in_group(item, seen, counts)
         elif isinstance(item, h5py.Dataset):
-            found = _in_dataset(item, where)
+            found = _in_dataset(item, where, counts)
         if found is not None:
             return found
     return None
 
 
-def _in_dataset(dataset: h5py.Dataset, where: str) -> str | None:
+def _in_dataset(
+    dataset: h5py.Dataset, where: str, counts: Callable[[str | bytes], bool]
+) -> str | None:
     if dataset.is_virtual:
         for source in dataset.virtual_sources():
-            if source.file_name != "." and _is_relative(source.file_name):
+            if source.file_name != "." and counts(source.file_name):
                 return f"{where} is a view of {source.file_name}"
     for name, _, _ in dataset.external or ():
-        if _is_relative(name):
+        if counts(name):
             return f"{where} has its values in {name}"
     return None
 

@@ -124,12 +124,15 @@ class Server:
     ----------
     log : list of Exchange
         Each request, in the order of arrival.
+    connect_s : float
+        How long a new connection takes before its first request is looked at, seconds.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         if host not in ("127.0.0.1", "::1"):
             raise InvalidInputError(f"a loopback server cannot listen on {host!r}: use 127.0.0.1.")
         self.log: list[Exchange] = []
+        self.connect_s = 0.0
         self.stopping = threading.Event()
         self._host = host
         self._listener = _Listener(self, host, port)
@@ -312,6 +315,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.count += 1
             self.number = self.server.count
             self.server.connections[self.connection] = self.number
+        if self.server.owner.connect_s:
+            self._wait(self.server.owner.connect_s)
 
     def finish(self) -> None:
         try:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import click
 
 from recallfs.catalog.records import known_entry
+from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
+from recallfs.partial.opening import Parts
+from recallfs.partial.reading import CHECKS
 from recallfs.resolve.chain import Limits, ask_all, plan_for
-from recallfs.resolve.stores import stores_in_reach
-from recallfs.values import format_size
+from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.values import Entry, format_size
 
 
 @click.command(name="explain")
@@ -28,14 +32,24 @@ def command(address: str, ask: bool, refresh: bool, as_json: bool) -> None:
     store, path = stores.resolve(address)
     entry = known_entry(store, path)
     plan = plan_for(stores, store, entry)
+    parts = _in_parts(stores, store, entry)
     answers = []
     if ask and plan.steps:
         answers = ask_all(stores, store, entry, Limits(refresh=refresh))
     if as_json:
-        print_json({**plan.to_json(), "answers": [dataclasses.asdict(item) for item in answers]})
+        print_json(
+            {
+                **plan.to_json(),
+                "answers": [dataclasses.asdict(item) for item in answers],
+                "parts": parts,
+            }
+        )
         return
     say(f"{plan.url} ({format_size(plan.size_bytes)}, {plan.state.value})")
     say(f"{plan.action}: {plan.reason}")
+    if plan.action == "recall":
+        how = "in parts" if parts["is_partial"] else "whole"
+        say(f"By h5py it is read {how}: {parts['reason']}")
     if plan.cache:
         say(f"You may not write to this store; your copy: {plan.cache}")
     if answers:
@@ -63,6 +77,14 @@ def command(address: str, ask: bool, refresh: bool, as_json: bool) -> None:
         )
     if plan.steps:
         say("The first source whose bytes have the recorded sha256 ends it.")
+
+
+def _in_parts(stores: Stores, store: Store, entry: Entry) -> dict[str, Any]:
+    """Tell whether h5py would read a file in parts, and how these would be verified."""
+    parts = Parts(stores, store, entry)
+    choice = parts.choice()
+    check = CHECKS[parts.kind] if choice.is_partial else ""
+    return {"is_partial": choice.is_partial, "reason": choice.reason, "check": check}
 
 
 _WORDS = {"local": "need not be asked", "wrong": "has other bytes"}

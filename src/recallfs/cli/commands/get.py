@@ -23,12 +23,30 @@ from recallfs.values import State, display_name, format_size
 @click.option(
     "--refresh", is_flag=True, help="Ask even sources that did not have it, or failed, just now."
 )
+@click.option(
+    "--slice",
+    "wanted",
+    metavar="'/PATH[I:J, ...]'",
+    help="Read only this of a dataset, and bring no file back if that can be.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="With --slice: write the values there, as .npy; - is standard output.",
+)
+@click.option(
+    "--unverified", is_flag=True, help="With --slice: even if only an ETag ties them to the file."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(
+def command(  # noqa: PLR0917 - one argument an option
     selection: tuple[str, ...],
     source: str | None,
     no_recompute: bool,
     refresh: bool,
+    wanted: str | None,
+    output: str | None,
+    unverified: bool,
     as_json: bool,
 ) -> int:
     """Bring files back to their paths: URLs, paths, folders or globs.
@@ -36,6 +54,10 @@ def command(
     Example: recall get 'recall://analysis/sub-1/*.nwb'
     """
     stores = stores_in_reach()
+    if wanted is not None:
+        return _slice(selection, wanted, output, unverified, as_json)
+    if output is not None or unverified:
+        raise click.UsageError("-o and --unverified go with --slice.")
     found = select(stores, selection)
     total = sum(entry.size_bytes for _, entry in found if entry.state is not State.RESIDENT)
     warnings: list[str] = []
@@ -68,3 +90,25 @@ def command(
             warn(sentence)
         print_failures(failed)
     return 1 if failed else 0
+
+
+def _slice(
+    selection: tuple[str, ...], wanted: str, output: str | None, unverified: bool, as_json: bool
+) -> int:
+    """Read a slice of a dataset of one file; print or write its values."""
+    from recallfs.partial.slices import read_slice  # loads h5py
+
+    if len(selection) != 1:
+        raise click.UsageError("--slice reads of one file.")
+    if as_json and output == "-":
+        raise click.UsageError("--json and -o - would both print.")
+    taken = read_slice(selection[0], wanted, unverified=unverified)
+    if output is not None:
+        taken.save(output)
+    if as_json:
+        print_json(taken.to_json(with_values=output is None))
+    elif output is None:
+        say(str(taken.values))
+    if not as_json:
+        console(error=True).print(display_name(taken.summary), markup=False, soft_wrap=True)
+    return 0

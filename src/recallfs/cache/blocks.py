@@ -1,0 +1,134 @@
+"""Folders for files of which only parts are here, each within the limit of the cache.
+
+::
+
+    <cache>/blocks/<aa>/<key>/data     a sparse file; a hole where nothing is
+    <cache>/blocks/<aa>/<key>/index    what the file is made of (`recallfs.partial.index`)
+    <cache>/blocks/<aa>/<key>/map      which parts are here; locked by whoever has the file open
+
+A folder is made elsewhere and renamed into place, so that it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from recallfs.atomic import sync_folder
+from recallfs.cache.shelf import Usage
+
+_SHARE = 0.5
+"""Which part of the cache's limit files in parts may take."""
+
+
+@dataclass(frozen=True)
+class _Folder:
+    path: Path
+    size_bytes: int
+    used: float
+
+
+class BlockShelf:
+    """The folders of one user.
+
+    Parameters
+    ----------
+    folder : Path
+        Private to the user.
+    limit : int
+        Of the whole cache, in bytes.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = int(limit * _SHARE)
+
+    def path_of(self, key: str) -> Path:
+        """Return where a file's folder is, or would be."""
+        return self.folder / key[:2] / key
+
+    def put(self, staged: Path, key: str) -> None:
+        """Move a folder that is whole into place; one that is there already stays."""
+        place = self.path_of(key)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            try:
+                staged.rename(place)
+            except OSError:
+                if not place.is_dir():
+                    raise
+        sync_folder(place.parent)
+
+    def drop(self, key: str) -> None:
+        """Remove a folder; whoever has it open goes on with what they have."""
+        place = self.path_of(key)
+        gone = place.with_name(f".gone-{os.getpid()}-{key}")
+        with contextlib.suppress(OSError):
+            place.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def usage(self) -> Usage:
+        """Return how much disk all folders take."""
+        found = list(self._folders())
+        return Usage(len(found), sum(item.size_bytes for item in found))
+
+    def trim(self, limit_bytes: int | None = None, *, idle_s: float = 0.0) -> Usage:
+        """Remove folders that nobody has open, the longest unused first, down to a limit.
+
+        Parameters
+        ----------
+        idle_s : float
+            What was opened within this time stays.
+
+        Returns
+        -------
+        Usage
+            What is gone.
+        """
+        limit = self.limit if limit_bytes is None else limit_bytes
+        found = sorted(self._folders(), key=lambda item: item.used)
+        left = sum(item.size_bytes for item in found)
+        gone = Usage(0, 0)
+        for item in found:
+            if left <= limit:
+                break
+            if time.time() - item.used >= idle_s and _is_unused(item.path):
+                self.drop(item.path.name)
+                left -= item.size_bytes
+                gone += Usage(1, item.size_bytes)
+        return gone
+
+    def has_room(self, more_bytes: int) -> bool:
+        """Tell whether so many bytes can be added, after removing what is unused."""
+        if self.usage().size_bytes + more_bytes <= self.limit:
+            return True
+        self.trim(max(0, self.limit - more_bytes))
+        return self.usage().size_bytes + more_bytes <= self.limit
+
+    def _folders(self) -> Iterator[_Folder]:
+        for path in self.folder.glob("??/*"):
+            with contextlib.suppress(OSError):
+                used = (path / "map").stat().st_mtime
+                size = sum(item.stat().st_blocks * 512 for item in path.iterdir())
+                yield _Folder(path, size, used)
+
+
+def _is_unused(folder: Path) -> bool:
+    """Tell whether nobody has a folder's file open."""
+    try:
+        descriptor = os.open(folder / "map", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,339 @@
+"""A file of which only parts are here: on the disk, shared by all processes of the user.
+
+Bytes are verified, written, made durable, and only then marked as here: in this order, so that a
+process may be killed at any moment. What another process, or an earlier one, wrote is verified once
+more before this one hands it out, as a disk may give other bytes than it was given.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from recallfs.atomic import fault_point, sync_folder
+from recallfs.cache.blocks import BlockShelf
+from recallfs.cache.cache import Cache
+from recallfs.errors import IntegrityError, RecallError
+from recallfs.partial.index import Index, retained_parts
+
+if TYPE_CHECKING:
+    from recallfs.skeleton.format import Skeleton
+
+_HERE = 1
+_CHECK_BYTES = 64 * 1024 * 1024
+"""After how many more bytes the limit of the cache is looked at again."""
+
+_REST_S = 30.0
+"""How long nothing more is kept after the disk, or the cache, was full."""
+
+_POLL_S = 0.005
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def key_of(*words: str) -> str:
+    """Return the name of a folder for a file that these words tell from all others."""
+    return blake3("\0".join(words).encode()).hexdigest()[:40]
+
+
+class BlockFile:
+    """The parts of a file that are here.
+
+    Parameters
+    ----------
+    shelf : BlockShelf
+    key : str
+
+    Notes
+    -----
+    For any number of threads and processes. Opened by `open_blocks`.
+    """
+
+    def __init__(self, shelf: BlockShelf, key: str) -> None:
+        folder = shelf.path_of(key)
+        self.key = key
+        self.folder = folder
+        self._shelf = shelf
+        self._data = self._map_file = -1
+        try:
+            self._map_file = os.open(folder / "map", _OPEN)
+            fcntl.flock(self._map_file, fcntl.LOCK_SH)
+            self._data = os.open(folder / "data", _OPEN)
+            self.index = Index.read(folder / "index")
+            if os.fstat(self._map_file).st_size != len(self.index) or (
+                os.fstat(self._data).st_size != self.index.size_bytes
+            ):
+                raise IntegrityError("a file in parts is not of its size.", kind="damaged-record")
+            self._map = mmap.mmap(self._map_file, len(self.index)) if len(self.index) else None
+            os.utime(self._map_file)  # what is used stays longest
+        except BaseException:
+            self.close()
+            raise
+        self._marks: npt.NDArray[np.uint8] = (
+            np.frombuffer(self._map, np.uint8) if self._map else np.zeros(0, np.uint8)
+        )
+        self._checked = bytearray(len(self.index))
+        self._since_look = _CHECK_BYTES
+        self._closed_until = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every part is here."""
+        return bool(self._marks.all())
+
+    @property
+    def marks(self) -> npt.NDArray[np.uint8]:
+        """Which units are here: 1, else 0."""
+        return self._marks
+
+    def parts(self) -> Iterator[tuple[int, memoryview]]:
+        """Iterate over what is here: offsets, and bytes."""
+        for unit in np.flatnonzero(self._marks).tolist():
+            data = self.load(unit)
+            if data is not None:
+                yield self.index.start_of(unit), memoryview(data)
+
+    @property
+    def here_bytes(self) -> int:
+        """How many bytes of the file are here."""
+        stops = np.append(self.index.starts[1:], self.index.size_bytes)
+        return int((stops - self.index.starts)[self._marks == _HERE].sum())
+
+    def read_checked(self, first: int, last: int, start: int, stop: int) -> bytes | None:
+        """Read bytes that lie in units which this process has verified; None if it has not."""
+        if self._checked.find(0, first, last + 1) >= 0:
+            return None
+        data = os.pread(self._data, stop - start, start)
+        return data if len(data) == stop - start else None
+
+    def missing(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return those of the units that are not here."""
+        return np.asarray(units[self._marks[units] != _HERE])
+
+    def load(self, unit: int) -> bytes | None:
+        """Read a unit and verify it; None if it is not here, or not what it was."""
+        if self._marks[unit] != _HERE:
+            return None
+        start = self.index.start_of(unit)
+        try:
+            data = os.pread(self._data, self.index.stop_of(unit) - start, start)
+        except OSError:
+            return None
+        if self._checked[unit] and len(data) == self.index.stop_of(unit) - start:
+            return data
+        if not self.index.is_right(unit, data):
+            self._marks[unit] = 0
+            self._checked[unit] = 0
+            return None
+        self._checked[unit] = 1
+        return data
+
+    def keep(self, units: Sequence[tuple[int, bytes | memoryview]]) -> bool:
+        """Write verified units, ascending; tell whether they are kept.
+
+        Notes
+        -----
+        They are not where the disk or the cache is full, or a disk fails; that is not an error.
+        """
+        size = sum(len(data) for _, data in units)
+        if not units or not self._has_room(size):
+            return False
+        try:
+            for start, parts in _runs(self.index, units):
+                _write_all(self._data, parts, start)
+            fault_point("blocks.written")
+            os.fdatasync(self._data)
+            fault_point("blocks.synced")
+            for unit, _ in units:
+                self._marks[unit] = _HERE
+                self._checked[unit] = 1
+            fault_point("blocks.marked")
+        except OSError:
+            self._closed_until = time.monotonic() + _REST_S
+            return False
+        return True
+
+    def _has_room(self, size_bytes: int) -> bool:
+        if time.monotonic() < self._closed_until:
+            return False
+        self._since_look += size_bytes
+        if self._since_look < _CHECK_BYTES:
+            return True
+        self._since_look = 0
+        if self._shelf.has_room(size_bytes):
+            return True
+        self._closed_until = time.monotonic() + _REST_S
+        self._since_look = _CHECK_BYTES
+        return False
+
+    @contextmanager
+    def claim(self, units: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+        """Be the only one who fetches units; gives those that nobody else is fetching now.
+
+        Whoever is left out waits with `await_others`, holding no claim of their own.
+        """
+        if not hasattr(fcntl, "F_OFD_SETLK"):
+            yield units
+            return
+        descriptor = os.open(f"/dev/fd/{self._map_file}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            mine = [unit for unit in units.tolist() if _lock(descriptor, unit)]
+            # Another process may have brought it just before it was claimed.
+            claimed = np.array(mine, dtype=np.int64)
+            yield self.missing(claimed)
+        finally:
+            os.close(descriptor)
+
+    def await_others(self, units: Iterable[int]) -> None:
+        """Wait until nobody fetches these units any more."""
+        descriptor = os.open(f"/dev/fd/{self._map_file}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            for unit in units:
+                while self._marks[unit] != _HERE and not _lock(descriptor, unit):
+                    time.sleep(_POLL_S)
+                _lock(descriptor, unit, kind=fcntl.F_UNLCK)
+        finally:
+            os.close(descriptor)
+
+    def move_to(self, target: Path) -> None:
+        """Take the file out of its folder, which is gone then."""
+        os.link(self.folder / "data", target)
+        self.drop()
+
+    def drop(self) -> None:
+        """Remove it from the disk."""
+        self._shelf.drop(self.key)
+
+    def close(self) -> None:
+        """Close it; no error if it is."""
+        for descriptor in (self._data, self._map_file):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._data = self._map_file = -1
+
+
+def _runs(
+    index: Index, units: Sequence[tuple[int, bytes | memoryview]]
+) -> Iterator[tuple[int, list[bytes | memoryview]]]:
+    """Join units that follow one another."""
+    parts: list[bytes | memoryview] = []
+    begin = end = -1
+    for unit, data in units:
+        start = index.start_of(unit)
+        if start != end and parts:
+            yield begin, parts
+            parts = []
+        if not parts:
+            begin = start
+        parts.append(data)
+        end = start + len(data)
+    if parts:
+        yield begin, parts
+
+
+def _write_all(descriptor: int, parts: Sequence[bytes | memoryview], start: int) -> None:
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            count = os.pwrite(descriptor, view, start)
+            view, start = view[count:], start + count
+
+
+def _lock(descriptor: int, unit: int, kind: int = fcntl.F_WRLCK) -> bool:
+    """Take the lock of a unit, or give it back; tell whether that was done."""
+    wanted = struct.pack("hhlli4x", kind, os.SEEK_SET, unit, 1, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)  # type: ignore[attr-defined,unused-ignore]
+    except OSError:
+        return False
+    return True
+
+
+def open_blocks(
+    cache: Cache, key: str, index: Index, skeleton: Skeleton | None = None
+) -> BlockFile | None:
+    """Open a file in parts, made if need be.
+
+    Parameters
+    ----------
+    skeleton : Skeleton, optional
+        Its bytes are laid in.
+
+    Returns
+    -------
+    BlockFile or None
+        None where the cache cannot be written to: parts are fetched without being kept then.
+    """
+    shelf = cache.blocks
+    for _ in range(2):
+        try:
+            return BlockFile(shelf, key)
+        except FileNotFoundError:
+            pass
+        except (IntegrityError, OSError):
+            shelf.drop(key)
+        try:
+            make_blocks(cache, key, index, () if skeleton is None else retained_parts(skeleton))
+        except (RecallError, OSError):
+            return None
+    return None
+
+
+def find_blocks(cache: Cache, key: str) -> BlockFile | None:
+    """Open a file in parts if there is one."""
+    try:
+        return BlockFile(cache.blocks, key)
+    except (OSError, IntegrityError):
+        return None
+
+
+def make_blocks(
+    cache: Cache, key: str, index: Index, parts: Iterable[tuple[int, memoryview]]
+) -> None:
+    """Make the folder of a file, in place of one that is there.
+
+    Parameters
+    ----------
+    index : Index
+        What it says to be retained is marked as here.
+    parts : iterable of (int, memoryview)
+        Offsets and bytes that are laid in; all else is a hole.
+
+    Raises
+    ------
+    AccessError, SourceError, OSError
+        The cache cannot be written to.
+    """
+    stops = np.append(index.starts[1:], index.size_bytes)
+    size = int((stops - index.starts)[index.is_retained == _HERE].sum())
+    with cache.staging(size + len(index) * 80) as staging:
+        folder = staging / "parts"
+        folder.mkdir(mode=0o700)
+        with (folder / "data").open("wb") as data:
+            data.truncate(index.size_bytes)
+            for offset, part in parts:
+                data.seek(offset)
+                data.write(part)
+            data.flush()
+            os.fsync(data.fileno())
+        for name in ("map", "index"):
+            with (folder / name).open("wb") as file:
+                if name == "map":
+                    file.write(index.is_retained.astype(np.uint8).tobytes())
+                else:
+                    index.write(file)
+                file.flush()
+                os.fsync(file.fileno())
+        sync_folder(folder)
+        fault_point("blocks.made")
+        cache.blocks.put(folder, key)

@@ -1,0 +1,417 @@
+"""Opening files in parts: what is known of them, where their parts are kept, who may read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recallfs.cache.cache import Cache
+from recallfs.catalog import records
+from recallfs.catalog.sidecar import Record
+from recallfs.catalog.store import Store
+from recallfs.errors import (
+    KINDS,
+    AccessError,
+    CatalogError,
+    ConflictError,
+    IntegrityError,
+    NotRecallableError,
+    RecallError,
+    RecomputeError,
+    SourceError,
+)
+from recallfs.partial.blocks import BlockFile, find_blocks, key_of, open_blocks
+from recallfs.partial.index import (
+    BLOCKS,
+    CHUNKS,
+    PAGES,
+    Index,
+    of_blocks,
+    of_pages,
+    of_skeleton,
+    retained_parts,
+)
+from recallfs.partial.policy import Choice, Facts, choose
+from recallfs.partial.quiet import holds_h5py
+from recallfs.partial.ranges import Ranges
+from recallfs.partial.reading import PartialFile
+from recallfs.resolve.access import check_reader
+from recallfs.resolve.caching import cache_for
+from recallfs.resolve.chain import chain_for, plan_for
+from recallfs.resolve.presence import observe, settle
+from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.skeleton.vault import load_skeleton
+from recallfs.sources.remote import DownloadingSource
+from recallfs.values import Entry, State
+
+if TYPE_CHECKING:
+    import h5py
+
+
+@dataclass(frozen=True)
+class Parts:
+    """An entry, looked at for reading it in parts.
+
+    Parameters
+    ----------
+    stores : Stores
+    store : Store
+    entry : Entry
+    """
+
+    stores: Stores
+    store: Store
+    entry: Entry
+
+    @cached_property
+    def record(self) -> Record:
+        """All that is known of the entry."""
+        return records.load(self.store, self.entry.id)
+
+    @cached_property
+    def cache(self) -> Cache:
+        """Where parts are kept."""
+        return cache_for(self.stores, self.store)
+
+    @property
+    def url(self) -> str:
+        """Address of the file."""
+        return self.store.url(self.entry.path)
+
+    @cached_property
+    def kind(self) -> str:
+        """How parts can be verified."""
+        record = self.record
+        if record.skeleton is not None and record.entry.sha256 and self._has_chunks:
+            return CHUNKS
+        return BLOCKS if record.blocks else PAGES
+
+    @property
+    def key(self) -> str:
+        """Under which its parts are kept."""
+        record = self.record
+        if self.kind == CHUNKS:
+            return self._chunks_key
+        if self.kind == BLOCKS:
+            return key_of(BLOCKS, record.entry.sha256, str(record.entry.size_bytes))
+        identity = record.entry.sha256 or record.dandi_etag
+        return key_of(PAGES, record.entry.id, identity, str(record.entry.size_bytes))
+
+    @property
+    def _chunks_key(self) -> str:
+        skeleton = self.record.skeleton
+        assert skeleton is not None  # noqa: S101 - asked only then
+        return key_of(CHUNKS, self.record.entry.sha256, skeleton.digest)
+
+    @property
+    def _has_chunks(self) -> bool:
+        """Whether the skeleton is whole, or was when the file was last opened."""
+        if self.cache.blocks.path_of(self._chunks_key).is_dir():
+            return True
+        try:
+            return self._skeleton is not None
+        except IntegrityError:
+            return False  # doctor says so; the file can be read without it
+
+    @cached_property
+    def outline(self) -> BlockFile | None:
+        """The parts that `recall warm --metadata` has fetched of a file without digests."""
+        if self.kind != PAGES:
+            return None
+        found = find_blocks(self.cache, self.key)
+        if found is not None and not found.index.notes.get("outline"):
+            found.close()
+            return None
+        return found
+
+    @cached_property
+    def neighbour(self) -> str:
+        """What it takes from other files, as far as its metadata tell without a request."""
+        if self.kind != CHUNKS:
+            return str(self.outline.index.notes.get("neighbour", "")) if self.outline else ""
+        found = find_blocks(self.cache, self.key)
+        if found is not None:
+            try:
+                if "neighbour" in found.index.notes:
+                    return str(found.index.notes["neighbour"])
+            finally:
+                found.close()
+        return self._neighbour_in_skeleton()
+
+    def facts(self) -> Facts:
+        """Gather what the choice is made from."""
+        plan = plan_for(self.stores, self.store, self.entry)
+        is_gone = plan.action == "recall"
+        is_outlined = is_gone and self.outline is not None
+        neighbour = self.neighbour if is_gone and (self.kind == CHUNKS or is_outlined) else ""
+        return Facts(plan, self.kind, is_outlined, neighbour)
+
+    def choice(self, wanted: bool | str | None = None, *, for_hdf5: bool = True) -> Choice:
+        """Decide how the file is opened; see `recallfs.partial.policy.choose`."""
+        settings = self.stores.config.readers
+        if wanted is None and settings.partial == "never":
+            return Choice(False, "readers.partial is 'never'.")
+        is_small = self.entry.size_bytes < settings.partial_above
+        if wanted is None and settings.partial == "auto" and is_small:
+            # The usual case, and told without looking at more.
+            return choose(
+                Facts(plan_for(self.stores, self.store, self.entry), BLOCKS), settings, None
+            )
+        return choose(self.facts(), settings, wanted, for_hdf5=for_hdf5)
+
+    def open(
+        self,
+        wish: Wish | None = None,
+        *,
+        for_hdf5: bool = False,
+        blocks: BlockFile | None = None,
+    ) -> PartialFile:
+        """Open it; nothing is asked of any source.
+
+        Parameters
+        ----------
+        wish : Wish, optional
+            For a recall of the whole file, should it come to that.
+        for_hdf5 : bool
+            Whether HDF5 itself is the reader; see `PartialFile`.
+        blocks : BlockFile, optional
+            Where parts are kept instead of the usual place.
+
+        Raises
+        ------
+        AccessError
+            The caller could not have read the file.
+        IntegrityError
+            Kind ``damaged-record``: its skeleton is not whole.
+        """
+        check_reader(self.store, self.entry)
+        state = settle(self.store, self.entry)
+        chain = chain_for(self.stores, self.store, self.entry, state)
+        if blocks is not None:
+            index, retained = blocks.index, None
+        else:
+            blocks, index, retained = self._material()
+        pinned = index.kind == PAGES
+        ranges = Ranges(
+            self.stores,
+            self.store,
+            self.record,
+            chain.sources,
+            size_bytes=index.size_bytes,
+            is_pinned=pinned,
+            validator=index.notes.get("validator") if pinned else None,
+        )
+        return PartialFile(
+            str(self.store.root / self.entry.path),
+            index,
+            ranges,
+            blocks=blocks,
+            bring_whole=self._bringing(wish or Wish(), ranges),
+            retained=retained,
+            for_hdf5=for_hdf5,
+        )
+
+    def _material(self) -> tuple[BlockFile | None, Index, Callable[[int], bytes] | None]:
+        """Open what is kept of the file, or make it."""
+        if self.kind == PAGES and self.outline is not None:
+            return self.outline, self.outline.index, None
+        found = find_blocks(self.cache, self.key)
+        if found is not None:
+            return found, found.index, self._retained if self.kind == CHUNKS else None
+        if self.kind == BLOCKS:
+            index = of_blocks(self.entry.size_bytes, self.record.blocks)
+            return open_blocks(self.cache, self.key, index), index, None
+        if self.kind == PAGES:
+            return None, of_pages(self.entry.size_bytes), None
+        index = self._index.with_notes(neighbour=self.neighbour)
+        blocks = open_blocks(self.cache, self.key, index, self._skeleton)
+        return blocks, index if blocks is None else blocks.index, self._retained
+
+    @cached_property
+    def _skeleton(self) -> Any:
+        skeleton = load_skeleton(self.store, self.record)
+        if skeleton is None or skeleton.sha256 != self.record.entry.sha256:
+            raise IntegrityError(
+                f"the skeleton of {self.url} is of another file; `recall prove` makes a new one "
+                "while the file is here.",
+                kind="damaged-record",
+                details={"path": self.entry.path},
+            )
+        return skeleton
+
+    @cached_property
+    def _index(self) -> Index:
+        return of_skeleton(self._skeleton)
+
+    def _neighbour_in_skeleton(self) -> str:
+        """Look at the links of the file by what its skeleton retains."""
+        import h5py
+
+        from recallfs.skeleton.neighbours import any_neighbour
+
+        nothing = Ranges(self.stores, self.store, self.record, (), size_bytes=self.entry.size_bytes)
+        file = PartialFile(self.url, self._index, nothing, retained=self._retained, for_hdf5=True)
+        try:
+            with h5py.File(file, "r") as opened:
+                return any_neighbour(opened) or ""
+        except OSError as error:
+            return f"what it holds cannot be looked at: {error}"
+        finally:
+            file.close()
+
+    def _retained(self, unit: int) -> bytes:
+        """Return a unit's bytes from the skeleton."""
+        index = self._index
+        start, stop = index.start_of(unit), index.stop_of(unit)
+        for offset, part in retained_parts(self._skeleton):
+            if offset <= start and stop <= offset + len(part):
+                return bytes(part[start - offset : stop - offset])
+        raise IntegrityError(f"the skeleton of {self.url} has no {index.name_of(unit)}.")
+
+    def _bringing(self, wish: Wish, ranges: Ranges) -> Callable[[RecallError], Path]:
+        def bring_whole(failure: RecallError) -> Path:
+            state = settle(self.store, self.entry)
+            chain = chain_for(self.stores, self.store, self.entry, state)
+            asked = all(isinstance(source, DownloadingSource) for source in chain.sources)
+            if state is not State.RESIDENT and asked and not ranges.has_whole_only:
+                # They were all asked for the parts: the whole would be the same bytes.
+                raise failure
+            if holds_h5py():
+                if wish.announce is not None:
+                    wish.announce(f"{self.url} is brought back whole: its parts cannot be had.")
+                return _recalled_by_another(self)
+            return recall(self.stores, self.store, self.entry.path, wish).path
+
+        return bring_whole
+
+
+def find_parts(stores: Stores, store: Store, path: str) -> Parts | None:
+    """Return an entry for reading it in parts; None if it is here, or is no entry."""
+    entry = store.catalog.entry_at(path)
+    if entry is None or observe(store, entry) not in (State.RELEASED, State.MISSING):
+        return None
+    return Parts(stores, store, entry)
+
+
+def open_h5(
+    url_or_path: str | os.PathLike[str],
+    partial: bool | str | None = None,
+    *,
+    announce: Callable[[str], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+    **options: Any,
+) -> h5py.File:
+    """Open an HDF5 file for reading, wherever its bytes are.
+
+    Parameters
+    ----------
+    url_or_path : str or os.PathLike
+        A ``recall://`` URL, or any path; one that is in no store is opened as it is.
+    partial : bool, "unverified" or None
+        Whether only what is read of a file that is not here is fetched. None leaves it to
+        ``readers.partial`` of the configuration; "unverified" allows it even where nothing but an
+        ETag tells that the parts are right.
+    announce, progress : callable, optional
+        Told what a recall is about to do, and of its bytes, where the whole file must come back.
+    **options
+        For `h5py.File`.
+
+    Returns
+    -------
+    h5py.File
+        In mode ``r``; ``filename`` is where the file belongs.
+
+    Raises
+    ------
+    InvalidInputError
+        Parts are asked for, and cannot be had.
+    RecallError
+        The file is known, and cannot be brought back.
+
+    Examples
+    --------
+    >>> import recallfs
+    >>> with recallfs.open_h5("recall://analysis/sub-1/lfp.nwb") as file:  # doctest: +SKIP
+    ...     file["acquisition/e/data"][:30000]
+    """
+    import h5py
+
+    found = _in_a_store(os.fspath(url_or_path))
+    if found is None:
+        return h5py.File(url_or_path, "r", **options)
+    stores, store, path = found
+    wish = Wish(announce=announce, progress=progress)
+    parts = find_parts(stores, store, path)
+    if parts is not None and parts.choice(partial).is_partial:
+        return open_parts(parts, wish, **options)
+    entry = store.catalog.entry_at(path)
+    place = store.locate(path) if entry is None else recall(stores, store, path, wish).path
+    return h5py.File(place, "r", **options)
+
+
+def open_parts(parts: Parts, wish: Wish | None = None, **options: Any) -> h5py.File:
+    """Open an HDF5 file in parts; closing the result closes all."""
+    import h5py
+
+    file = parts.open(wish, for_hdf5=True)
+    try:
+        return h5py.File(file, "r", **options)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _in_a_store(text: str) -> tuple[Stores, Store, str] | None:
+    stores = stores_in_reach()
+    if text.startswith("recall://"):
+        return (stores, *stores.resolve(text))
+    found = stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
+    return None if found is None else (stores, *found)
+
+
+def _recalled_by_another(parts: Parts) -> Path:
+    """Have another process recall a file, for a caller who holds a lock that the recall may need.
+
+    h5py asks for bytes with its lock held, and what a recall does with HDF5 files in other threads
+    would wait for it for ever.
+    """
+    command = [sys.executable, "-m", "recallfs", "get", "--json"]
+    command.append(str(parts.store.root / parts.entry.path))
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    try:
+        said = json.loads(done.stdout)
+        if done.returncode == 0:
+            return Path(said["files"][0]["path"])
+        failed = said.get("failed", [said])[0]
+    except (ValueError, KeyError, IndexError) as error:
+        raise SourceError(
+            f"{parts.url} could not be recalled: another process was to do it, and ended with "
+            f"code {done.returncode}."
+        ) from error
+    raise _error_from(failed)
+
+
+_CLASSES = {
+    2: NotRecallableError,
+    4: AccessError,
+    5: IntegrityError,
+    6: RecomputeError,
+    7: ConflictError,
+    8: CatalogError,
+}
+"""Classes of errors by the tens of their exit codes; all others are a `SourceError`."""
+
+
+def _error_from(said: dict[str, Any]) -> RecallError:
+    """Make the error that another process told of."""
+    kind = str(said.get("kind"))
+    known = _CLASSES.get(KINDS[kind].exit_code // 10, SourceError) if kind in KINDS else SourceError
+    return known(str(said.get("message")), details=said.get("details") or {})
