@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from recallfs import log
-from recallfs.errors import InvalidInputError
+from recallfs.errors import InvalidInputError, RecallError
 from recallfs.integrations.mount import passthrough
 from recallfs.integrations.mount.failures import errno_of
 
@@ -50,9 +50,11 @@ class Attributes(NamedTuple):
 
 
 class Readable(Protocol):
-    """An open file whose bytes are not all here, such as a `recallfs.partial` one."""
+    """An open file whose bytes are not all here: `recallfs.partial.reading.PartialFile`."""
 
-    size_bytes: int
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file."""
 
     def read_at(self, start: int, stop: int) -> bytes:
         """Return the bytes from `start` to `stop`, or to the file's end."""
@@ -423,8 +425,10 @@ def _guarded(name: str, method: Callable[..., int | None]) -> Callable[..., int]
             return method(*arguments) or 0
         except BaseException as error:  # noqa: BLE001 - a caller in C would not see it
             number = errno_of(error)
-            if number == errno.EIO and not isinstance(error, OSError):
-                log.event("mount", is_failure=True, operation=name, message=repr(error))
+            # What operations on names raise is told where the name is known.
+            is_strange = number == errno.EIO and not isinstance(error, (OSError, RecallError))
+            if is_strange or (name == "read_buf" and isinstance(error, RecallError)):
+                log.event("mount", is_failure=True, operation=name, message=str(error))
             return -number
 
     return guarded

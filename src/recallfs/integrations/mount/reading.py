@@ -115,13 +115,19 @@ class Opener:
 
 
 def open_for_reading(stores: Stores, store: Store, entry: Entry) -> Opened | None:
-    """Open a file that is not here; None if it now is at its path.
+    """Open a file that is not here, in parts where it can be; None if it now is at its path.
 
     Parameters
     ----------
     entry : Entry
-        Whom the caller may read.
+        The caller may read it.
     """
+    # NumPy, which this takes, starts threads, and `apart.leave` wants none.
+    from recallfs.partial.opening import find_parts
+
+    parts = find_parts(stores, store, entry.path)
+    if parts is not None and parts.choice().is_partial:
+        return Opened(parts.open(_wish()))
     place, size_bytes = recalled(stores, store, entry)
     if size_bytes != entry.size_bytes:
         # Below the exact level it may have another size, and the kernel believes in the old one:
@@ -135,9 +141,12 @@ def open_for_reading(stores: Stores, store: Store, entry: Entry) -> Opened | Non
 def recalled(stores: Stores, store: Store, entry: Entry) -> tuple[Path, int]:
     """Bring a file back; return where it is and its size in bytes."""
     url = store.url(entry.path)
-    wish = Wish(announce=lambda sentence: log.event("mount", operation="open", message=sentence))
-    result = _done_or_interrupted(lambda: recall(stores, store, entry.path, wish), url)
+    result = _done_or_interrupted(lambda: recall(stores, store, entry.path, _wish()), url)
     return result.path, result.path.stat().st_size
+
+
+def _wish() -> Wish:
+    return Wish(announce=lambda sentence: log.event("mount", operation="open", message=sentence))
 
 
 def _done_or_interrupted(work: Callable[[], _Result], url: str) -> _Result:
