@@ -8,7 +8,7 @@ import click
 
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_store
-from recallfs.cli.output import say
+from recallfs.cli.output import print_json, say
 from recallfs.errors import InvalidInputError
 from recallfs.resolve.stores import Stores, stores_in_reach
 
@@ -17,7 +17,8 @@ from recallfs.resolve.stores import Stores, stores_in_reach
 @click.argument("mountpoint", type=click.Path(path_type=Path))
 @click.option("--store", "name", shell_complete=complete_store, help="Store to mount.")
 @click.option("--foreground", is_flag=True, help="Stay, and end with Ctrl-C.")
-def command(mountpoint: Path, name: str | None, foreground: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(mountpoint: Path, name: str | None, foreground: bool, as_json: bool) -> int:
     """Mount a store as a folder in which any program can open released files.
 
     MOUNTPOINT is an empty folder, or the store's root itself. `recall unmount` ends it.
@@ -33,7 +34,10 @@ def command(mountpoint: Path, name: str | None, foreground: bool) -> int:
         session.serve(stores, store, mountpoint)
         return 0
     written = session.start(store, mountpoint)
-    say(f"{store.url('').rstrip('/')} is mounted at {mountpoint}; its log is {written}")
+    if as_json:
+        print_json({"store": store.name, "mountpoint": str(mountpoint), "log": str(written)})
+    else:
+        say(f"{store.url('').rstrip('/')} is mounted at {mountpoint}; its log is {written}")
     return 0
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from recallfs.cli.output import say
+from recallfs.cli.output import print_json, say
 from recallfs.errors import InvalidInputError
 
 
 @click.command(name="unmount")
 @click.argument("mountpoint", type=click.Path(path_type=Path))
 @click.option("--lazy", is_flag=True, help="Even while programs use it: they finish first.")
-def command(mountpoint: Path, lazy: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(mountpoint: Path, lazy: bool, as_json: bool) -> int:
     """Unmount a store.
 
     Example: recall unmount /mnt/analysis
@@ -24,5 +25,8 @@ def command(mountpoint: Path, lazy: bool) -> int:
     if point.mounted(place) is None:
         raise InvalidInputError(f"no store is mounted at {place}.")
     point.unmount(place, lazy=lazy)
-    say(f"{place} is unmounted.")
+    if as_json:
+        print_json({"unmounted": str(place)})
+    else:
+        say(f"{place} is unmounted.")
     return 0
