@@ -16,6 +16,8 @@ import pytest
 
 from conftest import sha256
 from integrations.mount.conftest import Mount, run
+from mirrored import released_file
+from recallfs.cli.app import main
 
 pytestmark = pytest.mark.services
 
@@ -93,40 +95,39 @@ def test_git_works_in_a_mount(mount: Mount) -> None:
 def test_released_files_can_be_renamed_and_removed(mount: Mount) -> None:
     """They move with all that is known of them, unread; what is removed does not come back."""
     lab, shown = mount.lab, mount.place
-    digest = sha256(lab.derive("a/derived.h5"))
-    lab.prove("a/derived.h5")
-    lab.release("a/derived.h5", hold="1h")
+    digest = released_file(lab, "a/one.bin")
     mount.start()
     with pytest.raises(FileExistsError):  # it would take the place of what can come back
-        (shown / "a" / "derived.h5").write_bytes(b"over")
-    (shown / "a" / "derived.h5").chmod(0o600)
-    os.utime(shown / "a" / "derived.h5", ns=(5, 7_000_000_000))
-    (shown / "a" / "derived.h5").rename(shown / "a" / "other.h5")
+        (shown / "a" / "one.bin").write_bytes(b"over")
+    (shown / "a" / "one.bin").chmod(0o600)
+    os.utime(shown / "a" / "one.bin", ns=(5, 7_000_000_000))
+    (shown / "a" / "one.bin").rename(shown / "a" / "other.bin")
     (shown / "a").rename(shown / "b")
-    assert [p.name for p in (shown / "b").iterdir()] == ["other.h5"]
+    assert [p.name for p in (shown / "b").iterdir()] == ["other.bin"]
     assert not (shown / "a").exists()
     with pytest.raises(OSError, match="not empty"):
         (shown / "b").rmdir()
-    moved = shown / "b" / "other.h5"
+    moved = shown / "b" / "other.bin"
     assert os.getxattr(moved, "user.recall.state") == b"released"
     assert sha256(moved) == digest
-    status = (lab.root / "b" / "other.h5").stat()
+    status = (lab.root / "b" / "other.bin").stat()
     assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o600, 7_000_000_000)
-    lab.release("b/other.h5", hold="1h")
+    lab.release("b/other.bin", hold="1h")
     moved.unlink()
     assert not moved.exists()
-    assert lab.store.catalog.entry_at("b/other.h5") is None
+    assert lab.store.catalog.entry_at("b/other.bin") is None
     (shown / "b").rmdir()
-    lab.derive()
-    lab.prove()
-    lab.release(hold="1h")
+    released_file(lab, "two.bin")
+    (shown / "new").write_bytes(b"new")
+    (shown / "new").replace(shown / "two.bin")
+    assert (lab.root / "two.bin").read_bytes() == b"new"
+    assert lab.store.catalog.entry_at("two.bin") is None
+    lab.write_raw()
+    assert main(["pin", "recall://lab/raw.h5"]) == 0
     with pytest.raises(OSError, match="raw") as caught:
-        (shown / "raw.h5").unlink()  # what released files are made from
+        (shown / "raw.h5").unlink()
     assert caught.value.errno == errno.EBUSY
-    (lab.root / "new").write_bytes(b"new")
-    (shown / "new").replace(shown / "derived.h5")
-    assert (lab.root / "derived.h5").read_bytes() == b"new"
-    assert lab.store.catalog.entry_at("derived.h5") is None
+    assert main(["unpin", "recall://lab/raw.h5"]) == 0
     (shown / "raw.h5").unlink()
     assert lab.store.catalog.entry_at("raw.h5") is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,11 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from conftest import sha256
 from integrations.mount.conftest import Mount, run
 from recallfs.cli.app import main
+from recallfs.cli.schemas import document, strict
 from recallfs.integrations.mount import point
 
 pytestmark = pytest.mark.services
@@ -40,7 +43,9 @@ def test_what_cannot_be_mounted_is_refused_in_a_sentence(
     mount.start()
     assert main(["mount", str(mount.place), "--store", "lab"]) == 72
     assert "recall://lab is mounted at" in capsys.readouterr().err
-    assert main(["unmount", str(mount.place)]) == 0
+    assert main(["unmount", str(mount.place), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    jsonschema.validate(printed, strict(document("unmount")))
     mount.wait_until_gone()
 
 
@@ -62,10 +67,10 @@ def test_a_killed_server_leaves_nothing_in_the_way(mount: Mount) -> None:
     assert sha256(mount.place / "raw.h5") == sha256(mount.lab.root / "raw.h5")
 
 
-def test_unmounting_while_a_recall_runs(
+def test_interrupting_and_unmounting_while_a_recall_runs(
     mount: Mount, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is refused, or lazy: then who reads still gets all bytes, and the server ends after."""
+    """Ctrl-C ends one reader's wait; unmounting is refused, or lazy: the others get all bytes."""
     lab, go, count = mount.lab, tmp_path / "go", tmp_path / "count"
     go.touch()
     digest = sha256(lab.derive(recipe="waiting", count_file=str(count), wait_for=str(go)))
@@ -76,14 +81,18 @@ def test_unmounting_while_a_recall_runs(
     mount.start()
     shown = mount.place / "derived.h5"
     reader = subprocess.Popen(["sha256sum", shown], stdout=subprocess.PIPE, text=True)
+    hasty = subprocess.Popen(["cat", shown], stdout=subprocess.DEVNULL)
     while not count.exists():
         time.sleep(0.01)
+    hasty.send_signal(signal.SIGINT)
+    assert hasty.wait(10) == -signal.SIGINT
     assert main(["unmount", str(mount.place)]) == 72
     assert "programs are using" in capsys.readouterr().err
     assert main(["unmount", "--lazy", str(mount.place)]) == 0
     assert list(mount.place.iterdir()) == []
     go.touch()
     assert reader.communicate()[0].split()[0] == digest
+    assert len(count.read_text().splitlines()) == 1
     mount.wait_until_gone()
 
 

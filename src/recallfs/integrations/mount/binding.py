@@ -176,6 +176,7 @@ class Server:
         self._folders: dict[int, str] = {}
         self._next = _FILES
         self._uses = 0
+        self._opening = 0
         self._backings: passthrough.Backings | None = None
         self._lock = threading.Lock()
 
@@ -183,6 +184,11 @@ class Server:
     def is_idle(self) -> bool:
         """Whether no file or folder is open, or being opened."""
         return self._uses == 0
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether programs wait for files to be opened."""
+        return self._opening != 0
 
     def _use(self, count: int) -> None:
         with self._lock:
@@ -389,12 +395,17 @@ class Server:
     # -- open files -------------------------------------------------------------------------
 
     def _keep(self, info: Any, path: bytes, opening: Callable[[], Opened]) -> None:
-        self._use(1)
+        with self._lock:
+            self._uses += 1
+            self._opening += 1
         try:
             opened = opening()
         except BaseException:
             self._use(-1)
             raise
+        finally:
+            with self._lock:
+                self._opening -= 1
         handle = opened.file
         if not isinstance(handle, int):
             with self._lock:

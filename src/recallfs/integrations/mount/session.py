@@ -72,8 +72,7 @@ def serve(stores: Stores, store: Store, place: Path) -> None:
 
     for number in _SIGNALS:
         signal.signal(number, tell)
-    thread = threading.Thread(target=run, name="mount")
-    thread.start()
+    threading.Thread(target=run, name="mount").start()
     log.event("mount", operation="mount", store=store.name, path=str(place))
     _notify("READY=1")
     while not ended.wait(_LOOK_S):
@@ -82,7 +81,9 @@ def serve(stores: Stores, store: Store, place: Path) -> None:
             break
     _notify("STOPPING=1")
     keeper.unmount()
-    thread.join(_END_S)
+    until = time.monotonic() + _END_S
+    while server.is_opening and time.monotonic() < until:
+        time.sleep(_POLL_S)
     log.event("mount", operation="unmount", store=store.name, path=str(place))
     store.catalog.close()
     sys.stdout.flush()
