@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,18 @@ class Mount:
     def start(self) -> None:
         """Mount it, in the background."""
         assert main(["mount", str(self.place), "--store", "lab"]) == 0
+
+    def start_without_passthrough(self) -> None:
+        """Mount it as on a kernel that leaves all reading to the server."""
+        program = (
+            "import sys; from recallfs.cli.app import main; "
+            "from recallfs.integrations.mount import passthrough; "
+            "passthrough._VERSIONS = range(0); sys.exit(main(sys.argv[1:]))"
+        )
+        words = ["mount", str(self.place), "--store", "lab", "--foreground"]
+        subprocess.Popen([sys.executable, "-c", program, *words]).returncode = 0
+        while point.mounted(self.place) is None:
+            time.sleep(0.01)
 
     @property
     def log(self) -> str:

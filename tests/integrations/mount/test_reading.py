@@ -68,11 +68,12 @@ def test_released_files_are_listed_as_recorded(mount: Mount) -> None:
         (mount.place / "nothing.h5").stat()
 
 
-def test_ordinary_programs_open_released_files(mount: Mount, tmp_path: Path) -> None:
+@pytest.mark.parametrize("passes", [True, False], ids=["passthrough", "served"])
+def test_ordinary_programs_open_released_files(mount: Mount, tmp_path: Path, passes: bool) -> None:
     """h5dump, h5diff, cp, sha256sum, a C program with mmap and h5py each get the very bytes."""
     lab = mount.lab
     digest = released_hdf5(lab, "a.h5")
-    mount.start()
+    (mount.start if passes else mount.start_without_passthrough)()
     shown, native = mount.place / "a.h5", lab.root / "a.h5"
     kept = tmp_path / "kept.h5"
     run("cp", "-p", shown, kept)
@@ -95,6 +96,8 @@ def test_ordinary_programs_open_released_files(mount: Mount, tmp_path: Path) -> 
         assert file["group/data"].shape == (5000,)
     with h5py.File(released(), "r+") as file:  # locks it, and writes
         file.attrs["touched"] = 1
+    with h5py.File(native, "r", locking=False) as file:  # it is let go of a moment later
+        assert file.attrs["touched"] == 1
     assert os.getxattr(shown, "user.recall.state") in (b"dirty", b"unknown")
 
 
