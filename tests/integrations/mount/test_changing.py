@@ -64,6 +64,10 @@ def test_plain_files_are_those_of_the_root(mount: Mount) -> None:
         for name in ("b", "c", "d"):
             (shown / name).unlink()
         assert file.read() == b"anew"
+        time.sleep(1.1)  # how long the kernel may hold what it was told
+        assert os.fstat(file.fileno()).st_size == 4
+        assert [p.name for p in shown.iterdir()] == ["folder"]
+    assert sorted(p.name for p in root.iterdir()) == [".recall", "folder"]
     for name in (".recall", "folder/.recall"):
         with pytest.raises(FileNotFoundError):
             (shown / name / "store.toml").read_text()
@@ -117,6 +121,12 @@ def test_released_files_can_be_renamed_and_removed(mount: Mount) -> None:
     assert not moved.exists()
     assert lab.store.catalog.entry_at("b/other.bin") is None
     (shown / "b").rmdir()
+    released_file(lab, "two.bin")
+    with (shown / "two.bin").open("rb") as file:
+        (shown / "two.bin").unlink()
+        assert not (shown / "two.bin").exists()
+        assert lab.store.catalog.entry_at("two.bin") is None
+        assert len(file.read()) == 48000
     released_file(lab, "two.bin")
     (shown / "new").write_bytes(b"new")
     (shown / "new").replace(shown / "two.bin")

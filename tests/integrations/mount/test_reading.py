@@ -136,7 +136,7 @@ def test_who_gets_nothing_back(mount: Mount, tmp_path: Path) -> None:
     assert os.strerror(errno.EACCES) in done.stderr
     assert os.getxattr(shown, "user.recall.state") == b"released"
     (lab.base / "mirror").rename(lab.base / "gone")
-    with pytest.raises(OSError, match="b[.]bin") as caught:
+    with pytest.raises(OSError, match=r"b[.]bin") as caught:
         (mount.place / "b.bin").read_bytes()
     assert caught.value.errno == errno.EIO
     assert 'operation="open" path="/b.bin" kind="' in mount.log

@@ -221,7 +221,7 @@ class Server:
     def _on_init(self, connection: Any, config: Any) -> None:
         settings = config.contents
         settings.use_ino = 1
-        settings.hard_remove = 1
+        settings.hard_remove = 0  # else `fstat` of a removed file that is open would fail
         settings.nullpath_ok = 1
         settings.entry_timeout = settings.attr_timeout = self._attribute_s
         settings.negative_timeout = 0.0

@@ -16,7 +16,7 @@ from recallfs.catalog import changes
 from recallfs.errors import ConflictError, NotRecallableError
 from recallfs.integrations.mount.binding import Times, has_own_umask
 from recallfs.integrations.mount.callers import Caller
-from recallfs.integrations.mount.view import View
+from recallfs.integrations.mount.view import HIDDEN, View
 from recallfs.resolve import tree
 from recallfs.resolve.chain import plan_for
 from recallfs.resolve.presence import observe
@@ -113,7 +113,9 @@ class Changer:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), old)
         source, target = self._view.native(old), self._view.native(new)
         caller = Caller.current()
-        if os.path.isdir(source) and not os.path.islink(source):
+        if new.rpartition("/")[2].startswith(HIDDEN):
+            self._hide(old, source, target, caller)
+        elif os.path.isdir(source) and not os.path.islink(source):
             self._rename_folder(old, new, flags, caller)
         elif not os.path.lexists(source) and self._view.any_entry(old) is None:
             if not self._view.holds_entries(old):
@@ -137,6 +139,24 @@ class Changer:
             self._rename_entry(old, new, flags, caller)
         self._view.forget(old)
         self._view.forget(new)
+
+    def _hide(self, old: str, source: str, target: str, caller: Caller) -> None:
+        """Remove an open file: only its bytes stay, under a name of libfuse's, until it is closed."""
+        entry = self._view.any_entry(old)
+        if entry is None:
+            with caller.acting():
+                os.rename(source, target)
+            return
+        self._check_removable(old, caller, entry)
+        tree.refuse_if_needed(self._store, entry)
+        with contextlib.suppress(FileNotFoundError):  # open in parts
+            os.rename(source, target)
+        try:
+            tree.forget(self._store, entry.path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                rename_without_replacing(Path(target), Path(source))
+            raise
 
     def _rename_entry(self, old: str, new: str, flags: int, caller: Caller) -> None:
         """Rename where at least one of the two names is an entry's."""

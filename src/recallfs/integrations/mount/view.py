@@ -19,6 +19,9 @@ from recallfs.values import CONTROL_FOLDER, Entry, State, normalise_path
 STATE, SHA256 = "user.recall.state", "user.recall.sha256"
 """Extended attributes that tell of an entry."""
 
+HIDDEN = ".fuse_hidden"
+"""What libfuse calls removed files until those close them who have them open."""
+
 _UNKNOWN = "unknown"
 _BLOCK_BYTES = 512
 _OPENAT2 = 437
@@ -194,7 +197,7 @@ class View:
         except FileNotFoundError:
             scan, is_there = [], False
         for item in scan:
-            if item.name == CONTROL_FOLDER:
+            if item.name == CONTROL_FOLDER or item.name.startswith(HIDDEN):
                 continue
             try:
                 status = item.stat(follow_symlinks=False)
