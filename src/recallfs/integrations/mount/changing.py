@@ -141,7 +141,7 @@ class Changer:
         self._view.forget(new)
 
     def _hide(self, old: str, source: str, target: str, caller: Caller) -> None:
-        """Remove an open file: only its bytes stay, under a name of libfuse's, until it is closed."""
+        """Remove an open file: its bytes stay, under a name of libfuse's, until it is closed."""
         entry = self._view.any_entry(old)
         if entry is None:
             with caller.acting():
