@@ -67,7 +67,9 @@ def test_plain_files_are_those_of_the_root(mount: Mount) -> None:
         time.sleep(1.1)  # how long the kernel may hold what it was told
         assert os.fstat(file.fileno()).st_size == 4
         assert [p.name for p in shown.iterdir()] == ["folder"]
-    assert sorted(p.name for p in root.iterdir()) == [".recall", "folder"]
+    end = time.monotonic() + 20
+    while sorted(p.name for p in root.iterdir()) != [".recall", "folder"]:
+        assert time.monotonic() < end  # the kernel tells of a close a moment later
     for name in (".recall", "folder/.recall"):
         with pytest.raises(FileNotFoundError):
             (shown / name / "store.toml").read_text()
@@ -157,4 +159,6 @@ def test_locks_hold_inside_and_outside(mount: Mount) -> None:
     for one, other in ((shown, native), (native, shown)):
         with h5py.File(one, "r+", locking=True):
             assert not opens(other)
+            waiting = subprocess.Popen(["flock", other, "true"])
         assert opens(other)
+        assert waiting.wait(20) == 0

@@ -36,9 +36,7 @@ def test_spyglass_unchanged_over_a_mount(proved: Any, monkeypatch: pytest.Monkey
         assert size_bytes == len(proved.external())
         context = multiprocessing.get_context("fork")
         answers = context.Queue()
-        readers = [
-            context.Process(target=_read_in_child, args=(proved, answers)) for _ in range(2)
-        ]
+        readers = [context.Process(target=_read_in_child, args=(proved, answers)) for _ in range(2)]
         for reader in readers:
             reader.start()
         found = [answers.get(timeout=200) for _ in readers]
@@ -50,9 +48,9 @@ def test_spyglass_unchanged_over_a_mount(proved: Any, monkeypatch: pytest.Monkey
         assert np.array_equal(again, traces)
         assert sha256(place) == digest
         assert proved.external() == registered
-        key = spyglass_recording.make_recording(proved.nwb_file_name, interval=(0.5, 1.5))
+        key = spyglass_recording.make_recording(proved.nwb_file_name, interval=(0.5, 3.5))
         written = SpikeSortingRecording & key
-        assert read(written)["data"].shape[0] == 20_000
+        assert read(written)["data"].shape[0] in range(59_000, 61_000)
         new = proved.place(written)
         proved.close()
     finally:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +27,7 @@ _SPLICE = 1 << 7 | 1 << 8  # FUSE_CAP_SPLICE_WRITE, _SPLICE_MOVE
 _MAX_THREADS = 512  # each one that waits for a recall has one
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 
+_POLL_S = 0.02
 _FILES = 1 << 32  # handles below are descriptors
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -314,10 +317,20 @@ class Server:
             (os.fdatasync if only_data else os.fsync)(info.contents.fh)
 
     def _on_flock(self, _path: bytes | None, info: Any, operation: int) -> None:
-        import fcntl
-
-        if info.contents.fh < _FILES:
-            fcntl.flock(info.contents.fh, operation)
+        if info.contents.fh >= _FILES:
+            return  # nobody writes to what is read in parts
+        while True:
+            try:
+                fcntl.flock(info.contents.fh, operation | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if operation & fcntl.LOCK_NB:
+                    raise
+                # Waited for in this way, it can be interrupted.
+                if is_interrupted():
+                    raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR)) from None
+                time.sleep(_POLL_S)
+            else:
+                return
 
     def _on_fallocate(
         self, _path: bytes | None, mode: int, offset: int, size: int, info: Any
@@ -488,8 +501,6 @@ def _time_ns(spec: Any) -> int | None:
     if spec.tv_nsec == _UTIME_OMIT:
         return None
     if spec.tv_nsec == _UTIME_NOW:
-        import time
-
         return time.time_ns()
     return int(spec.tv_sec) * 10**9 + int(spec.tv_nsec)
 

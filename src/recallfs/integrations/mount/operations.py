@@ -79,7 +79,8 @@ class MountOperations:
 
     def readlink(self, path: str) -> str:
         """Return a symlink's target."""
-        return os.readlink(self._view.native(path))
+        with Caller.current().acting():
+            return os.readlink(self._view.native(path))
 
     @_told
     def access(self, path: str, mode: int) -> None:
@@ -148,7 +149,7 @@ class MountOperations:
         self._changer.unlink(path)
 
     def symlink(self, target: str, path: str) -> None:
-        """Make a symlink."""
+        """Make a symlink; the kernel follows it, as the program that reads it sees the disks."""
         self._changer.make(path, lambda native: os.symlink(target, native))
 
     @_told
@@ -198,7 +199,8 @@ class MountOperations:
     def getxattr(self, path: str, name: str) -> bytes:
         """Return an extended attribute."""
         if not name.startswith(_OURS):
-            return os.getxattr(self._here(path), name, follow_symlinks=False)
+            with Caller.current().acting():
+                return os.getxattr(self._here(path), name, follow_symlinks=False)
         self._view.native(path)
         value = self._view.told(path).get(name)
         if value is None:
@@ -209,7 +211,8 @@ class MountOperations:
     def listxattr(self, path: str) -> list[str]:
         """Return the names of extended attributes."""
         try:
-            names = os.listxattr(self._view.native(path), follow_symlinks=False)
+            with Caller.current().acting():
+                names = os.listxattr(self._view.native(path), follow_symlinks=False)
         except FileNotFoundError:
             names = []
         return [*names, *self._view.told(path)]
