@@ -36,3 +36,9 @@ def read_units(output: str, seed: int, kill: str = "") -> None:
             for _ in range(6):
                 begin = chance.randrange(parts.size)
                 parts.read_at(begin, begin + chance.randrange(60_000))
+
+
+def read_part(start: int, stop: int) -> str:
+    """Read some bytes of the file."""
+    with _parts().open() as parts:
+        return parts.read_at(start, stop).hex()

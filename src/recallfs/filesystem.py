@@ -488,8 +488,8 @@ class RecallFileSystem(AbstractFileSystem):
     def cat_ranges(
         self,
         paths: list[str],
-        starts: int | list[int],
-        ends: int | list[int],
+        starts: int | list[int | None] | None,
+        ends: int | list[int | None] | None,
         max_gap: int | None = None,
         on_error: str = "return",
         **kwargs: Any,

@@ -78,7 +78,9 @@ def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert check("push", ("recall://lab", "--to", "mirror:copies"), capfd) == 0
     assert check("verify", ("--remote",), capfd) == 0
     assert check("undo", ("recall://lab/d.h5",), capfd) == 0
+    assert check("warm", ("recall://lab/far.bin",), capfd) == 0
     assert check("get", ("recall://lab",), capfd) == 0
+    assert check("get", ("recall://lab/raw.h5", "--slice", "/data[:2]"), capfd) == 0
     assert check("pin", ("recall://lab/d.h5",), capfd) == 0
     assert check("show", ("recall://lab/d.h5",), capfd) == 0
     assert check("show", ("recall://lab/far.bin",), capfd) == 0

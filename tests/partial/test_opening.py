@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,33 @@ def test_readers_that_know_nothing_of_it(served: Served, always: None) -> None:
     assert place.exists()
 
 
+def test_pynwb_reads_parts(served: Served, always: None) -> None:
+    """With the readers installed, pynwb reads parts of a released file by path and by URL."""
+    pynwb = pytest.importorskip("pynwb")
+    made = served.lab.base / "made.nwb"
+    nwb = pynwb.NWBFile("a test", "id", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    data = np.arange(400_000, dtype="i4").reshape(-1, 4)
+    nwb.add_acquisition(pynwb.TimeSeries(name="e", data=data, unit="V", rate=1.0))
+    with pynwb.NWBHDF5IO(made, "w") as io:
+        io.write(nwb)
+    served.release("a.nwb", made)
+    place = served.lab.root / "a.nwb"
+    recallfs.install()
+    try:
+        for name in (str(place), "recall://lab/a.nwb"):
+            with pynwb.NWBHDF5IO(name, "r") as io:
+                read = io.read()
+                assert served.asked() == []
+                np.testing.assert_array_equal(read.acquisition["e"].data[5:8], data[5:8])
+            assert len(served.asked()) == (name == str(place))
+        read = pynwb.read_nwb(str(place))
+        np.testing.assert_array_equal(read.acquisition["e"].data[-3:], data[-3:])
+        read.get_read_io().close()
+    finally:
+        recallfs.uninstall()
+    assert not os.path.lexists(place)
+
+
 def test_only_a_recipe_brings_it_back(lab: Lab) -> None:
     """Metadata of a file that can only be computed come without it; the first slice starts it."""
     lab.derive(rows=500)
@@ -204,8 +232,13 @@ def test_only_a_recipe_brings_it_back(lab: Lab) -> None:
     np.testing.assert_array_equal(found, value)
 
 
-@pytest.mark.parametrize("kind", ["link", "view", "external"])
-def test_a_file_that_needs_its_neighbours_comes_whole(served: Served, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "skeleton"),
+    [("link", True), ("view", True), ("external", True), ("link", False), ("view", False)],
+)
+def test_a_file_that_needs_its_neighbours_comes_whole(
+    served: Served, kind: str, skeleton: bool
+) -> None:
     """What reads right only at its own path is never read in parts, even if that is asked for."""
     lab = served.lab
     other = lab.root / "other.h5"
@@ -224,8 +257,8 @@ def test_a_file_that_needs_its_neighbours_comes_whole(served: Served, kind: str)
         else:
             (lab.root / "raw.bin").write_bytes(np.arange(100).tobytes())
             file.create_dataset("far", (100,), "i8", external=[("raw.bin", 0, 800)])
-    served.release("a.h5", made)
-    assert "reads right only whole" in served.parts().choice(True).reason
+    served.release("a.h5", made, skeleton=skeleton)
+    assert ("reads right only whole" in served.parts().choice(True).reason) == skeleton
     with recallfs.open_h5(URL, True) as file:
         if kind != "external":  # HDF5 looks for that in the folder where the program runs
             assert file["far"][7] == 7

@@ -6,6 +6,9 @@ import random
 import shutil
 import subprocess
 import sys
+import time
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -14,7 +17,8 @@ import pytest
 
 from recallfs.cache.cache import Cache
 from recallfs.errors import IntegrityError, SourceError
-from recallfs.partial.index import of_skeleton
+from recallfs.partial.index import BulkDataset, Index, of_skeleton
+from recallfs.partial.prefetch import plan_requests
 from recallfs.skeleton.vault import load_skeleton
 from recallfs.testing.http import Files
 from recallfs.testing.misbehaviour import Fault
@@ -191,3 +195,41 @@ def test_another_source_is_read_where_one_lies(served: Served) -> None:
             assert len(other.log) == 1
             served.server.stop()
             np.testing.assert_array_equal(file["group/plain"][()], values["plain"])
+
+
+def test_a_dataset_of_very_many_chunks(tmp_path: Path) -> None:
+    """A million chunks are looked up without being held, or walked through."""
+    count = 1_000_000
+    starts = np.arange(count, dtype=np.int64) * 4096
+    places = np.zeros((2, count, 2), np.int64)
+    places[0, :, 0] = np.arange(count) * 10
+    places[1] = 10
+    made = Index(
+        size_bytes=count * 4096,
+        kind="chunks",
+        starts=starts,
+        digests=np.zeros((count, 32), np.uint8),
+        is_retained=np.zeros(count, np.uint8),
+        begins=np.ones(count, np.uint8),
+        datasets=(BulkDataset("/d", (count * 10, 10), 0, count, 0),),
+        piece_units=np.arange(count),
+        coordinates=places.ravel(),
+    )
+    with (tmp_path / "index").open("wb") as file:
+        made.write(file)
+    tracemalloc.start()
+    begun = time.process_time()
+    index = Index.read(tmp_path / "index")
+    for number in range(100):
+        units = index.units_in_box(index.datasets[0], (number * 5000, 0), (number * 5000 + 480, 10))
+        spans = plan_requests(index, units.tolist(), 4096)
+        assert [len(span.units) for span in spans] == [48]
+        assert index.unit_at(number * 4096 + 5) == number
+    assert time.process_time() - begun < 1
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+    content = bytearray((tmp_path / "index").read_bytes())
+    content[100] ^= 1
+    (tmp_path / "index").write_bytes(content)
+    with pytest.raises(IntegrityError, match="damaged"):
+        Index.read(tmp_path / "index")

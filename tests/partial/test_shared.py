@@ -14,6 +14,7 @@ import pytest
 from partial_actors import read_all, read_units
 from processes import start
 from recallfs.cache.cache import Cache
+from recallfs.cli.app import main
 from recallfs.partial.blocks import find_blocks
 from recallfs.testing.misbehaviour import Fault
 from served import Served, write_hdf5
@@ -52,11 +53,18 @@ def test_a_kill_at_any_moment_leaves_nothing_wrong(served: Served) -> None:
         worker.join()
         blocks = find_blocks(served.parts().cache, served.parts().key)
         if blocks is not None:
-            here = np.flatnonzero(blocks._marks)
+            here = np.flatnonzero(blocks.marks)
             assert all(blocks.load(unit) is not None for unit in here.tolist())
             blocks.close()
+    assert main(["verify", "--deep"]) == 0
     with served.parts().open() as parts:
         assert parts.read_at(0, len(content)) == content
+        assert parts.blocks is not None
+        with (parts.blocks.folder / "data").open("r+b") as file:
+            file.seek(len(content) // 2)
+            file.write(bytes([content[len(content) // 2] ^ 1]))
+    assert main(["verify", "--deep"]) == 1
+    assert main(["verify", "--deep"]) == 0  # what was wrong is not there any more
 
 
 @pytest.mark.parametrize("point", ["made", "written", "synced", "marked"])
@@ -70,7 +78,7 @@ def test_a_kill_at_each_step_leaves_nothing_wrong(served: Served, point: str) ->
     blocks = find_blocks(served.parts().cache, served.parts().key)
     assert (blocks is None) == (point == "made")
     if blocks is not None:
-        here = np.flatnonzero(blocks._marks)
+        here = np.flatnonzero(blocks.marks)
         assert all(blocks.load(unit) is not None for unit in here.tolist())
         blocks.close()
     with served.parts().open() as parts:

@@ -26,6 +26,11 @@ from recallfs.cache.shelf import Usage
 _SHARE = 0.5
 """Which part of the cache's limit files in parts may take."""
 
+_MEMORY_S = 5.0
+"""How long a sum counts where it is no matter of a few bytes: thousands of folders take a while."""
+
+_known: dict[Path, tuple[float, Usage]] = {}
+
 
 @dataclass(frozen=True)
 class _Folder:
@@ -74,9 +79,18 @@ class BlockShelf:
         shutil.rmtree(gone, ignore_errors=True)
 
     def usage(self) -> Usage:
-        """Return how much disk all folders take."""
+        """Return how much disk all folders take, as it was some seconds ago."""
+        moment, known = _known.get(self.folder, (-_MEMORY_S, Usage(0, 0)))
+        if time.monotonic() - moment > _MEMORY_S:
+            known = self.count()
+        return known
+
+    def count(self) -> Usage:
+        """Look at all folders: how much disk they take."""
         found = list(self._folders())
-        return Usage(len(found), sum(item.size_bytes for item in found))
+        usage = Usage(len(found), sum(item.size_bytes for item in found))
+        _known[self.folder] = (time.monotonic(), usage)
+        return usage
 
     def trim(self, limit_bytes: int | None = None, *, idle_s: float = 0.0) -> Usage:
         """Remove folders that nobody has open, the longest unused first, down to a limit.
@@ -92,6 +106,8 @@ class BlockShelf:
             What is gone.
         """
         limit = self.limit if limit_bytes is None else limit_bytes
+        if limit_bytes is None and self.usage().size_bytes <= limit:
+            return Usage(0, 0)
         found = sorted(self._folders(), key=lambda item: item.used)
         left = sum(item.size_bytes for item in found)
         gone = Usage(0, 0)
@@ -106,10 +122,10 @@ class BlockShelf:
 
     def has_room(self, more_bytes: int) -> bool:
         """Tell whether so many bytes can be added, after removing what is unused."""
-        if self.usage().size_bytes + more_bytes <= self.limit:
+        if self.count().size_bytes + more_bytes <= self.limit:
             return True
         self.trim(max(0, self.limit - more_bytes))
-        return self.usage().size_bytes + more_bytes <= self.limit
+        return self.count().size_bytes + more_bytes <= self.limit
 
     def _folders(self) -> Iterator[_Folder]:
         for path in self.folder.glob("??/*"):

@@ -651,6 +651,7 @@ SCHEMAS: Mapping[str, Schema] = {
                         "residual",
                         "environment",
                         "vault",
+                        "parts",
                     ]
                 },
                 place=_TEXT,

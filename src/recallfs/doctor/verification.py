@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record, decode
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.doctor.kept import kept_files
 from recallfs.errors import IntegrityError, RecallError
+from recallfs.partial.blocks import find_blocks
+from recallfs.partial.opening import Parts
 from recallfs.resolve.presence import observe
+from recallfs.resolve.stores import Stores
 from recallfs.skeleton.vault import vault_place
 from recallfs.values import Entry, State
 
@@ -32,7 +38,7 @@ class Mismatch:
     ----------
     url : str
         Of the entry that it belongs to.
-    part : {"file", "sidecar", "trash", "skeleton", "residual", "environment", "vault"}
+    part : {"file", "sidecar", "trash", "skeleton", "residual", "environment", "vault", "parts"}
     place : str
         Path of the file that was read.
     expected, actual : str
@@ -94,6 +100,28 @@ def verify(store: Store, entry: Entry, *, deep: bool, progress: Progress) -> Ver
     check = _Check(store, entry, deep, progress)
     check.run()
     return Verified(store.url(entry.path), check.read_bytes, tuple(check.mismatches))
+
+
+def verify_parts(stores: Stores, store: Store, entry: Entry) -> list[Mismatch]:
+    """Verify what the caller's cache has of a file that is read in parts.
+
+    Notes
+    -----
+    Parts that no digest is known of are left out. What is wrong is no longer marked as here, so
+    that the next reader fetches it anew.
+    """
+    parts = Parts(stores, store, entry)
+    blocks = find_blocks(parts.cache, parts.key)
+    if blocks is None:
+        return []
+    with contextlib.closing(blocks):
+        return [
+            Mismatch(
+                parts.url, "parts", str(blocks.folder), blocks.index.name_of(unit), "other bytes"
+            )
+            for unit in np.flatnonzero(blocks.marks).tolist()
+            if blocks.load(unit) is None
+        ]
 
 
 class _Check:

@@ -7,7 +7,10 @@ more before this one hands it out, as a disk may give other bytes than it was gi
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
+import functools
 import mmap
 import os
 import struct
@@ -182,28 +185,40 @@ class BlockFile:
 
         Whoever is left out waits with `await_others`, holding no claim of their own.
         """
-        if not hasattr(fcntl, "F_OFD_SETLK"):
-            yield units
-            return
-        descriptor = os.open(f"/dev/fd/{self._map_file}", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            mine = [unit for unit in units.tolist() if _lock(descriptor, unit)]
+        with self._locking() as descriptor:
+            if descriptor is None:
+                yield units
+                return
+            lock = functools.partial(_lock, descriptor)
+            mine = [unit for unit in units.tolist() if lock(unit)]
             # Another process may have brought it just before it was claimed.
-            claimed = np.array(mine, dtype=np.int64)
-            yield self.missing(claimed)
-        finally:
-            os.close(descriptor)
+            yield self.missing(np.array(mine, dtype=np.int64))
 
-    def await_others(self, units: Iterable[int]) -> None:
-        """Wait until nobody fetches these units any more."""
-        descriptor = os.open(f"/dev/fd/{self._map_file}", os.O_RDWR | os.O_CLOEXEC)
-        try:
+    def await_others(self, units: Iterable[int], patience_s: float) -> None:
+        """Wait until nobody fetches these units any more, or so long."""
+        give_up = time.monotonic() + patience_s
+        with self._locking() as descriptor:
+            if descriptor is None:
+                return
             for unit in units:
                 while self._marks[unit] != _HERE and not _lock(descriptor, unit):
+                    if time.monotonic() > give_up:
+                        return
                     time.sleep(_POLL_S)
                 _lock(descriptor, unit, kind=fcntl.F_UNLCK)
+
+    @contextmanager
+    def _locking(self) -> Iterator[int | None]:
+        """Give a descriptor that has locks of its own; None where there are none."""
+        descriptor = None
+        if hasattr(fcntl, "F_OFD_SETLK"):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(f"/dev/fd/{self._map_file}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            yield descriptor
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
     def move_to(self, target: Path) -> None:
         """Take the file out of its folder, which is gone then."""
@@ -254,8 +269,9 @@ def _lock(descriptor: int, unit: int, kind: int = fcntl.F_WRLCK) -> bool:
     wanted = struct.pack("hhlli4x", kind, os.SEEK_SET, unit, 1, 0)
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)  # type: ignore[attr-defined,unused-ignore]
-    except OSError:
-        return False
+    except OSError as error:
+        # Where a file system has no locks, two may fetch the same.
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
     return True
 
 

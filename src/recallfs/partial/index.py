@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import mmap
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 _MAGIC = b"RECALLFS PARTS 1\n"
 _ALIGNMENT = 64
-_HASHED_BYTES = 8 * 1024 * 1024
+_HASHED_BYTES = 32 * 1024 * 1024
+"""Of more, only the header is hashed when an index is opened. A number that a disk has changed
+makes a unit fail its digest; it never makes wrong bytes right."""
+
+_FEW_UNITS = 200_000
 
 RETAINED_BYTES = 256 * 1024
 """What a skeleton retains is cut into units of at most this many bytes."""
@@ -113,7 +118,14 @@ class Index:
 
     def unit_at(self, offset: int) -> int:
         """Return the unit that a byte belongs to."""
-        return int(np.searchsorted(self.starts, offset, side="right")) - 1
+        if self._few_starts is not None:
+            return bisect.bisect_right(self._few_starts, offset) - 1
+        return int(np.searchsorted(self.starts, np.int64(offset), side="right")) - 1
+
+    @cached_property
+    def _few_starts(self) -> list[int] | None:
+        """`starts` as a list, which is quicker to look into, unless there are very many."""
+        return self.starts.tolist() if len(self.starts) <= _FEW_UNITS else None
 
     def is_right(self, unit: int, data: bytes | memoryview) -> bool:
         """Tell whether bytes are a unit's, as far as that can be told."""
@@ -183,15 +195,18 @@ class Index:
         }
         digest, offset = blake3(), 0
         table = {}
+        is_hashed = sum(array.nbytes for array in arrays.values()) <= _HASHED_BYTES
         for name, array in arrays.items():
             table[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": offset}
-            digest.update(_plain(array))
+            if is_hashed:
+                digest.update(_plain(array))
             offset += array.nbytes + -array.nbytes % _ALIGNMENT
         header = canonical_json(
             {
                 "size_bytes": self.size_bytes,
                 "kind": self.kind,
                 "arrays": table,
+                "is_hashed": is_hashed,
                 "datasets": [asdict(item) for item in self.datasets],
                 "notes": dict(self.notes),
             }
@@ -239,9 +254,8 @@ class Index:
                 content, dtype=place["dtype"], count=count, offset=base + place["offset"]
             ) if count else np.zeros(0, dtype=place["dtype"])  # fmt: skip
             arrays[name] = array.reshape(place["shape"])
-            plain = _plain(array)
-            for begin in range(0, len(plain), _HASHED_BYTES):
-                digest.update(plain[begin : begin + _HASHED_BYTES])
+            if header["is_hashed"]:
+                digest.update(_plain(array))
         digest.update(encoded)
         if digest.digest() != content[len(_MAGIC) : len(_MAGIC) + 32]:
             raise _damaged("it fails its own digest")

@@ -22,6 +22,7 @@ from recallfs.errors import (
     CatalogError,
     ConflictError,
     IntegrityError,
+    InvalidInputError,
     NotRecallableError,
     RecallError,
     RecomputeError,
@@ -154,7 +155,7 @@ class Parts:
         neighbour = self.neighbour if is_gone and (self.kind == CHUNKS or is_outlined) else ""
         return Facts(plan, self.kind, is_outlined, neighbour)
 
-    def choice(self, wanted: bool | str | None = None, *, for_hdf5: bool = True) -> Choice:
+    def choice(self, wanted: bool | str | None = None) -> Choice:
         """Decide how the file is opened; see `recallfs.partial.policy.choose`."""
         settings = self.stores.config.readers
         if wanted is None and settings.partial == "never":
@@ -165,7 +166,7 @@ class Parts:
             return choose(
                 Facts(plan_for(self.stores, self.store, self.entry), BLOCKS), settings, None
             )
-        return choose(self.facts(), settings, wanted, for_hdf5=for_hdf5)
+        return choose(self.facts(), settings, wanted)
 
     def open(
         self,
@@ -193,6 +194,12 @@ class Parts:
             Kind ``damaged-record``: its skeleton is not whole.
         """
         check_reader(self.store, self.entry)
+        if os.environ.get("RECALLFS_WORKER"):
+            raise InvalidInputError(
+                f"{self.url} is not here, and a recipe cannot fetch files while it runs; declare "
+                "it as an input, then it is there before the recipe starts.",
+                details={"path": self.entry.path},
+            )
         state = settle(self.store, self.entry)
         chain = chain_for(self.stores, self.store, self.entry, state)
         if blocks is not None:
@@ -287,8 +294,16 @@ class Parts:
             if holds_h5py():
                 if wish.announce is not None:
                     wish.announce(f"{self.url} is brought back whole: its parts cannot be had.")
-                return _recalled_by_another(self)
-            return recall(self.stores, self.store, self.entry.path, wish).path
+                place, sha256 = _recalled_by_another(self)
+            else:
+                done = recall(self.stores, self.store, self.entry.path, wish)
+                place, sha256 = done.path, done.sha256
+            if self.entry.sha256 and sha256 != self.entry.sha256:
+                raise ConflictError(
+                    f"{self.url} came back with equal content and other bytes; open it anew.",
+                    details={"expected": self.entry.sha256, "actual": sha256},
+                )
+            return place
 
         return bring_whole
 
@@ -361,12 +376,36 @@ def open_parts(parts: Parts, wish: Wish | None = None, **options: Any) -> h5py.F
     """Open an HDF5 file in parts; closing the result closes all."""
     import h5py
 
-    file = parts.open(wish, for_hdf5=True)
+    file = hdf5_parts(parts, wish)
+    if file is None:
+        place = recall(parts.stores, parts.store, parts.entry.path, wish).path
+        return h5py.File(place, "r", **options)
     try:
         return h5py.File(file, "r", **options)
     except BaseException:
         file.close()
         raise
+
+
+def hdf5_parts(parts: Parts, wish: Wish | None = None) -> PartialFile | None:
+    """Open a file in parts for HDF5; None if it turns out to need its neighbours."""
+    import h5py
+
+    file = parts.open(wish, for_hdf5=True)
+    if parts.kind == CHUNKS or parts.outline is not None:
+        return file  # known before it was opened
+    from recallfs.skeleton.neighbours import any_neighbour
+
+    try:
+        with h5py.File(file, "r") as opened:
+            neighbour = any_neighbour(opened)
+    except BaseException:
+        file.close()
+        raise
+    if neighbour is None:
+        return file
+    file.close()
+    return None
 
 
 def _in_a_store(text: str) -> tuple[Stores, Store, str] | None:
@@ -377,7 +416,7 @@ def _in_a_store(text: str) -> tuple[Stores, Store, str] | None:
     return None if found is None else (stores, *found)
 
 
-def _recalled_by_another(parts: Parts) -> Path:
+def _recalled_by_another(parts: Parts) -> tuple[Path, str]:
     """Have another process recall a file, for a caller who holds a lock that the recall may need.
 
     h5py asks for bytes with its lock held, and what a recall does with HDF5 files in other threads
@@ -389,7 +428,7 @@ def _recalled_by_another(parts: Parts) -> Path:
     try:
         said = json.loads(done.stdout)
         if done.returncode == 0:
-            return Path(said["files"][0]["path"])
+            return Path(said["files"][0]["path"]), str(said["files"][0]["sha256"])
         failed = said.get("failed", [said])[0]
     except (ValueError, KeyError, IndexError) as error:
         raise SourceError(

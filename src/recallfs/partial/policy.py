@@ -54,17 +54,13 @@ class Choice:
     reason: str
 
 
-def choose(
-    facts: Facts, settings: ReaderSettings, wanted: bool | str | None, *, for_hdf5: bool = True
-) -> Choice:
+def choose(facts: Facts, settings: ReaderSettings, wanted: bool | str | None) -> Choice:
     """Decide whether a file is opened in parts. Pure: the same facts give the same choice.
 
     Parameters
     ----------
     wanted : bool, "unverified" or None
         What the caller asks for; None leaves it to the settings.
-    for_hdf5 : bool
-        Whether the reader is h5py, which may leave most of the file alone.
 
     Raises
     ------
@@ -98,10 +94,10 @@ def choose(
     label = _LABELS[facts.kind]
     if wanted:
         return Choice(True, f"The caller wants it in parts ({label}).")
-    return _by_settings(facts, settings, label, for_hdf5)
+    return _by_settings(facts, settings, label)
 
 
-def _by_settings(facts: Facts, settings: ReaderSettings, label: str, for_hdf5: bool) -> Choice:
+def _by_settings(facts: Facts, settings: ReaderSettings, label: str) -> Choice:
     if settings.partial == "never":
         return Choice(False, "readers.partial is 'never'.")
     if settings.partial == "always":
@@ -114,8 +110,6 @@ def _by_settings(facts: Facts, settings: ReaderSettings, label: str, for_hdf5: b
         return Choice(False, f"It is smaller than {size} (readers.partial_above).")
     if facts.kind == BLOCKS:
         return Choice(False, "It has no skeleton, so that little would be saved.")
-    if not for_hdf5:
-        return Choice(False, "It is not opened by h5py, and may well be read to its end.")
     return Choice(True, f"It is large, and its metadata are here ({label}).")
 
 

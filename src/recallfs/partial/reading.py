@@ -20,7 +20,7 @@ from recallfs.partial import selections
 from recallfs.partial.blocks import BlockFile
 from recallfs.partial.index import BLOCKS, CHUNKS, PAGES, Index
 from recallfs.partial.prefetch import Ahead
-from recallfs.partial.quiet import no_collection
+from recallfs.partial.quiet import holds_h5py, no_collection
 from recallfs.partial.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 _LOOSE_BYTES = 64 * 1024 * 1024
 """How much is held in memory where nothing can be kept on the disk."""
+
+_PATIENCE_S, _UNDER_LOCK_S = 60.0, 5.0
+"""How long to wait for another who fetches the same; less with h5py's lock held, which that one, as
+a thread of this process, might wait for."""
 
 _METADATA_BYTES = 4096
 """The longest read of metadata that HDF5 makes without knowing how long they are."""
@@ -354,7 +358,7 @@ class PartialFile(io.RawIOBase):
                     brought = self._fetched(mine)
             left = [unit for unit in wanted.tolist() if unit not in brought]
             if left and self._native < 0:
-                self.blocks.await_others(left)
+                self.blocks.await_others(left, _UNDER_LOCK_S if holds_h5py() else _PATIENCE_S)
                 again = []
                 for unit in left:
                     data = self._here(unit)

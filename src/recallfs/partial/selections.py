@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BLOCKS = 4096
 """How many single places of a selection are looked at; of more, none."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a file that is collected as garbage detaches in any thread
 _users = 0
 _undo: list[Callable[[], None]] = []
 _find: Callable[[bytes], PartialFile | None] | None = None

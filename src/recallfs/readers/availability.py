@@ -112,11 +112,12 @@ def opened_in_parts(name: Any) -> PartialFile | None:
     parts = parts_of(name)
     if parts is None:
         return None
+    from recallfs.partial.opening import hdf5_parts
     from recallfs.resolve.recall import Wish
 
     teller = Teller(parts.entry.size_bytes, shell())
     wish = Wish(announce=teller.announce, progress=teller.progress)
-    return parts.open(wish, for_hdf5=True)
+    return hdf5_parts(parts, wish)
 
 
 def make_folder_available(name: Any) -> Any:

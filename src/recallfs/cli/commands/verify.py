@@ -12,7 +12,7 @@ from recallfs.catalog import records
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say
-from recallfs.doctor.verification import Mismatch, verify_all
+from recallfs.doctor.verification import Mismatch, verify_all, verify_parts
 from recallfs.release.copies import Checked, newest, recheck
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import Stores, stores_in_reach
@@ -39,7 +39,8 @@ def command(selection: tuple[str, ...], deep: bool, remote: bool, jobs: int, as_
     The quick way compares each file's identity (inode, size, times) with the one last seen, hashes
     files where it differs, and checks the digests of sidecars and of their copies in the vault.
     `--deep` hashes the bytes of all files, of the trash, skeletons, environments and the vault's
-    copies of them: it finds a flipped bit anywhere. `--remote` reads the copies in mirrors and
+    copies of them, and what your cache has of files that are read in parts: it finds a flipped bit
+    anywhere. `--remote` reads the copies in mirrors and
     archives again, in full, and records when each was found right. Nothing else is changed;
     `recall doctor --fix` mends what can be. Exit code 1 if anything is not as recorded.
 
@@ -58,6 +59,10 @@ def command(selection: tuple[str, ...], deep: bool, remote: bool, jobs: int, as_
         for verified in verify_all(found, deep=deep, jobs=jobs, progress=told):
             mismatches += verified.mismatches
             read += verified.read_bytes
+    if deep:
+        for store, entry in found:
+            if entry.state is State.RELEASED:
+                mismatches += verify_parts(stores, store, entry)
     copies = _recheck(stores, found, jobs, quiet=as_json) if remote else []
     amiss = [item for item in copies if item.verdict != "right"]
     code = 1 if mismatches or amiss else 0

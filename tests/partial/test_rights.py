@@ -1,0 +1,50 @@
+"""Other users, and a full disk: what a reader gets of a file in parts."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import TESTS
+from partial_actors import read_part
+from served import Served, write_hdf5
+from test_readers_without_rights import BEN, as_user, open_up
+
+pytestmark = pytest.mark.services
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_parts_are_for_those_who_could_read_the_file(served: Served, mode: int) -> None:
+    """A reader gets parts into a cache of their own; who could not have read the file gets none."""
+    made = served.lab.base / "made.h5"
+    write_hdf5(made)
+    made.chmod(mode)
+    content = served.release("a.h5", made)
+    open_up(served.lab)
+    told = as_user(served.lab, BEN, read_part, 100_000, 100_020)
+    if mode == 0o644:
+        assert told == content[100_000:100_020].hex()
+    else:
+        assert told["kind"] == "access-denied"
+    assert served.asked() == [] or mode == 0o644
+
+
+def test_a_full_disk_does_not_stop_a_reader(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the disk of the cache full, parts are read all the same, and those kept are right."""
+    write_hdf5(tmp_path / "made.h5")
+    content = served.release("a.h5", tmp_path / "made.h5")
+    cache, output = tmp_path / "small", tmp_path / "read"
+    cache.mkdir()
+    monkeypatch.setenv("RECALLFS_CACHE__FOLDER", str(cache))
+    code = f"from partial_actors import read_all; [read_all({str(output)!r}) for _ in range(2)]"
+    words = f"mount -t tmpfs -o size=400k tmpfs {cache} && {sys.executable} -c {shlex.quote(code)}"
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    subprocess.run(["unshare", "--mount", "sh", "-c", words], check=True)
+    assert output.read_bytes() == content
+    assert sum(exchange.sent_bytes for exchange in served.server.log) < 2 * len(content)
