@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from conftest import Lab
 from recallfs.errors import (
     AccessError,
     ConflictError,
@@ -69,3 +70,12 @@ def test_what_is_missing_is_said_with_what_to_install(before: str, library: str,
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert said in done.stdout
     assert done.stdout.count("\n") == 1
+
+
+def test_a_mount_without_fusermount_says_what_to_install(lab: Lab) -> None:
+    """The command itself says it, in one sentence, and leaves no process behind."""
+    lab.environment["PATH"] = ""
+    done = lab.cli("mount", str(lab.base), "--store", "lab", check=False)
+    assert done.returncode == 10
+    assert done.stderr.count("\n") == 1
+    assert "install" in done.stderr

@@ -52,6 +52,7 @@ def serve(stores: Stores, store: Store, place: Path) -> None:
     ConflictError, AccessError
     """
     load()
+    point.program()
     place = point.prepare(place, store.root)
     keeper = point.Keeper(place, store.url("").rstrip("/"), allow_other=can_become_others())
     if store.root == place or store.root.is_relative_to(place):
@@ -107,6 +108,7 @@ def start(store: Store, place: Path) -> Path:
         What `serve` raises.
     """
     load()
+    point.program()
     place = point.prepare(place, store.root)
     written = log_file(store)
     try:
