@@ -52,8 +52,9 @@ def test_spyglass_unchanged_over_a_mount(proved: Any, monkeypatch: pytest.Monkey
         new = Path(AnalysisNwbfile().get_abs_path(name, from_schema=False))
         assert new.is_relative_to(proved.root)
         with pynwb.NWBHDF5IO(new, "a") as io:
-            io.read().add_scratch(np.arange(5), name="numbers", description="added")
-            io.write(io.read())
+            file = io.read()
+            file.add_scratch(np.arange(5), name="numbers", description="added")
+            io.write(file)
         with h5py.File(new, "r", locking=True) as file:
             assert list(file["scratch/numbers"]) == list(range(5))
     finally:
