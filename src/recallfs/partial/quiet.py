@@ -2,8 +2,8 @@
 
 h5py holds one lock around all that it does, and asks a file object for bytes under it. A garbage
 collection may begin in any thread, and where it finds objects of h5py, it waits for that lock: a
-thread that the reader waits for would wait for the reader (h5py issue 2019). So there is no
-collection as long as a reader that holds the lock waits.
+thread that the reader waits for, or that holds what the reader needs, would wait for the reader
+(h5py issue 2019). So there is no collection as long as anybody fetches.
 """
 
 from __future__ import annotations
@@ -27,11 +27,8 @@ def holds_h5py() -> bool:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Collect no garbage while this thread waits, if it holds h5py's lock."""
+    """Collect no garbage, in any thread; not for long."""
     global _waiting, _was_enabled  # noqa: PLW0603 - the collector is the process's
-    if not holds_h5py():
-        yield
-        return
     was_enabled = gc.isenabled()
     gc.disable()
     with _lock:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import itertools
 import os
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +45,6 @@ CHECKS = {
 }
 """What is said of each kind of units."""
 
-_number = itertools.count(1)
 _open_files: weakref.WeakValueDictionary[bytes, PartialFile] = weakref.WeakValueDictionary()
 
 
@@ -113,7 +111,7 @@ class PartialFile(io.RawIOBase):
         self._for_hdf5 = for_hdf5
         self._position = 0
         self._native = -1
-        self._loose: OrderedDict[int, bytes] = OrderedDict()
+        self._loose: dict[int, bytes] = {}
         self._loose_bytes = 0
         self._lock = threading.Lock()
         self._ahead = Ahead()
@@ -311,11 +309,9 @@ class PartialFile(io.RawIOBase):
 
     def _here(self, unit: int) -> bytes | None:
         """Return a unit that needs not be fetched."""
-        with self._lock:
-            data = self._loose.get(unit)
-            if data is not None:
-                self._loose.move_to_end(unit)
-                return data
+        data = self._loose.get(unit)
+        if data is not None:
+            return data
         if self.blocks is not None:
             data = self.blocks.load(unit)
             if data is not None:
@@ -329,8 +325,7 @@ class PartialFile(io.RawIOBase):
     def _missing(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if self.blocks is not None:
             units = self.blocks.missing(units)
-        with self._lock:
-            return units[[unit not in self._loose for unit in units.tolist()]]
+        return units[[unit not in self._loose for unit in units.tolist()]]
 
     def _batches(self, units: npt.NDArray[np.int64]) -> Iterable[npt.NDArray[np.int64]]:
         """Cut units into batches that may be held in memory."""
@@ -348,27 +343,35 @@ class PartialFile(io.RawIOBase):
 
     def _bring(self, units: npt.NDArray[np.int64]) -> dict[int, memoryview]:
         """Fetch units, ascending, and what is likely to be read next; keep and return them."""
-        with no_collection():
-            if self.blocks is None:
-                return self._fetched(self._with_more(units))
-            brought: dict[int, memoryview] = {}
-            wanted = self._with_more(units)
-            with self.blocks.claim(wanted) as mine:
-                if len(mine):
-                    brought = self._fetched(mine)
-            left = [unit for unit in wanted.tolist() if unit not in brought]
-            if left and self._native < 0:
-                self.blocks.await_others(left, _UNDER_LOCK_S if holds_h5py() else _PATIENCE_S)
-                again = []
-                for unit in left:
-                    data = self._here(unit)
-                    if data is None:
-                        again.append(unit)
-                    else:
-                        brought[unit] = memoryview(data)
-                if again:  # whoever fetched them has died, or could not keep them
-                    brought |= self._fetched(np.array(again, dtype=np.int64))
-            return brought
+        try:
+            with no_collection():
+                return self._bring_parts(self._with_more(units))
+        except RecallError as error:
+            if self._bring_whole is None:
+                raise
+            self._go_native(self._bring_whole(error))
+            return {}
+
+    def _bring_parts(self, wanted: npt.NDArray[np.int64]) -> dict[int, memoryview]:
+        if self.blocks is None:
+            return self._fetched(wanted)
+        brought: dict[int, memoryview] = {}
+        with self.blocks.claim(wanted) as mine:
+            if len(mine):
+                brought = self._fetched(mine)
+        left = [unit for unit in wanted.tolist() if unit not in brought]
+        if left:
+            self.blocks.await_others(left, _UNDER_LOCK_S if holds_h5py() else _PATIENCE_S)
+            again = []
+            for unit in left:
+                data = self._here(unit)
+                if data is None:
+                    again.append(unit)
+                else:
+                    brought[unit] = memoryview(data)
+            if again:  # whoever fetched them has died, or could not keep them
+                brought |= self._fetched(np.array(again, dtype=np.int64))
+        return brought
 
     def _with_more(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Add units behind those that are wanted, where reads follow one another."""
@@ -395,26 +398,21 @@ class PartialFile(io.RawIOBase):
 
         try:
             self.ranges.fetch(self.index, units.tolist(), land)
-        except RecallError as error:
+        finally:
             self._keep(landed)
-            if self._bring_whole is None:
-                raise
-            self._go_native(self._bring_whole(error))
-            return landed
-        self._keep(landed)
         return landed
 
     def _keep(self, units: dict[int, memoryview]) -> None:
         ordered: Sequence[tuple[int, memoryview]] = sorted(units.items())
         if self.blocks is not None and self.blocks.keep(ordered):
             return
-        with self._lock:
-            for unit, data in ordered:
-                self._loose[unit] = bytes(data)
-                self._loose_bytes += len(data)
-            while self._loose_bytes > _LOOSE_BYTES and len(self._loose) > 1:
-                _, old = self._loose.popitem(last=False)
-                self._loose_bytes -= len(old)
+        # No lock: a collection of garbage may begin where one is held, and wait for a reader.
+        for unit, data in ordered:
+            self._loose[unit] = bytes(data)
+            self._loose_bytes += len(data)
+        while self._loose_bytes > _LOOSE_BYTES and len(self._loose) > 1:
+            with contextlib.suppress(KeyError, RuntimeError, StopIteration):
+                self._loose_bytes -= len(self._loose.pop(next(iter(self._loose))))
 
     def _go_native(self, place: Path) -> None:
         """Read on from the whole file, which was brought back."""
