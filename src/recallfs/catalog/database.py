@@ -409,9 +409,9 @@ _DROP_INTENTS = sa.delete(schema.intents).where(schema.intents.c.entry_id.in_(_I
 _ADD_INTENTS = sa.insert(schema.intents)
 _ADD_PATHS = sa.insert(schema.paths)
 _INTENTS = sa.select(schema.intents).where(schema.intents.c.store_id == sa.bindparam("store_id"))
-_INCOMPLETE = sa.select(schema.entries.c.id).where(
-    schema.entries.c.id.in_(_IDS), schema.entries.c.sha1 == ""
-)
+_CHANGEABLE = sa.select(
+    *(schema.entries.c[name] for name in ("id", "sha1", "mode", "uid", "gid", "mtime_ns"))
+).where(schema.entries.c.id.in_(_IDS))
 
 _NEXT_IN_ROOT = sa.select(sa.func.min(schema.paths.c.parent)).where(
     schema.paths.c.store_id == sa.bindparam("store_id"),
@@ -432,17 +432,25 @@ def _put_environments(connection: sa.Connection, environments: Mapping[str, str]
 
 
 def _complete(connection: sa.Connection, records: Sequence[Record]) -> None:
-    """Add the digests of entries whose bytes were not here before; all else is for good."""
+    """Add the digests of entries whose bytes were not here before, and note new permissions."""
     columns = schema.entries.c
     for batch in _batches(records):
-        ids = [record.entry.id for record in batch if record.entry.sha1]
-        unknown = set(connection.execute(_INCOMPLETE, {"ids": ids}).scalars())
-        for entry in (record.entry for record in batch if record.entry.id in unknown):
-            connection.execute(
-                sa.update(schema.entries)
-                .where(columns.id == entry.id)
-                .values(sha256=entry.sha256, sha1=entry.sha1)
-            )
+        ids = [record.entry.id for record in batch]
+        rows = connection.execute(_CHANGEABLE, {"ids": ids})
+        known = {row.id: row for row in rows}
+        for entry in (record.entry for record in batch if record.entry.id in known):
+            row, now = known[entry.id], entry.metadata
+            values: dict[str, str | int] = {}
+            if entry.sha1 and not row.sha1:
+                values.update(sha256=entry.sha256, sha1=entry.sha1)
+            if (row.mode, row.uid, row.gid, row.mtime_ns) != (
+                now.mode, now.uid, now.gid, now.mtime_ns,
+            ):  # fmt: skip
+                values.update(mode=now.mode, uid=now.uid, gid=now.gid, mtime_ns=now.mtime_ns)
+            if values:
+                connection.execute(
+                    sa.update(schema.entries).where(columns.id == entry.id).values(values)
+                )
 
 
 def _put_records(connection: sa.Connection, store_id: str, records: Sequence[Record]) -> None:

@@ -40,6 +40,8 @@ COMMANDS = {
     "pin": "keep files resident",
     "unpin": "let files be released again",
     "push": "copy files to a mirror",
+    "mount": "show a store as a folder in which any program opens released files",
+    "unmount": "end a mount",
     "env": "show, compare and build the environments that recipes ran in",
     "recipes": "list the recipes that are registered",
     "catalog": "rebuild the catalog from the sidecars",

@@ -597,6 +597,8 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
     ),
     "forget": _object(forgotten=_list(_URL)),
+    "mount": _object(store=_TEXT, mountpoint=_TEXT, log=_TEXT),
+    "unmount": _object(unmounted=_TEXT),
     "pin": _object(pinned=_list(_URL)),
     "unpin": _object(unpinned=_list(_URL)),
     "env list": _object(environments=_list(_object(**_ENVIRONMENT))),

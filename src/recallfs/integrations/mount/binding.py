@@ -1,0 +1,514 @@
+"""libfuse 3, by way of mfusepy's declarations: what the kernel asks is handed to plain functions.
+
+mfusepy knows how the structures of each libfuse are laid out. Its own callbacks are not used: they
+drop the flags of a rename, and copy each byte that is read twice.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from recallfs import log
+from recallfs.errors import InvalidInputError, RecallError
+from recallfs.integrations.mount import passthrough
+from recallfs.integrations.mount.failures import errno_of
+
+_CLONE_FS = 0x200
+_PLUS = 1, 2  # FUSE_READDIR_PLUS, FUSE_FILL_DIR_PLUS
+_BUFFER_IS_FILE = 2 | 4 | 8  # FUSE_BUF_IS_FD, _FD_SEEK, _FD_RETRY
+_SPLICE = 1 << 7 | 1 << 8  # FUSE_CAP_SPLICE_WRITE, _SPLICE_MOVE
+_MAX_THREADS = 512  # each one that waits for a recall has one
+_UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
+
+_POLL_S = 0.02
+_FILES = 1 << 32  # handles below are descriptors
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.calloc.restype = ctypes.c_void_p
+_libc.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+_thread = threading.local()
+
+
+class Attributes(NamedTuple):
+    """What `stat` tells of a file; times in nanoseconds."""
+
+    mode: int
+    inode: int
+    links: int
+    uid: int
+    gid: int
+    rdev: int
+    size_bytes: int
+    blocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Readable(Protocol):
+    """An open file whose bytes are not all here: `recallfs.partial.reading.PartialFile`."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file."""
+
+    def read_at(self, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to `stop`, or to the file's end."""
+
+    def close(self) -> None:
+        """Give up what it holds."""
+
+
+class Opened(NamedTuple):
+    """An open file.
+
+    Parameters
+    ----------
+    file : int or Readable
+        A descriptor, or something that is read by ranges.
+    is_unchanged : bool
+        Whether what the kernel still has of its bytes is right.
+    """
+
+    file: int | Readable
+    is_unchanged: bool = False
+
+
+Times = tuple[int | None, int | None] | None
+"""Access and modification time in ns, each None to stay; None for both to become 'now'."""
+
+
+class Operations(Protocol):
+    """What a file system does; paths begin with ``/``. Each may raise what `errno_of` knows."""
+
+    def getattr(self, path: str | None, file: int | Readable | None) -> Attributes: ...  # noqa: D102
+    def readdir(self, path: str) -> Iterable[tuple[str, Attributes]]: ...  # noqa: D102
+    def readlink(self, path: str) -> str: ...  # noqa: D102
+    def access(self, path: str, mode: int) -> None: ...  # noqa: D102
+    def open(self, path: str, flags: int) -> Opened: ...  # noqa: D102
+    def create(self, path: str, flags: int, mode: int) -> Opened: ...  # noqa: D102
+    def truncate(self, path: str | None, size: int, file: int | Readable | None) -> None: ...  # noqa: D102
+    def mknod(self, path: str, mode: int, device: int) -> None: ...  # noqa: D102
+    def mkdir(self, path: str, mode: int) -> None: ...  # noqa: D102
+    def rmdir(self, path: str) -> None: ...  # noqa: D102
+    def unlink(self, path: str) -> None: ...  # noqa: D102
+    def symlink(self, target: str, path: str) -> None: ...  # noqa: D102
+    def link(self, old: str, new: str) -> None: ...  # noqa: D102
+    def rename(self, old: str, new: str, flags: int) -> None: ...  # noqa: D102
+    def chmod(self, path: str | None, mode: int, file: int | Readable | None) -> None: ...  # noqa: D102
+    def chown(  # noqa: D102
+        self, path: str | None, uid: int, gid: int, file: int | Readable | None
+    ) -> None: ...
+    def utimens(self, path: str | None, times: Times, file: int | Readable | None) -> None: ...  # noqa: D102
+    def statfs(self) -> os.statvfs_result: ...  # noqa: D102
+    def getxattr(self, path: str, name: str) -> bytes: ...  # noqa: D102
+    def listxattr(self, path: str) -> list[str]: ...  # noqa: D102
+    def setxattr(self, path: str, name: str, value: bytes, flags: int) -> None: ...  # noqa: D102
+    def removexattr(self, path: str, name: str) -> None: ...  # noqa: D102
+
+
+def load() -> Any:
+    """Load mfusepy, and with it libfuse 3.
+
+    Raises
+    ------
+    InvalidInputError
+        One of them is not installed.
+    """
+    # Else it takes libfuse 2 where both are installed.
+    name = os.environ.setdefault("FUSE_LIBRARY_NAME", "fuse3")
+    try:
+        import mfusepy
+    except ImportError as error:
+        raise InvalidInputError(
+            "a mount needs the package mfusepy; `pip install 'recallfs[mount]'` brings it."
+        ) from error
+    except (OSError, AttributeError) as error:
+        raise InvalidInputError(
+            f"a mount needs libfuse 3, and there is no lib{name} here; install it (on Debian and "
+            "Ubuntu `apt install fuse3`)."
+        ) from error
+    if mfusepy.fuse_version_major != 3:
+        raise InvalidInputError("a mount needs libfuse 3, and FUSE_LIBRARY_NAME names another one.")
+    return mfusepy
+
+
+def is_interrupted() -> bool:
+    """Tell whether the program whose request this thread serves wants to wait no more."""
+    return bool(load()._libfuse.fuse_interrupted())
+
+
+class _Buffer(ctypes.Structure):
+    """``struct fuse_bufvec`` with its one ``struct fuse_buf``."""
+
+    _fields_ = (
+        ("count", ctypes.c_size_t),
+        ("idx", ctypes.c_size_t),
+        ("off", ctypes.c_size_t),
+        ("size", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+        ("mem", ctypes.c_void_p),
+        ("fd", ctypes.c_int),
+        ("pos", ctypes.c_int64),
+        ("reserved", ctypes.c_uint64 * 2),  # what later versions may have added
+    )
+
+
+class Server:
+    """Serves a mount until it is gone.
+
+    Parameters
+    ----------
+    operations : Operations
+    attribute_s : float
+        How long the kernel may hold what `getattr` answered.
+    """
+
+    def __init__(self, operations: Operations, *, attribute_s: float = 1.0) -> None:
+        self._fuse = load()
+        self._operations = operations
+        self._attribute_s = attribute_s
+        self._files: dict[int, Readable] = {}
+        self._folders: dict[int, str] = {}
+        self._next = _FILES
+        self._uses = 0
+        self._opening = 0
+        self._backings: passthrough.Backings | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no file or folder is open, or being opened."""
+        return self._uses == 0
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether programs wait for files to be opened."""
+        return self._opening != 0
+
+    def _use(self, count: int) -> None:
+        with self._lock:
+            self._uses += count
+
+    def serve(self, descriptor: int) -> int:
+        """Answer what comes from an open ``/dev/fuse``; return libfuse's exit code."""
+        fuse = self._fuse
+        table = fuse.fuse_operations()
+        for name, prototype in ((field[0], field[1]) for field in table._fields_):
+            method = getattr(self, f"_on_{name}", None)
+            if method is not None:
+                setattr(table, name, prototype(_guarded(name, method)))
+        if passthrough.is_possible(fuse):
+            self._backings = passthrough.Backings(descriptor)
+            return passthrough.serve(fuse, table, descriptor)
+        arguments = [b"recall", b"-f", b"/dev/fd/%d" % descriptor]
+        if fuse.fuse_version_minor >= 12:  # before, there was no limit
+            limits = b"max_threads=%d,max_idle_threads=%d" % (_MAX_THREADS, _MAX_THREADS)
+            arguments[2:2] = [b"-o", limits]
+        argv = (ctypes.c_char_p * (len(arguments) + 1))(*arguments, None)
+        return int(
+            fuse.fuse_main_real(
+                len(arguments), argv, ctypes.byref(table), ctypes.sizeof(table), None
+            )
+        )
+
+    # -- what libfuse calls -----------------------------------------------------------------
+
+    def _on_init(self, connection: Any, config: Any) -> None:
+        settings = config.contents
+        settings.use_ino = 1
+        settings.hard_remove = 0  # else `fstat` of a removed file that is open would fail
+        settings.nullpath_ok = 1
+        settings.entry_timeout = settings.attr_timeout = self._attribute_s
+        settings.negative_timeout = 0.0
+        about = connection.contents
+        about.want |= about.capable & _SPLICE
+
+    def _on_getattr(self, path: bytes | None, buffer: Any, info: Any) -> None:
+        _fill(buffer, self._operations.getattr(_text(path), self._file(info)))
+
+    def _on_opendir(self, path: bytes, info: Any) -> None:
+        with self._lock:
+            self._uses += 1
+            self._next += 1
+            self._folders[self._next] = os.fsdecode(path)
+            info.contents.fh = self._next
+
+    def _on_releasedir(self, _path: bytes | None, info: Any) -> None:
+        del self._folders[info.contents.fh]
+        self._use(-1)
+
+    def _on_readdir(
+        self, _path: bytes | None, buffer: Any, filler: Any, _offset: int, info: Any, flags: int
+    ) -> None:
+        status = self._fuse.c_stat()
+        place = ctypes.byref(status)
+        plus = _PLUS[1] if flags & _PLUS[0] else 0
+        for name in (b".", b".."):
+            filler(buffer, name, None, 0, 0)
+        for item, attributes in self._operations.readdir(self._folders[info.contents.fh]):
+            _set(status, attributes)
+            if filler(buffer, os.fsencode(item), place, 0, plus):
+                break
+
+    def _on_readlink(self, path: bytes, buffer: Any, size: int) -> None:
+        target = os.fsencode(self._operations.readlink(os.fsdecode(path)))[: size - 1] + b"\0"
+        ctypes.memmove(buffer, target, len(target))
+
+    def _on_access(self, path: bytes, mode: int) -> None:
+        self._operations.access(os.fsdecode(path), mode)
+
+    def _on_open(self, path: bytes, info: Any) -> None:
+        flags = info.contents.flags
+        self._keep(info, path, lambda: self._operations.open(os.fsdecode(path), flags))
+
+    def _on_create(self, path: bytes, mode: int, info: Any) -> None:
+        flags = info.contents.flags
+        self._keep(info, path, lambda: self._operations.create(os.fsdecode(path), flags, mode))
+
+    def _on_read_buf(
+        self, _path: bytes | None, result: Any, size: int, offset: int, info: Any
+    ) -> None:
+        handle = info.contents.fh
+        place = _libc.calloc(1, ctypes.sizeof(_Buffer))
+        if not place:
+            raise MemoryError
+        buffer = _Buffer.from_address(place)
+        buffer.count = 1
+        if handle < _FILES:  # libfuse moves the bytes itself, and Python sees none of them
+            buffer.size = size
+            buffer.flags = _BUFFER_IS_FILE
+            buffer.fd = handle
+            buffer.pos = offset
+        else:
+            try:
+                data = self._files[handle].read_at(offset, offset + size)
+            except BaseException:
+                _libc.free(ctypes.c_void_p(place))
+                raise
+            buffer.mem = _libc.calloc(1, len(data) or 1)
+            ctypes.memmove(buffer.mem, data, len(data))
+            buffer.size = len(data)
+        ctypes.cast(result, ctypes.POINTER(ctypes.c_void_p))[0] = place
+
+    def _on_write(self, _path: bytes | None, data: Any, size: int, offset: int, info: Any) -> int:
+        address = ctypes.addressof(data.contents)
+        return os.pwrite(info.contents.fh, (ctypes.c_char * size).from_address(address), offset)
+
+    def _on_release(self, _path: bytes | None, info: Any) -> None:
+        handle = info.contents.fh
+        if self._backings is not None:
+            self._backings.end(handle)  # first: the next file may have the same number
+        if handle < _FILES:
+            os.close(handle)
+        else:
+            self._files.pop(handle).close()
+        self._use(-1)
+
+    def _on_fsync(self, _path: bytes | None, only_data: int, info: Any) -> None:
+        if info.contents.fh < _FILES:
+            (os.fdatasync if only_data else os.fsync)(info.contents.fh)
+
+    def _on_flock(self, _path: bytes | None, info: Any, operation: int) -> None:
+        if info.contents.fh >= _FILES:
+            return  # nobody writes to what is read in parts
+        while True:
+            try:
+                fcntl.flock(info.contents.fh, operation | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if operation & fcntl.LOCK_NB:
+                    raise
+                # Waited for in this way, it can be interrupted.
+                if is_interrupted():
+                    raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR)) from None
+                time.sleep(_POLL_S)
+            else:
+                return
+
+    def _on_fallocate(
+        self, _path: bytes | None, mode: int, offset: int, size: int, info: Any
+    ) -> None:
+        if mode:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        os.posix_fallocate(info.contents.fh, offset, size)
+
+    def _on_truncate(self, path: bytes | None, size: int, info: Any) -> None:
+        self._operations.truncate(_text(path), size, self._file(info))
+
+    def _on_mknod(self, path: bytes, mode: int, device: int) -> None:
+        self._operations.mknod(os.fsdecode(path), mode, device)
+
+    def _on_mkdir(self, path: bytes, mode: int) -> None:
+        self._operations.mkdir(os.fsdecode(path), mode)
+
+    def _on_rmdir(self, path: bytes) -> None:
+        self._operations.rmdir(os.fsdecode(path))
+
+    def _on_unlink(self, path: bytes) -> None:
+        self._operations.unlink(os.fsdecode(path))
+
+    def _on_symlink(self, target: bytes, path: bytes) -> None:
+        self._operations.symlink(os.fsdecode(target), os.fsdecode(path))
+
+    def _on_link(self, old: bytes, new: bytes) -> None:
+        self._operations.link(os.fsdecode(old), os.fsdecode(new))
+
+    def _on_rename(self, old: bytes, new: bytes, flags: int) -> None:
+        self._operations.rename(os.fsdecode(old), os.fsdecode(new), flags)
+
+    def _on_chmod(self, path: bytes | None, mode: int, info: Any) -> None:
+        self._operations.chmod(_text(path), mode, self._file(info))
+
+    def _on_chown(self, path: bytes | None, uid: int, gid: int, info: Any) -> None:
+        # 'As it is' is -1, which comes without its sign.
+        owner, group = ctypes.c_int32(uid).value, ctypes.c_int32(gid).value
+        self._operations.chown(_text(path), owner, group, self._file(info))
+
+    def _on_utimens(self, path: bytes | None, times: Any, info: Any) -> None:
+        given: Times = None
+        if times:
+            two = times.contents
+            given = (_time_ns(two.actime), _time_ns(two.modtime))
+            if two.actime.tv_nsec == two.modtime.tv_nsec == _UTIME_NOW:
+                given = None
+        self._operations.utimens(_text(path), given, self._file(info))
+
+    def _on_statfs(self, _path: bytes, buffer: Any) -> None:
+        answer, told = self._operations.statfs(), buffer.contents
+        for name in (
+            "f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree",
+            "f_favail", "f_namemax",
+        ):  # fmt: skip
+            setattr(told, name, getattr(answer, name))
+
+    def _on_getxattr(self, path: bytes, name: bytes, value: Any, size: int, *_: Any) -> int:
+        answer = self._operations.getxattr(os.fsdecode(path), os.fsdecode(name))
+        return _give(answer, value, size)
+
+    def _on_listxattr(self, path: bytes, value: Any, size: int) -> int:
+        names = self._operations.listxattr(os.fsdecode(path))
+        return _give(b"".join(os.fsencode(name) + b"\0" for name in names), value, size)
+
+    def _on_setxattr(
+        self, path: bytes, name: bytes, value: Any, size: int, flags: int, *_: Any
+    ) -> None:
+        data = ctypes.string_at(value, size)
+        self._operations.setxattr(os.fsdecode(path), os.fsdecode(name), data, flags)
+
+    def _on_removexattr(self, path: bytes, name: bytes) -> None:
+        self._operations.removexattr(os.fsdecode(path), os.fsdecode(name))
+
+    # -- open files -------------------------------------------------------------------------
+
+    def _keep(self, info: Any, path: bytes, opening: Callable[[], Opened]) -> None:
+        with self._lock:
+            self._uses += 1
+            self._opening += 1
+        try:
+            opened = opening()
+        except BaseException:
+            self._use(-1)
+            raise
+        finally:
+            with self._lock:
+                self._opening -= 1
+        handle = opened.file
+        if not isinstance(handle, int):
+            with self._lock:
+                self._next += 1
+                handle = self._next
+            assert not isinstance(opened.file, int)  # noqa: S101 - for mypy
+            self._files[handle] = opened.file
+        info.contents.fh = handle
+        info.contents.keep_cache = opened.is_unchanged
+        if self._backings is not None:
+            native = opened.file if isinstance(opened.file, int) else None
+            self._backings.begin(os.fsdecode(path), handle, native)
+
+    def _file(self, info: Any) -> int | Readable | None:
+        if not info:
+            return None
+        handle = int(info.contents.fh)
+        return handle if handle < _FILES else self._files[handle]
+
+
+def _guarded(name: str, method: Callable[..., int | None]) -> Callable[..., int]:
+    """Turn what a method raises into what libfuse takes for an error."""
+
+    def guarded(*arguments: Any) -> int:
+        try:
+            if not hasattr(_thread, "is_ours"):
+                _begin_thread()
+            return method(*arguments) or 0
+        except BaseException as error:  # noqa: BLE001 - a caller in C would not see it
+            number = errno_of(error)
+            # What operations on names raise is told where the name is known.
+            is_strange = number == errno.EIO and not isinstance(error, (OSError, RecallError))
+            if is_strange or (name == "read_buf" and isinstance(error, RecallError)):
+                log.event("mount", is_failure=True, operation=name, message=str(error))
+            return -number
+
+    return guarded
+
+
+def _begin_thread() -> None:
+    """Make a thread of libfuse one that Python knows for good, with a umask of its own."""
+    _thread.is_ours = True
+    # Else all that Python keeps of a thread would be made and dropped at each call.
+    ctypes.pythonapi.PyGILState_Ensure()
+    _thread.has_own_umask = _libc.unshare(_CLONE_FS) == 0
+
+
+def has_own_umask() -> bool:
+    """Tell whether this thread may change its umask without others noticing."""
+    return bool(getattr(_thread, "has_own_umask", False))
+
+
+def _text(path: bytes | None) -> str | None:
+    return None if path is None else os.fsdecode(path)
+
+
+def _fill(buffer: Any, attributes: Attributes) -> None:
+    ctypes.memset(buffer, 0, ctypes.sizeof(buffer.contents))
+    _set(buffer.contents, attributes)
+
+
+def _set(status: Any, attributes: Attributes) -> None:
+    status.st_mode = attributes.mode
+    status.st_ino = attributes.inode
+    status.st_nlink = attributes.links
+    status.st_uid = attributes.uid
+    status.st_gid = attributes.gid
+    status.st_rdev = attributes.rdev
+    status.st_size = attributes.size_bytes
+    status.st_blocks = attributes.blocks
+    for spec, time_ns in (
+        (status.st_atimespec, attributes.atime_ns),
+        (status.st_mtimespec, attributes.mtime_ns),
+        (status.st_ctimespec, attributes.ctime_ns),
+    ):
+        spec.tv_sec, spec.tv_nsec = divmod(time_ns, 10**9)
+
+
+def _time_ns(spec: Any) -> int | None:
+    if spec.tv_nsec == _UTIME_OMIT:
+        return None
+    if spec.tv_nsec == _UTIME_NOW:
+        return time.time_ns()
+    return int(spec.tv_sec) * 10**9 + int(spec.tv_nsec)
+
+
+def _give(answer: bytes, value: Any, size: int) -> int:
+    if not size:
+        return len(answer)  # asked how long it is
+    if len(answer) > size:
+        return -errno.ERANGE
+    ctypes.memmove(value, answer, len(answer))
+    return len(answer)
