@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 
 def main() -> int:
@@ -16,26 +17,43 @@ def main() -> int:
 
         return run()
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was left half-done.\n")
-        return 130
+        return _interrupted()
 
 
 def _main_or_script() -> int:
-    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-        from recallfs.cli.app import COMMANDS
-        from recallfs.readers.script import is_script, load_script
+    try:
+        run = _script()
+    except KeyboardInterrupt:
+        return _interrupted()
+    if run is None:
+        return main()
+    if isinstance(run, int):
+        return run
+    run()  # its errors are its own
+    return 0
 
-        if is_script(sys.argv[1], tuple(COMMANDS)):
-            from recallfs.errors import RecallError
 
-            try:
-                run = load_script(sys.argv[1], sys.argv[2:])
-            except RecallError as error:
-                sys.stderr.write(f"error: {error}\n")
-                return error.exit_code
-            run()  # its errors are its own
-            return 0
-    return main()
+def _script() -> Callable[[], None] | int | None:
+    """Return what runs the script that is named first, an exit code, or None for a command."""
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        return None
+    from recallfs.cli.app import COMMANDS
+    from recallfs.readers.script import is_script, load_script
+
+    if not is_script(sys.argv[1], tuple(COMMANDS)):
+        return None
+    from recallfs.errors import RecallError
+
+    try:
+        return load_script(sys.argv[1], sys.argv[2:])
+    except RecallError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+
+
+def _interrupted() -> int:
+    sys.stderr.write("interrupted; nothing was left half-done.\n")
+    return 130
 
 
 if __name__ == "__main__":

@@ -157,6 +157,15 @@ class Parts:
 
     def choice(self, wanted: bool | str | None = None) -> Choice:
         """Decide how the file is opened; see `recallfs.partial.policy.choose`."""
+        try:
+            return self._choice(wanted)
+        except IntegrityError:
+            entry = self.store.catalog.entry_at(self.entry.path)
+            if entry is not None and entry.id == self.entry.id:
+                raise
+            return Choice(False, "It was forgotten just now.")
+
+    def _choice(self, wanted: bool | str | None) -> Choice:
         settings = self.stores.config.readers
         if wanted is None and settings.partial == "never":
             return Choice(False, "readers.partial is 'never'.")

@@ -34,6 +34,8 @@ _RENAMING = ("sftp", "ssh", "smb")
 
 _PIECE_BYTES = 4 * 1024 * 1024
 
+_TRIES = 100
+
 
 def upload(
     url: str,
@@ -89,9 +91,9 @@ def _upload_to_folder(
     partial = folder / PARTIAL_FOLDER
     staged = partial / _own_name()
     with _mapped_locally(source, folder):
-        make_folder(partial)
-        _sweep(partial)
+        _reserve(staged, file)
         try:
+            _sweep(partial)
             _copy(file, staged, progress)
             check(f"{PARTIAL_FOLDER}/{staged.name}")
             final = folder / suffix
@@ -103,6 +105,20 @@ def _upload_to_folder(
                 partial.rmdir()  # unless somebody else is at work
 
 
+def _reserve(staged: Path, file: Path) -> None:
+    """Make an empty file for the copy, in a folder that whoever has finished there removes."""
+    # As `cp` does: who may not read the file may not read its copy.
+    mode = 0o600 | (file.lstat().st_mode & 0o777)
+    for _ in range(_TRIES):
+        make_folder(staged.parent)
+        try:
+            os.close(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+            return
+        except FileNotFoundError:  # removed since it was made
+            continue
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(staged.parent))
+
+
 def _copy(file: Path, staged: Path, progress: Callable[[int], None] | None) -> None:
     with contextlib.ExitStack() as stack:
         source = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -110,9 +126,7 @@ def _copy(file: Path, staged: Path, progress: Callable[[int], None] | None) -> N
         status = os.fstat(source)
         if not stat.S_ISREG(status.st_mode):
             raise InvalidInputError(f"{file} is not a regular file.")
-        # As `cp` does: who may not read the file may not read its copy.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        target = os.open(staged, flags, 0o600 | (status.st_mode & 0o777))
+        target = os.open(staged, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         stack.callback(os.close, target)
         while piece := os.read(source, _PIECE_BYTES):
             rest = memoryview(piece)
