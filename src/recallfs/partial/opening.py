@@ -160,10 +160,8 @@ class Parts:
         try:
             return self._choice(wanted)
         except IntegrityError:
-            entry = self.store.catalog.entry_at(self.entry.path)
-            if entry is not None and entry.id == self.entry.id:
-                raise
-            return Choice(False, "It was forgotten just now.")
+            # Perhaps it is just being forgotten or written over. A recall finds out, and says so.
+            return Choice(False, "Its record cannot be read.")
 
     def _choice(self, wanted: bool | str | None) -> Choice:
         settings = self.stores.config.readers
