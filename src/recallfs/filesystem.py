@@ -364,11 +364,11 @@ class RecallFileSystem(AbstractFileSystem):
 
         Parameters
         ----------
-        partial : bool, "unverified" or None
-            For reading a file that is not here: whether only what is read of it is fetched. None
-            leaves it to ``readers.partial`` of the configuration; with "unverified" it is done even
-            where nothing but an ETag tells that the parts are right. What comes is then a
-            `recallfs.partial.reading.PartialFile`.
+        **kwargs
+            ``partial``, for reading a file that is not here: whether only what is read of it is
+            fetched. None leaves it to ``readers.partial`` of the configuration; with "unverified"
+            it is done even where nothing but an ETag tells that the parts are right. What comes is
+            then a `recallfs.partial.reading.PartialFile`.
 
         Raises
         ------
