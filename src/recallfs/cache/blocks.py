@@ -128,7 +128,11 @@ class BlockShelf:
         return self.count().size_bytes + more_bytes <= self.limit
 
     def _folders(self) -> Iterator[_Folder]:
-        for path in self.folder.glob("??/*"):
+        try:
+            paths = list(self.folder.glob("??/*"))
+        except OSError:
+            return  # another user's
+        for path in paths:
             with contextlib.suppress(OSError):
                 used = (path / "map").stat().st_mtime
                 size = sum(item.stat().st_blocks * 512 for item in path.iterdir())

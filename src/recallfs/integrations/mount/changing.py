@@ -88,7 +88,12 @@ class Changer:
         if self._view.holds_entries(path):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
         with Caller.current().acting():
-            os.rmdir(native)
+            try:
+                os.rmdir(native)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY or not _drop_hidden(native):
+                    raise
+                os.rmdir(native)
 
     def _check_removable(self, path: str, caller: Caller, entry: Entry | None) -> None:
         """Make sure that the caller may take a name out of its folder, as the system would."""
@@ -301,6 +306,21 @@ def _merge(source: str, target: str) -> None:
         os.chown(target, status.st_uid, status.st_gid)
     shutil.copystat(source, target)
     os.rmdir(source)
+
+
+def _drop_hidden(folder: str) -> bool:
+    """Take away the names of removed files; tell whether there was nothing else in a folder.
+
+    Who has them open goes on reading. The kernel tells of the last close only some time after it,
+    and meanwhile nobody can see why the folder should not be empty.
+    """
+    names = os.listdir(folder)
+    if not all(name.startswith(HIDDEN) for name in names):
+        return False
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
+    return True
 
 
 @contextlib.contextmanager
