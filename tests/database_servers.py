@@ -203,6 +203,9 @@ class MariaDB(Server):
                 "--auth-root-authentication-method=normal",
                 "--skip-name-resolve",
                 "--skip-test-db",
+                # Two that begin together may have one process number, each in its own namespace,
+                # and name their temporary tables by it.
+                f"--tmpdir={self.folder}",
             ]
         )
 
