@@ -205,7 +205,7 @@ class MariaDB(Server):
                 "--skip-test-db",
                 # Two that begin together may have one process number, each in its own namespace,
                 # and name their temporary tables by it.
-                f"--tmpdir={self.folder}",
+                f"--tmpdir={self.data}",
             ]
         )
 
