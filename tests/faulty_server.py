@@ -63,6 +63,9 @@ class Thing:
     spoil: Callable[[int, int], list[int]] = lambda _start, _stop: []
     """Offsets between start and stop of bytes to change."""
 
+    sent_bytes: int = 0
+    """Of this one: what an earlier one at its path still sends to nobody is not counted."""
+
     def read(self, start: int, stop: int) -> bytes | bytearray | memoryview:
         """Return bytes as they should be."""
         if isinstance(self.content, bytes):
@@ -87,7 +90,6 @@ class Site:
     things: dict[str, Thing] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
-    sent_bytes: int = 0
     port: int = 0
     host: str = "127.0.0.1"
     scheme: str = "http"
@@ -211,7 +213,7 @@ class _Handler(socketserver.StreamRequestHandler):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), bytes(piece)))
             start += len(piece)
             with self.site.lock:
-                self.site.sent_bytes += len(piece)
+                thing.sent_bytes += len(piece)
             if thing.bytes_per_s:
                 lag = len(piece) / thing.bytes_per_s
                 time.sleep(max(0.0, lag - (time.monotonic() - began)))

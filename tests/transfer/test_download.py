@@ -291,10 +291,9 @@ def test_liar_is_named_and_the_next_source_finishes(desk: Desk) -> None:
     assert error.details["source"] == "liar"
     assert error.details["blocks"] == [3]
     assert "block 3" in str(error)
-    desk.offer(LARGE, etag=lambda _: '"another"')
-    desk.site.sent_bytes = 0
+    honest = desk.offer(LARGE, etag=lambda _: '"another"')
     done = desk.gets_it(source="honest")
-    assert desk.site.sent_bytes == LARGE - 3 * BLOCK_BYTES
+    assert honest.sent_bytes == LARGE - 3 * BLOCK_BYTES
     assert done.reused_bytes == 3 * BLOCK_BYTES
     assert done.fetched_bytes == LARGE - 3 * BLOCK_BYTES
 

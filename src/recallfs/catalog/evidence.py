@@ -48,7 +48,7 @@ class Listed(NamedTuple):
     environment_id, seconds, recipe
         Of that proof, else of the run that was recorded; None if there is neither.
     inputs : tuple of InputRef
-        Of that derivation. Those that are the same are one object.
+        Of that derivation, by name. Those that are the same are one object.
     others : tuple of Counted
         Further valid proofs, newest first.
     """
@@ -164,13 +164,14 @@ class _Shared:
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], tuple[InputRef, ...]] = {(): ()}
         self._more: dict[tuple[int, tuple[Any, ...]], tuple[InputRef, ...]] = {}
+        self._sorted: dict[tuple[InputRef, ...], tuple[InputRef, ...]] = {}
         self._spelled: dict[str, tuple[InputRef, ...]] = {}
 
     def spelled(self, text: str) -> tuple[InputRef, ...]:
         """Return inputs by the text that is kept of them."""
         inputs = self._spelled.get(text)
         if inputs is None:
-            inputs = self._spelled[text] = read_inputs(text)
+            inputs = self._spelled[text] = self._in_order(read_inputs(text))
         return inputs
 
     def one(self, values: tuple[Any, ...]) -> tuple[InputRef, ...]:
@@ -186,8 +187,13 @@ class _Shared:
         """Return inputs with one more. The objects live on, so that each has an `id` of its own."""
         key = (id(inputs), values)
         if key not in self._more:
-            self._more[key] = (*inputs, *self.one(values))
+            self._more[key] = self._in_order((*inputs, *self.one(values)))
         return self._more[key]
+
+    def _in_order(self, inputs: tuple[InputRef, ...]) -> tuple[InputRef, ...]:
+        """Sort by name: a server gives the rows of a derivation in any order."""
+        inputs = tuple(sorted(inputs, key=lambda each: each.name))
+        return self._sorted.setdefault(inputs, inputs)
 
 
 def _quick_query(catalog: Catalog, batch: Sequence[str] | None) -> sa.Select[Any]:
