@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -219,7 +222,27 @@ def test_other_file_systems_only_when_asked() -> None:
     }
     page = found_in(Path("/dev"))
     assert {item["path"] for item in page["other_file_systems"]["first"]} == mounted
-    assert found_in(Path("/dev"), cross=True)["other_file_systems"]["count"] == 0
+
+
+@pytest.mark.services
+@pytest.mark.parametrize(
+    ("asked", "files", "passed_by"), [((), 1, 1), (("--all-file-systems",), 2, 0)]
+)
+def test_other_file_systems_are_entered_when_asked(
+    tmp_path: Path, asked: tuple[str, ...], files: int, passed_by: int
+) -> None:
+    """A disk that is mounted in the folder counts only if one says so."""
+    write(tmp_path / "here.nwb")
+    (tmp_path / "disk").mkdir()
+    words = 'mount -t tmpfs tmpfs "$0/disk" && touch "$0/disk/there.nwb" && exec "$@" "$0"'
+    recall = (sys.executable, "-m", "recallfs", "survey", "--json", *asked)
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", words, tmp_path, *recall],
+        capture_output=True,
+        check=True,
+    )
+    page = json.loads(done.stdout)
+    assert (page["files"], page["other_file_systems"]["count"]) == (files, passed_by)
 
 
 def test_memory_does_not_grow_with_files(tmp_path: Path) -> None:

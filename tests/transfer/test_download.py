@@ -472,16 +472,18 @@ def test_fsspec_remote(desk: Desk) -> None:
     desk.offer(LARGE, stall_at=lambda _: 5_000_000)
     desk.fails(limits=Limits(streams=1))
 
-    def remote(url: str) -> Remote:
-        patient = Deadlines(connect_s=5, answer_s=5, read_s=10)  # a busy disk is no stall
-        return FsspecRemote(url, {}, deadlines=patient, source="files")
+    patient = Deadlines(connect_s=5, answer_s=5, read_s=10)  # a busy disk is no stall
 
-    done = desk.gets_it(source="files", remote=remote(f"file://{desk.base / 'original'}"))
+    def by_url(url: str) -> dict[str, Any]:
+        remote = FsspecRemote(url, {}, deadlines=patient, source="files")
+        return {"source": "files", "remote": remote, "deadlines": patient}
+
+    done = desk.gets_it(**by_url(f"file://{desk.base / 'original'}"))
     assert done.reused_bytes == 5_000_000
-    assert desk.gets_it(source="files", remote=remote(str(desk.base / "original"))).retries == 0
+    assert desk.gets_it(**by_url(str(desk.base / "original"))).retries == 0
     desk.offer(LARGE)
-    desk.gets_it(source="files", remote=remote(desk.site.url("/x")))
-    missing = desk.fails(source="files", remote=remote(f"file://{desk.base / 'none'}"))
+    desk.gets_it(**by_url(desk.site.url("/x")))
+    missing = desk.fails(**by_url(f"file://{desk.base / 'none'}"))
     assert isinstance(missing, NotRecallableError)
 
 
