@@ -1,8 +1,10 @@
 """A file of which only parts are here: on the disk, shared by all processes of the user.
 
-Bytes are verified, written, made durable, and only then marked as here: in this order, so that a
-process may be killed at any moment. What another process, or an earlier one, wrote is verified once
-more before this one hands it out, as a disk may give other bytes than it was given.
+Bytes are verified, written, and only then marked: in this order, so that a process may be killed at
+any moment. They are marked as here when they are durable. Until then, where digests are known, they
+are marked as written: other processes find them, and nobody waits for the disk between two slices.
+What another process, or an earlier one, wrote is verified once more before this one hands it out,
+as a disk may give other bytes than it was given, or none after its power was lost.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from recallfs.partial.index import Index, retained_parts
 if TYPE_CHECKING:
     from recallfs.skeleton.format import Skeleton
 
-_HERE = 1
+_HERE, _WRITTEN = 1, 2
 _CHECK_BYTES = 64 * 1024 * 1024
 """After how many more bytes the limit of the cache is looked at again."""
 
@@ -41,6 +43,7 @@ _REST_S = 30.0
 """How long nothing more is kept after the disk, or the cache, was full."""
 
 _POLL_S = 0.005
+_HAS_PREADV = hasattr(os, "preadv")
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -86,6 +89,8 @@ class BlockFile:
             np.frombuffer(self._map, np.uint8) if self._map else np.zeros(0, np.uint8)
         )
         self._checked = bytearray(len(self.index))
+        self._unsynced: list[int] = []
+        self._unsynced_bytes = 0
         self._since_look = _CHECK_BYTES
         self._closed_until = 0.0
 
@@ -96,7 +101,7 @@ class BlockFile:
 
     @property
     def marks(self) -> npt.NDArray[np.uint8]:
-        """Which units are here: 1, else 0."""
+        """Which units are here: 1, and 2 where they may not be durable yet; else 0."""
         return self._marks
 
     def parts(self) -> Iterator[tuple[int, memoryview]]:
@@ -110,22 +115,31 @@ class BlockFile:
     def here_bytes(self) -> int:
         """How many bytes of the file are here."""
         stops = np.append(self.index.starts[1:], self.index.size_bytes)
-        return int((stops - self.index.starts)[self._marks == _HERE].sum())
+        return int((stops - self.index.starts)[self._marks != 0].sum())
 
-    def read_checked(self, first: int, last: int, start: int, stop: int) -> bytes | None:
-        """Read bytes that lie in units which this process has verified; None if it has not."""
+    def is_durable(self, unit: int) -> bool:
+        """Tell whether a unit was marked after it was made durable."""
+        return bool(self._marks[unit] == _HERE)
+
+    def read_checked(self, first: int, last: int, start: int, out: memoryview) -> bool:
+        """Read bytes that lie in units which this process has verified; False if it has not."""
         if self._checked.find(0, first, last + 1) >= 0:
-            return None
-        data = os.pread(self._data, stop - start, start)
-        return data if len(data) == stop - start else None
+            return False
+        if _HAS_PREADV:
+            return os.preadv(self._data, [out], start) == len(out)
+        data = os.pread(self._data, len(out), start)
+        if len(data) != len(out):
+            return False
+        out[:] = data
+        return True
 
     def missing(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return those of the units that are not here."""
-        return np.asarray(units[self._marks[units] != _HERE])
+        return np.asarray(units[self._marks[units] == 0])
 
     def load(self, unit: int) -> bytes | None:
         """Read a unit and verify it; None if it is not here, or not what it was."""
-        if self._marks[unit] != _HERE:
+        if not self._marks[unit]:
             return None
         start = self.index.start_of(unit)
         try:
@@ -155,16 +169,36 @@ class BlockFile:
             for start, parts in _runs(self.index, units):
                 _write_all(self._data, parts, start)
             fault_point("blocks.written")
-            os.fdatasync(self._data)
-            fault_point("blocks.synced")
             for unit, _ in units:
-                self._marks[unit] = _HERE
+                if self.index.digests is not None:
+                    self._marks[unit] = _WRITTEN
                 self._checked[unit] = 1
+            self._unsynced += [unit for unit, _ in units]
+            self._unsynced_bytes += size
+            if self.index.digests is None or self._unsynced_bytes >= _CHECK_BYTES:
+                self.flush()
             fault_point("blocks.marked")
         except OSError:
             self._closed_until = time.monotonic() + _REST_S
             return False
         return True
+
+    def flush(self) -> None:
+        """Make durable what was written, and mark it so.
+
+        Raises
+        ------
+        OSError
+        """
+        units, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
+        if not units:
+            return
+        os.fdatasync(self._data)
+        fault_point("blocks.synced")
+        for unit in units:
+            # Who found it wrong meanwhile has taken its mark away.
+            if self._marks[unit] == _WRITTEN or self.index.digests is None:
+                self._marks[unit] = _HERE
 
     def _has_room(self, size_bytes: int) -> bool:
         if time.monotonic() < self._closed_until:
@@ -201,7 +235,7 @@ class BlockFile:
             if descriptor is None:
                 return
             for unit in units:
-                while self._marks[unit] != _HERE and not _lock(descriptor, unit):
+                while not self._marks[unit] and not _lock(descriptor, unit):
                     if time.monotonic() > give_up:
                         return
                     time.sleep(_POLL_S)
@@ -231,6 +265,9 @@ class BlockFile:
 
     def close(self) -> None:
         """Close it; no error if it is."""
+        if self._data >= 0:
+            with contextlib.suppress(OSError):
+                self.flush()
         for descriptor in (self._data, self._map_file):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.errors import (
@@ -198,7 +200,7 @@ class Ranges:
 
     def _read_span(self, place: _Place, index: Index, span: Span, land: Landed) -> list[int]:
         """Read one span, asking again where it is cut off; return the units that are wrong."""
-        buffer = memoryview(bytearray(span.stop - span.start))
+        buffer = memoryview(np.empty(span.stop - span.start, np.uint8))
         filled = tries = 0
         while filled < len(buffer):
             begun = filled

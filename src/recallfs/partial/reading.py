@@ -212,11 +212,6 @@ class PartialFile(io.RawIOBase):
         start, stop = max(0, start), min(stop, self.size)
         if stop <= start:
             return b""
-        if self.blocks is not None and self._native < 0 and not self.closed:
-            first, last = self.index.unit_at(start), self.index.unit_at(stop - 1)
-            data = self.blocks.read_checked(first, last, start, stop)
-            if data is not None:
-                return data
         buffer = bytearray(stop - start)
         self._fill(start, memoryview(buffer))
         return bytes(buffer)
@@ -282,9 +277,7 @@ class PartialFile(io.RawIOBase):
         if self._native < 0:
             first, last = self.index.unit_at(start), self.index.unit_at(stop - 1)
             if self.blocks is not None:
-                data = self.blocks.read_checked(first, last, start, stop)
-                if data is not None:
-                    out[:] = data
+                if self.blocks.read_checked(first, last, start, out):
                     return
             pending = []
             for unit in range(first, last + 1):
