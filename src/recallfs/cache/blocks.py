@@ -5,6 +5,7 @@
     <cache>/blocks/<aa>/<key>/data     a sparse file; a hole where nothing is
     <cache>/blocks/<aa>/<key>/index    what the file is made of (`recallfs.partial.index`)
     <cache>/blocks/<aa>/<key>/map      which parts are here; locked by whoever has the file open
+    <cache>/blocks/<aa>/<key>/unverified    there if no digests of its parts are known
 
 A folder is made elsewhere and renamed into place, so that it is there whole or not at all.
 """
@@ -23,6 +24,9 @@ from pathlib import Path
 from recallfs.atomic import sync_folder
 from recallfs.cache.shelf import Usage
 
+UNVERIFIED = "unverified"
+"""Name of the file that labels a folder whose parts nothing but an ETag vouches for."""
+
 _SHARE = 0.5
 """Which part of the cache's limit files in parts may take."""
 
@@ -37,6 +41,7 @@ class _Folder:
     path: Path
     size_bytes: int
     used: float
+    is_verified: bool
 
 
 class BlockShelf:
@@ -92,6 +97,11 @@ class BlockShelf:
         _known[self.folder] = (time.monotonic(), usage)
         return usage
 
+    def unverified(self) -> Usage:
+        """Return how much of it nothing but an ETag vouches for."""
+        found = [item.size_bytes for item in self._folders() if not item.is_verified]
+        return Usage(len(found), sum(found))
+
     def trim(self, limit_bytes: int | None = None, *, idle_s: float = 0.0) -> Usage:
         """Remove folders that nobody has open, the longest unused first, down to a limit.
 
@@ -135,8 +145,9 @@ class BlockShelf:
         for path in paths:
             with contextlib.suppress(OSError):
                 used = (path / "map").stat().st_mtime
-                size = sum(item.stat().st_blocks * 512 for item in path.iterdir())
-                yield _Folder(path, size, used)
+                files = {item.name: item.stat() for item in path.iterdir()}
+                size = sum(status.st_blocks * 512 for status in files.values())
+                yield _Folder(path, size, used, UNVERIFIED not in files)
 
 
 def _is_unused(folder: Path) -> bool:

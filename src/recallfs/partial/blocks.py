@@ -27,7 +27,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from recallfs.atomic import fault_point, sync_folder
-from recallfs.cache.blocks import BlockShelf
+from recallfs.cache.blocks import UNVERIFIED, BlockShelf
 from recallfs.cache.cache import Cache
 from recallfs.errors import IntegrityError, RecallError
 from recallfs.partial.index import Index, retained_parts
@@ -387,6 +387,8 @@ def make_blocks(
                     index.write(file)
                 file.flush()
                 os.fsync(file.fileno())
+        if index.digests is None:
+            (folder / UNVERIFIED).touch()
         sync_folder(folder)
         fault_point("blocks.made")
         cache.blocks.put(folder, key)

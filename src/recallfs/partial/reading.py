@@ -35,8 +35,8 @@ a thread of this process, might wait for."""
 _METADATA_BYTES = 4096
 """The longest read of metadata that HDF5 makes without knowing how long they are."""
 
-_BATCH_BYTES = 64 * 1024 * 1024
-"""How much is fetched before it is verified and kept."""
+_BATCH_BYTES, _COMPLETING_BYTES = 64 * 1024 * 1024, 16 * 1024 * 1024
+"""How much is fetched before it is verified and kept: for who reads, and where nobody waits."""
 
 CHECKS = {
     CHUNKS: "verified chunk by chunk",
@@ -244,14 +244,16 @@ class PartialFile(io.RawIOBase):
                 break  # more would only push out what was fetched
 
     def complete(self) -> None:
-        """Fetch all that is missing."""
+        """Fetch all that is missing, as far as it can be kept."""
         self._refuse_closed()
         step = 4096
         for begin in range(0, len(self.index), step):
-            if self._native < 0:
-                missing = self._missing(np.arange(begin, min(begin + step, len(self.index))))
-                for batch in self._batches(missing):
-                    self._bring(batch)
+            missing = self._missing(np.arange(begin, min(begin + step, len(self.index))))
+            # By little at once: somebody who reads meanwhile waits for what is being fetched.
+            for batch in self._batches(missing, _COMPLETING_BYTES):
+                if self._native >= 0 or self._loose:
+                    return
+                self._bring(batch)
 
     def _known_bytes(self, start: int, count: int) -> int:
         """Return how many of the bytes that HDF5 asks for it will look at.
@@ -320,12 +322,14 @@ class PartialFile(io.RawIOBase):
             units = self.blocks.missing(units)
         return units[[unit not in self._loose for unit in units.tolist()]]
 
-    def _batches(self, units: npt.NDArray[np.int64]) -> Iterable[npt.NDArray[np.int64]]:
+    def _batches(
+        self, units: npt.NDArray[np.int64], most_bytes: int = _BATCH_BYTES
+    ) -> Iterable[npt.NDArray[np.int64]]:
         """Cut units into batches that may be held in memory."""
         begin = total = 0
         for number, unit in enumerate(units.tolist()):
             size = self.index.stop_of(unit) - self.index.start_of(unit)
-            if total + size > _BATCH_BYTES and number > begin:
+            if total + size > most_bytes and number > begin:
                 yield units[begin:number]
                 begin, total = number, 0
             total += size
