@@ -200,7 +200,7 @@ class Ranges:
 
     def _read_span(self, place: _Place, index: Index, span: Span, land: Landed) -> list[int]:
         """Read one span, asking again where it is cut off; return the units that are wrong."""
-        buffer = memoryview(np.empty(span.stop - span.start, np.uint8))
+        buffer = np.empty(span.stop - span.start, np.uint8).data
         filled = tries = 0
         while filled < len(buffer):
             begun = filled

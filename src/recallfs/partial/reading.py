@@ -278,9 +278,8 @@ class PartialFile(io.RawIOBase):
         stop = start + len(out)
         if self._native < 0:
             first, last = self.index.unit_at(start), self.index.unit_at(stop - 1)
-            if self.blocks is not None:
-                if self.blocks.read_checked(first, last, start, out):
-                    return
+            if self.blocks is not None and self.blocks.read_checked(first, last, start, out):
+                return
             pending = []
             for unit in range(first, last + 1):
                 data = self._here(unit)

@@ -11,8 +11,8 @@ from recallfs.catalog.records import known_entry
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
-from recallfs.partial.opening import Parts
 from recallfs.partial.index import PAGES
+from recallfs.partial.opening import Parts
 from recallfs.partial.reading import CHECKS
 from recallfs.resolve.chain import Limits, ask_all, plan_for
 from recallfs.resolve.stores import Stores, stores_in_reach
