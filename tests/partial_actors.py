@@ -16,7 +16,6 @@ from recallfs.partial.opening import Parts
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.testing.faults import kill_at
 
-
 _RINGS = 300
 
 

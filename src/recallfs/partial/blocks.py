@@ -15,6 +15,7 @@ import fcntl
 import functools
 import mmap
 import os
+import shutil
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,10 +71,11 @@ class BlockFile:
         self.key = key
         self.folder = folder
         self._shelf = shelf
-        self._data = self._map_file = -1
+        self._data = self._map_file = self._lock_file = -1
         try:
+            self._lock_file = os.open(folder / "index", _OPEN)
+            fcntl.flock(self._lock_file, fcntl.LOCK_SH)
             self._map_file = os.open(folder / "map", _OPEN)
-            fcntl.flock(self._map_file, fcntl.LOCK_SH)
             self._data = os.open(folder / "data", _OPEN)
             self.index = Index.read(folder / "index")
             if os.fstat(self._map_file).st_size != len(self.index) or (
@@ -247,7 +249,7 @@ class BlockFile:
         descriptor = None
         if hasattr(fcntl, "F_OFD_SETLK"):
             with contextlib.suppress(OSError):
-                descriptor = os.open(f"/dev/fd/{self._map_file}", os.O_RDWR | os.O_CLOEXEC)
+                descriptor = os.open(f"/dev/fd/{self._lock_file}", os.O_RDWR | os.O_CLOEXEC)
         try:
             yield descriptor
         finally:
@@ -256,7 +258,12 @@ class BlockFile:
 
     def move_to(self, target: Path) -> None:
         """Take the file out of its folder, which is gone then."""
-        os.link(self.folder / "data", target)
+        try:
+            os.link(self.folder / "data", target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copyfile(self.folder / "data", target)
         self.drop()
 
     def drop(self) -> None:
@@ -268,10 +275,10 @@ class BlockFile:
         if self._data >= 0:
             with contextlib.suppress(OSError):
                 self.flush()
-        for descriptor in (self._data, self._map_file):
+        for descriptor in (self._data, self._map_file, self._lock_file):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._data = self._map_file = -1
+        self._data = self._map_file = self._lock_file = -1
 
 
 def _runs(
@@ -313,7 +320,12 @@ def _lock(descriptor: int, unit: int, kind: int = fcntl.F_WRLCK) -> bool:
 
 
 def open_blocks(
-    cache: Cache, key: str, index: Index, skeleton: Skeleton | None = None
+    cache: Cache,
+    key: str,
+    index: Index,
+    skeleton: Skeleton | None = None,
+    *,
+    share: bool = False,
 ) -> BlockFile | None:
     """Open a file in parts, made if need be.
 
@@ -321,22 +333,25 @@ def open_blocks(
     ----------
     skeleton : Skeleton, optional
         Its bytes are laid in.
+    share : bool
+        Whether everybody may read it, if the shared cache has room.
 
     Returns
     -------
     BlockFile or None
         None where the cache cannot be written to: parts are fetched without being kept then.
     """
-    shelf = cache.blocks
     for _ in range(2):
+        for shelf in cache.block_shelves():
+            try:
+                return BlockFile(shelf, key)
+            except FileNotFoundError:
+                pass
+            except (IntegrityError, OSError):
+                shelf.drop(key)
         try:
-            return BlockFile(shelf, key)
-        except FileNotFoundError:
-            pass
-        except (IntegrityError, OSError):
-            shelf.drop(key)
-        try:
-            make_blocks(cache, key, index, () if skeleton is None else retained_parts(skeleton))
+            parts = () if skeleton is None else retained_parts(skeleton)
+            make_blocks(cache, key, index, parts, share=share)
         except (RecallError, OSError):
             return None
     return None
@@ -344,14 +359,19 @@ def open_blocks(
 
 def find_blocks(cache: Cache, key: str) -> BlockFile | None:
     """Open a file in parts if there is one."""
-    try:
-        return BlockFile(cache.blocks, key)
-    except (OSError, IntegrityError):
-        return None
+    for shelf in cache.block_shelves():
+        with contextlib.suppress(OSError, IntegrityError):
+            return BlockFile(shelf, key)
+    return None
 
 
 def make_blocks(
-    cache: Cache, key: str, index: Index, parts: Iterable[tuple[int, memoryview]]
+    cache: Cache,
+    key: str,
+    index: Index,
+    parts: Iterable[tuple[int, memoryview]],
+    *,
+    share: bool = False,
 ) -> None:
     """Make the folder of a file, in place of one that is there.
 
@@ -361,6 +381,8 @@ def make_blocks(
         What it says to be retained is marked as here.
     parts : iterable of (int, memoryview)
         Offsets and bytes that are laid in; all else is a hole.
+    share : bool
+        As of `open_blocks`.
 
     Raises
     ------
@@ -369,7 +391,9 @@ def make_blocks(
     """
     stops = np.append(index.starts[1:], index.size_bytes)
     size = int((stops - index.starts)[index.is_retained == _HERE].sum())
-    with cache.staging(size + len(index) * 80) as staging:
+    shelf = cache.block_shelves()[-1]
+    share = share and shelf.is_open and shelf.has_room(size)
+    with cache.staging(size + len(index) * 80, share=share) as staging:
         folder = staging / "parts"
         folder.mkdir(mode=0o700)
         with (folder / "data").open("wb") as data:
@@ -391,4 +415,5 @@ def make_blocks(
             (folder / UNVERIFIED).touch()
         sync_folder(folder)
         fault_point("blocks.made")
-        cache.blocks.put(folder, key)
+        is_among_theirs = share and staging.is_relative_to(shelf.folder.parent)
+        (shelf if is_among_theirs else cache.blocks).put(folder, key)

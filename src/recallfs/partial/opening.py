@@ -40,12 +40,13 @@ from recallfs.partial.index import (
     of_skeleton,
     retained_parts,
 )
+from recallfs.partial.peers import Peers
 from recallfs.partial.policy import Choice, Facts, choose
 from recallfs.partial.quiet import holds_h5py
 from recallfs.partial.ranges import Ranges
 from recallfs.partial.reading import CHECKS, PartialFile
 from recallfs.resolve.access import check_reader
-from recallfs.resolve.caching import cache_for
+from recallfs.resolve.caching import cache_for, may_share
 from recallfs.resolve.chain import chain_for, plan_for
 from recallfs.resolve.presence import observe, settle
 from recallfs.resolve.recall import Wish, recall
@@ -134,7 +135,8 @@ class Parts:
     @property
     def _has_chunks(self) -> bool:
         """Whether the skeleton is whole, or was when the file was last opened."""
-        if self.cache.blocks.path_of(self._chunks_key).is_dir():
+        shelves = self.cache.block_shelves()
+        if any(shelf.path_of(self._chunks_key).is_dir() for shelf in shelves):
             return True
         try:
             return self._skeleton is not None
@@ -261,6 +263,7 @@ class Parts:
             blocks=blocks,
             bring_whole=self._bringing(wish or Wish(), ranges),
             retained=retained,
+            peers=Peers(self.cache, self.key) if self.cache.has_others else None,
             for_hdf5=for_hdf5,
         )
 
@@ -271,13 +274,14 @@ class Parts:
         found = find_blocks(self.cache, self.key)
         if found is not None:
             return found, found.index, self._retained if self.kind == CHUNKS else None
-        if self.kind == BLOCKS:
-            index = of_blocks(self.entry.size_bytes, self.record.blocks)
-            return open_blocks(self.cache, self.key, index), index, None
         if self.kind == PAGES:
             return None, of_pages(self.entry.size_bytes), None
+        share = may_share(self.stores, self.store, self.entry)
+        if self.kind == BLOCKS:
+            index = of_blocks(self.entry.size_bytes, self.record.blocks)
+            return open_blocks(self.cache, self.key, index, share=share), index, None
         index = self._index.with_notes(neighbour=self.neighbour)
-        blocks = open_blocks(self.cache, self.key, index, self._skeleton)
+        blocks = open_blocks(self.cache, self.key, index, self._skeleton, share=share)
         return blocks, index if blocks is None else blocks.index, self._retained
 
     @cached_property

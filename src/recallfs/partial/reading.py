@@ -18,6 +18,7 @@ from recallfs.errors import InvalidInputError, RecallError, SourceError
 from recallfs.partial import selections
 from recallfs.partial.blocks import BlockFile
 from recallfs.partial.index import BLOCKS, CHUNKS, PAGES, Index
+from recallfs.partial.peers import Peers
 from recallfs.partial.prefetch import Ahead
 from recallfs.partial.quiet import holds_h5py, no_collection
 from recallfs.partial.ranges import Ranges
@@ -65,6 +66,8 @@ class PartialFile(io.RawIOBase):
         why none does, which it raises if there is nothing else to try.
     retained : callable, optional
         Gives the bytes of a unit that a skeleton retains.
+    peers : Peers, optional
+        Other users, who may have parts.
     for_hdf5 : bool
         Whether HDF5 itself is the reader. It looks at metadata by reading somewhat more than they
         may be; what is bulk data of that it never looks at, and gets zeros for.
@@ -96,6 +99,7 @@ class PartialFile(io.RawIOBase):
         blocks: BlockFile | None = None,
         bring_whole: Callable[[RecallError], Path] | None = None,
         retained: Callable[[int], bytes] | None = None,
+        peers: Peers | None = None,
         for_hdf5: bool = False,
     ) -> None:
         super().__init__()
@@ -108,6 +112,7 @@ class PartialFile(io.RawIOBase):
         self.blocks = blocks
         self._bring_whole = bring_whole
         self._retained = retained
+        self._peers = peers
         self._for_hdf5 = for_hdf5
         self._position = 0
         self._native = -1
@@ -392,8 +397,12 @@ class PartialFile(io.RawIOBase):
             landed[unit] = data
             return True
 
+        if self._peers is not None:
+            landed.update(self._peers.parts(self.index, units))
         try:
-            self.ranges.fetch(self.index, units.tolist(), land)
+            left = [unit for unit in units.tolist() if unit not in landed]
+            if left:
+                self.ranges.fetch(self.index, left, land)
         finally:
             self._keep(landed)
         return landed
