@@ -103,6 +103,11 @@ def test_a_slice_on_the_command_line(
     np.testing.assert_array_equal(np.load(io.BytesIO(capsysbinary.readouterr().out)), some)
     assert main(["get", "--slice", "/group/small[::2]", URL, "--json"]) == 0
     assert json.loads(capsysbinary.readouterr().out)["values"] == [0, 2, 4, 6, 8]
+    assert main(["get", "--slice", "/group/plain[:3, :2]", URL]) == 0
+    assert len(capsysbinary.readouterr().out.splitlines()) == 3
+    assert main(["get", "--slice", "/a", "recall://lab/none.h5"]) == 14
+    (served.lab.root / "b.txt").write_bytes(b"no HDF5")
+    assert main(["get", "--slice", "/a", "recall://lab/b.txt"]) == 19
     assert not (served.lab.root / "a.h5").exists()
     for wrong in (
         "/group/plain[",
