@@ -32,7 +32,7 @@ BYTES_PER_S = 50_000_000
 METHODS = ("local", "recall", "fsspec", "blockcache", "remfile", "remfile+disk", "lindi")
 SERIES = "acquisition/e/data"
 MODULES = {
-    "recall": ("recallfs.partial.opening",),
+    "recall": ("recallfs.partial.opening", "recallfs.skeleton.neighbours"),
     "fsspec": ("h5py", "fsspec.implementations.http"),
     "blockcache": ("h5py", "fsspec.implementations.http", "fsspec.implementations.cached"),
     "remfile": ("h5py", "remfile"),

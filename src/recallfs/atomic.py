@@ -38,7 +38,7 @@ FAULT_POINTS = (
     "purge.unlinked",  # the bytes are gone; the trash record is still there
     "blocks.made",  # a file in parts is laid out beside its place
     "blocks.written",  # parts are written, and may not be durable
-    "blocks.synced",  # they are durable, and not marked as here
+    "blocks.synced",  # they are durable, and not marked as such
     "blocks.marked",  # they are marked
 )
 """Named moments at which a kill must leave every promise intact."""

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -158,6 +159,33 @@ def test_the_network_comes_back(served: Served) -> None:
             file["group/plain"][500:900]
         served.server.heal()
         np.testing.assert_array_equal(file["group/plain"][500:900], values["plain"][500:900])
+
+
+def test_the_network_is_gone_for_a_while_in_mid_slice(served: Served) -> None:
+    """A read that has begun waits for a server that comes back; nobody is told of an outage then."""
+    values = released(served)
+    port, again = served.server.port, []
+
+    def restart() -> None:
+        while not any(exchange.sent_bytes for exchange in served.server.log):
+            time.sleep(0.01)
+        served.server.stop()
+        time.sleep(0.5)
+        again.append(Files(served.folder, port=port))
+        again[0].start()
+
+    served.server.fail(Fault(bytes_per_second=400_000))
+    thread = threading.Thread(target=restart)
+    thread.start()
+    try:
+        with served.parts().open() as parts, h5py.File(parts, "r") as file:
+            np.testing.assert_array_equal(file["group/plain"][:], values["plain"])
+        with served.parts().open() as parts, h5py.File(parts, "r") as file:
+            np.testing.assert_array_equal(file["group/gzip"][:], values["gzip"])
+    finally:
+        thread.join()
+        again[0].stop()
+    assert again[0].log
 
 
 def test_a_source_that_changes_is_found_out(served: Served) -> None:

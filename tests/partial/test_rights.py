@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from conftest import TESTS
 from partial_actors import read_part
 from served import Served, write_hdf5
-from test_readers_without_rights import BEN, as_user, open_up
+from test_readers_without_rights import ANA, BEN, as_user, open_up
 
 pytestmark = pytest.mark.services
 
@@ -31,6 +32,58 @@ def test_parts_are_for_those_who_could_read_the_file(served: Served, mode: int) 
     else:
         assert told["kind"] == "access-denied"
     assert served.asked() == [] or mode == 0o644
+
+
+def test_parts_that_others_fetched_are_verified_anew(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a cache is shared, what one user fetched serves all, if it is right; never if not."""
+    shared = served.lab.base / "shared"
+    shared.mkdir()
+    made = served.lab.base / "made.h5"
+    write_hdf5(made)
+    made.chmod(0o644)
+    content = served.release("a.h5", made)
+    open_up(served.lab)
+    shared.chmod(0o1777)
+    monkeypatch.setenv("RECALLFS_CACHE__SHARED_FOLDER", str(shared))
+    right = content[100_000:100_020].hex()
+    assert as_user(served.lab, BEN, read_part, 100_000, 100_020) == right
+    assert len(served.asked()) == 1
+    (data,) = shared.glob(f"{BEN}/blocks/*/*/data")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in data.parent.iterdir()}
+    assert modes == {"data": 0o644, "map": 0o644, "index": 0o600}
+    assert as_user(served.lab, ANA, read_part, 100_000, 100_020) == right
+    assert served.asked() == []
+    shutil.rmtree(shared / str(ANA))
+    with data.open("r+b") as file:  # he means harm
+        file.seek(100_000)
+        file.write(bytes(20))
+    assert as_user(served.lab, ANA, read_part, 100_000, 100_020) == right
+    assert len(served.asked()) == 1
+    shutil.rmtree(shared / str(ANA))
+    data.unlink()
+    data.symlink_to("/dev/zero")
+    assert as_user(served.lab, ANA, read_part, 100_000, 100_020) == right
+    assert len(served.asked()) == 1
+
+
+def test_what_not_everybody_may_read_is_kept_in_private(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of a file that has other permissions do not go to the shared cache."""
+    shared = served.lab.base / "shared"
+    shared.mkdir()
+    made = served.lab.base / "made.h5"
+    write_hdf5(made)
+    made.chmod(0o600)
+    content = served.release("a.h5", made)
+    monkeypatch.setenv("RECALLFS_CACHE__SHARED_FOLDER", str(shared))
+    with served.parts().open() as parts:
+        assert parts.read_at(0, len(content)) == content
+        assert parts.blocks is not None
+        assert not parts.blocks.folder.is_relative_to(shared)
+    assert list(shared.glob("**/data")) == []
 
 
 def test_a_full_disk_does_not_stop_a_reader(

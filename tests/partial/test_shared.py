@@ -8,10 +8,11 @@ import shutil
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from partial_actors import read_all, read_units
+from partial_actors import read_all, read_amid_garbage, read_units
 from processes import start
 from recallfs.cache.cache import Cache
 from recallfs.cli.app import main
@@ -83,6 +84,24 @@ def test_a_kill_at_each_step_leaves_nothing_wrong(served: Served, point: str) ->
         blocks.close()
     with served.parts().open() as parts:
         assert parts.read_at(0, len(content)) == content
+
+
+def test_garbage_of_h5py_does_not_stop_a_reader(served: Served) -> None:
+    """A collection in a thread that fetches does not wait for the lock of who waits for it."""
+    with h5py.File(served.lab.base / "made.h5", "w") as file:
+        file["big"] = np.ones(36_000_000, np.uint8)  # more than one request fetches
+    served.release("a.h5", served.lab.base / "made.h5")
+    served.parts().open().close()
+    served.server.fail(Fault(delay_s=0.4))
+    output = served.lab.base / "read"
+    worker = start(read_amid_garbage, str(output))
+    worker.join(40)
+    is_stuck = worker.is_alive()
+    worker.kill()
+    worker.join()
+    assert not is_stuck
+    assert output.read_text() == "0 36000000"
+    assert len({exchange.connection for exchange in served.server.log}) > 1
 
 
 def test_the_cache_may_go_while_a_file_is_open(served: Served) -> None:

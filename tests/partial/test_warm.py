@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,30 @@ def test_a_dandiset_is_opened_without_a_request(
             assert len(dandi.bucket.log) == 1
         assert main(["explain", url, "--no-ask"]) == 0
         assert "unverified, pinned by its ETag" in " ".join(capsys.readouterr().out.split())
+        _is_labelled(url, capsys)
         assert main(["warm", "--metadata", url, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["files"][0]["requests"] == 0
         dandi.bucket.fail(Fault(etag="another"))
         with recallfs.open_h5(url) as file, pytest.raises(OSError, match="another object"):
             file["group/big"][30_000:]
+
+
+def _is_labelled(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check that all that shows unverified parts says so, for people and for programs."""
+
+    def said(*words: str) -> Any:
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert said("explain", url, "--no-ask")["parts"]["is_verified"] is False
+    parts = said("show", url)["parts"]
+    assert (parts["is_verified"], parts["check"][:10]) == (False, "unverified")
+    assert 0 < parts["size_bytes"] < 2_000_000
+    assert said("status")["cache"]["own"]["unverified"]["files"] == 1
+    for words in (["show", url], ["status"], ["cache", "show"]):
+        assert main(words) == 0
+        assert "unverified" in capsys.readouterr().out
 
 
 def test_a_slice_on_the_command_line(
@@ -83,6 +103,11 @@ def test_a_slice_on_the_command_line(
     np.testing.assert_array_equal(np.load(io.BytesIO(capsysbinary.readouterr().out)), some)
     assert main(["get", "--slice", "/group/small[::2]", URL, "--json"]) == 0
     assert json.loads(capsysbinary.readouterr().out)["values"] == [0, 2, 4, 6, 8]
+    assert main(["get", "--slice", "/group/plain[:3, :2]", URL]) == 0
+    assert len(capsysbinary.readouterr().out.splitlines()) == 3
+    assert main(["get", "--slice", "/a", "recall://lab/none.h5"]) == 14
+    (served.lab.root / "b.txt").write_bytes(b"no HDF5")
+    assert main(["get", "--slice", "/a", "recall://lab/b.txt"]) == 19
     assert not (served.lab.root / "a.h5").exists()
     for wrong in (
         "/group/plain[",
@@ -115,6 +140,41 @@ def test_what_is_no_slice_is_refused(text: str) -> None:
     """A slip is told of, never guessed at."""
     with pytest.raises(InvalidInputError):
         parse_slice(text)
+
+
+def test_a_file_is_completed_behind_its_reader(served: Served) -> None:
+    """While a file is read in parts, another process brings the rest; the reader sees no change."""
+    values = write_hdf5(served.lab.base / "made.h5")
+    content = served.release("a.h5", served.lab.base / "made.h5")
+    entry = served.lab.entry("a.h5")
+    cache = served.parts().cache
+    with recallfs.open_h5(URL, True, complete=True) as file:
+        np.testing.assert_array_equal(file["group/gzip"][:300], values["gzip"][:300])
+        until = time.monotonic() + 60
+        while cache.find(entry, {entry.sha256}) is None and time.monotonic() < until:
+            time.sleep(0.05)
+            np.testing.assert_array_equal(file["group/plain"][5:9], values["plain"][5:9])
+        served.server.stop()
+        for name, expected in values.items():
+            np.testing.assert_array_equal(file[f"group/{name}"][()], expected)
+    fetched = sum(exchange.sent_bytes for exchange in served.server.log)
+    assert fetched < 1.1 * len(content)
+    assert (cache.folder / "warm.log").stat().st_mode & 0o777 == 0o600
+    assert main(["warm", URL]) == 0  # nothing is left to do
+    assert main(["get", URL]) == 0
+    assert (served.lab.root / "a.h5").read_bytes() == content
+
+
+def test_more_than_the_cache_may_hold_is_not_begun(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that cannot be kept whole is not fetched; the error says what to do."""
+    write_hdf5(served.lab.base / "made.h5")
+    served.release("a.h5", served.lab.base / "made.h5")
+    monkeypatch.setenv("RECALLFS_CACHE__LIMIT", "1MB")
+    assert main(["warm", URL]) == 33
+    assert "raise cache.limit" in " ".join(capsys.readouterr().err.split())
+    assert served.asked() == []
 
 
 def test_a_file_is_completed(served: Served, capsys: pytest.CaptureFixture[str]) -> None:

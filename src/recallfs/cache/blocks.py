@@ -3,10 +3,14 @@
 ::
 
     <cache>/blocks/<aa>/<key>/data     a sparse file; a hole where nothing is
-    <cache>/blocks/<aa>/<key>/index    what the file is made of (`recallfs.partial.index`)
-    <cache>/blocks/<aa>/<key>/map      which parts are here; locked by whoever has the file open
+    <cache>/blocks/<aa>/<key>/index    what the file is made of (`recallfs.partial.index`); locked
+                                       by whoever has the file open
+    <cache>/blocks/<aa>/<key>/map      which parts are here
+    <cache>/blocks/<aa>/<key>/unverified    there if no digests of its parts are known
 
-A folder is made elsewhere and renamed into place, so that it is there whole or not at all.
+A folder is made elsewhere and renamed into place, so that it is there whole or not at all. In the
+shared cache all users may read data and map of what any of them fetched. The index stays private,
+and with it the locks: nobody else can take one.
 """
 
 from __future__ import annotations
@@ -16,12 +20,15 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from recallfs.atomic import sync_folder
 from recallfs.cache.shelf import Usage
+
+UNVERIFIED = "unverified"
+"""Name of the file that labels a folder whose parts nothing but an ETag vouches for."""
 
 _SHARE = 0.5
 """Which part of the cache's limit files in parts may take."""
@@ -37,6 +44,7 @@ class _Folder:
     path: Path
     size_bytes: int
     used: float
+    is_verified: bool
 
 
 class BlockShelf:
@@ -48,11 +56,17 @@ class BlockShelf:
         Private to the user.
     limit : int
         Of the whole cache, in bytes.
+    everybody : callable, optional
+        Gives such folders of all users, where all together keep the limit, and all may read.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(
+        self, folder: Path, limit: int, everybody: Callable[[], Iterable[Path]] | None = None
+    ) -> None:
         self.folder = folder
         self.limit = int(limit * _SHARE)
+        self.is_open = everybody is not None
+        self._everybody = everybody
 
     def path_of(self, key: str) -> Path:
         """Return where a file's folder is, or would be."""
@@ -62,6 +76,11 @@ class BlockShelf:
         """Move a folder that is whole into place; one that is there already stays."""
         place = self.path_of(key)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.is_open:
+            for name, mode in (("index", 0o600), ("data", 0o644), ("map", 0o644)):
+                (staged / name).chmod(mode)
+            for folder in (staged, place.parent, self.folder):
+                folder.chmod(0o755)
         with contextlib.suppress(FileExistsError):
             try:
                 staged.rename(place)
@@ -91,6 +110,11 @@ class BlockShelf:
         usage = Usage(len(found), sum(item.size_bytes for item in found))
         _known[self.folder] = (time.monotonic(), usage)
         return usage
+
+    def unverified(self) -> Usage:
+        """Return how much of it nothing but an ETag vouches for."""
+        found = [item.size_bytes for item in self._folders() if not item.is_verified]
+        return Usage(len(found), sum(found))
 
     def trim(self, limit_bytes: int | None = None, *, idle_s: float = 0.0) -> Usage:
         """Remove folders that nobody has open, the longest unused first, down to a limit.
@@ -122,27 +146,39 @@ class BlockShelf:
 
     def has_room(self, more_bytes: int) -> bool:
         """Tell whether so many bytes can be added, after removing what is unused."""
-        if self.count().size_bytes + more_bytes <= self.limit:
+        others = self._of_others()
+        if self.count().size_bytes + more_bytes + others <= self.limit:
             return True
-        self.trim(max(0, self.limit - more_bytes))
-        return self.count().size_bytes + more_bytes <= self.limit
+        self.trim(max(0, self.limit - more_bytes - others))
+        return self.count().size_bytes + more_bytes + others <= self.limit
 
-    def _folders(self) -> Iterator[_Folder]:
+    def _of_others(self) -> int:
+        if self._everybody is None:
+            return 0
+        return sum(
+            item.size_bytes
+            for folder in self._everybody()
+            if folder != self.folder
+            for item in self._folders(folder)
+        )
+
+    def _folders(self, folder: Path | None = None) -> Iterator[_Folder]:
         try:
-            paths = list(self.folder.glob("??/*"))
+            paths = list((folder or self.folder).glob("??/*"))
         except OSError:
             return  # another user's
         for path in paths:
             with contextlib.suppress(OSError):
                 used = (path / "map").stat().st_mtime
-                size = sum(item.stat().st_blocks * 512 for item in path.iterdir())
-                yield _Folder(path, size, used)
+                files = {item.name: item.stat() for item in path.iterdir()}
+                size = sum(status.st_blocks * 512 for status in files.values())
+                yield _Folder(path, size, used, UNVERIFIED not in files)
 
 
 def _is_unused(folder: Path) -> bool:
     """Tell whether nobody has a folder's file open."""
     try:
-        descriptor = os.open(folder / "map", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(folder / "index", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return True
     try:

@@ -8,6 +8,7 @@
     <folder>/blocks/                      files of which parts are here (`recallfs.cache.blocks`)
     <folder>/locks                        one recall of a file at a time
     <shared folder>/<uid>/                a shelf of each user, which all others may read
+    <shared folder>/<uid>/blocks/         parts of files that everybody may read
     <shared folder>/used/<sha256>.<uid>   when a user last used a file
 
 Files are found by digest, whichever store they were brought for. See
@@ -86,6 +87,34 @@ class Cache:
         self._shared: Path | None = None
         if settings.shared_folder is not None and settings.shared_folder.is_dir():
             self._shared = Path(os.path.realpath(settings.shared_folder))
+
+    def block_shelves(self) -> list[BlockShelf]:
+        """Return where the caller may have parts of files: in private, and for everybody."""
+        mine = self._mine()
+        if mine is None:
+            return [self.blocks]
+        limit = self.settings.shared_limit
+        return [self.blocks, BlockShelf(mine.folder / "blocks", limit, self._everybodys_blocks)]
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there is a shared cache."""
+        return self._shared is not None
+
+    def peers(self) -> Iterator[int]:
+        """Iterate over the shelves of all other users, each opened as a folder."""
+        for shelf in self._shelves():
+            with contextlib.suppress(OSError):
+                if shelf.folder == self._mine_folder():
+                    continue
+                descriptor = os.open(shelf.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    yield descriptor
+                finally:
+                    os.close(descriptor)
+
+    def _everybodys_blocks(self) -> list[Path]:
+        return [shelf.folder / "blocks" for shelf in self._shelves()]
 
     def path_of(self, entry: Entry, *, share: bool = False) -> Path:
         """Return where a file will be if there is room.
@@ -268,7 +297,8 @@ class Cache:
         for shelf in [self.own, *shelves]:
             gone = self._trim(shelf, -1, large_bytes=self.settings.limit, idle_s=unused_s)
             total += Usage(len(gone), sum(item.size_bytes for item in gone))
-        total += self.blocks.trim(-1, idle_s=max(unused_s, YOUNG_S))
+        for blocks in self.block_shelves():
+            total += blocks.trim(-1, idle_s=max(unused_s, YOUNG_S))
         self._forget_dangling()
         return total
 
@@ -280,7 +310,9 @@ class Cache:
         """Return how much all users have in the shared cache; None if there is none."""
         if self._shared is None:
             return None
-        return sum((shelf.usage() for shelf in self._shelves()), Usage(0, 0))
+        whole = sum((shelf.usage() for shelf in self._shelves()), Usage(0, 0))
+        limit = self.settings.shared_limit
+        return sum((BlockShelf(one, limit).usage() for one in self._everybodys_blocks()), whole)
 
     def own_problem(self) -> str | None:
         """Say why the caller's own cache cannot be used, if it is there and cannot."""
@@ -354,7 +386,13 @@ class Cache:
         def excess() -> int:
             shelves = list(self._shelves())
             reserved = sum(shelf.reserved(up_to=limit) for shelf in shelves)
-            return reserved + sum(shelf.usage().size_bytes for shelf in shelves) - limit
+            parts = [BlockShelf(one, limit).usage() for one in self._everybodys_blocks()]
+            return (
+                reserved
+                + sum(shelf.usage().size_bytes for shelf in shelves)
+                + sum(usage.size_bytes for usage in parts)
+                - limit
+            )
 
         over = excess()
         if over <= 0:

@@ -13,6 +13,7 @@ from recallfs.catalog import attempts, statistics
 from recallfs.catalog.lineage import work_by
 from recallfs.catalog.statistics import Amount
 from recallfs.catalog.store import Store
+from recallfs.cli.output import count_files
 from recallfs.config import CacheSettings
 from recallfs.errors import AccessError
 from recallfs.release.release import vault_warning
@@ -138,12 +139,14 @@ def cache_use(settings: CacheSettings) -> dict[str, Any]:
     """Say how much is in the caller's own cache and in the shared one, from sums that are kept."""
     cache = Cache(settings)
     own, shared = cache.own_usage(), cache.shared_usage()
+    unverified = cache.blocks.unverified()
     return {
         "own": {
             "folder": str(cache.folder),
             "files": own.files,
             "size_bytes": own.size_bytes,
             "limit_bytes": settings.limit,
+            "unverified": {"files": unverified.files, "size_bytes": unverified.size_bytes},
         },
         "shared": None
         if shared is None
@@ -154,6 +157,16 @@ def cache_use(settings: CacheSettings) -> dict[str, Any]:
             "limit_bytes": settings.shared_limit,
         },
     }
+
+
+def label_unverified(cache: Mapping[str, Any]) -> Iterator[str]:
+    """Iterate over lines that say what of the caller's cache is unverified, if anything is."""
+    found = cache["own"]["unverified"]
+    if found["files"]:
+        yield (
+            f"  unverified parts: {count_files(found['files'])}, "
+            f"{format_size(found['size_bytes'])}; only an ETag ties them to their files"
+        )
 
 
 def _warnings(store: Store, trash: statistics.TrashTotals) -> Iterator[str]:

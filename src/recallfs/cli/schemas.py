@@ -91,7 +91,10 @@ _STORE = _object(
     warnings=_list(_TEXT),
 )
 _CACHE = _object(folder=_TEXT, files=_COUNT, size_bytes=_COUNT, limit_bytes=_COUNT)
-_CACHES = {"own": _CACHE, "shared": _or_null(_CACHE)}
+_OWN_CACHE = _object(
+    folder=_TEXT, files=_COUNT, size_bytes=_COUNT, limit_bytes=_COUNT, unverified=_AMOUNT
+)
+_CACHES = {"own": _OWN_CACHE, "shared": _or_null(_CACHE)}
 _FINDING = _object(
     id=_TEXT,
     severity={"enum": ["error", "warning", "note"]},
@@ -122,6 +125,7 @@ _RELEASED = _object(
 _RECORD = _object(
     url=_URL,
     state=_STATE,
+    parts=_or_null(_object(size_bytes=_COUNT, check=_TEXT, is_verified=_FLAG)),
     store_id=_TEXT,
     entry={"type": "object", "required": ["id", "path", "size_bytes", "sha256", "sha1"]},
     incarnations=_list({"type": "object"}),
@@ -495,6 +499,7 @@ SCHEMAS: Mapping[str, Schema] = {
             )
         ),
         failed=_FAILED,
+        log=_or_null(_TEXT),
     ),
     "explain": _object(
         url=_URL,
@@ -514,7 +519,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 asked_s=_NUMBER,
             )
         ),
-        parts=_object(is_partial=_FLAG, reason=_TEXT, check=_TEXT),
+        parts=_object(is_partial=_FLAG, reason=_TEXT, check=_TEXT, is_verified=_FLAG),
     ),
     "prove": _object(
         proved=_list(

@@ -18,7 +18,7 @@ from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.doctor.kept import kept_files
 from recallfs.errors import IntegrityError, RecallError
-from recallfs.partial.blocks import find_blocks
+from recallfs.partial.blocks import BlockFile, find_blocks
 from recallfs.partial.opening import Parts
 from recallfs.resolve.presence import observe
 from recallfs.resolve.stores import Stores
@@ -108,7 +108,8 @@ def verify_parts(stores: Stores, store: Store, entry: Entry) -> list[Mismatch]:
     Notes
     -----
     Parts that no digest is known of are left out. What is wrong is no longer marked as here, so
-    that the next reader fetches it anew.
+    that the next reader fetches it anew. What was not durable yet when the power was lost is no
+    error.
     """
     parts = Parts(stores, store, entry)
     try:
@@ -122,9 +123,15 @@ def verify_parts(stores: Stores, store: Store, entry: Entry) -> list[Mismatch]:
             Mismatch(
                 parts.url, "parts", str(blocks.folder), blocks.index.name_of(unit), "other bytes"
             )
-            for unit in np.flatnonzero(blocks.marks).tolist()
-            if blocks.load(unit) is None
+            for unit, is_durable in _marked(blocks)
+            if blocks.load(unit) is None and is_durable
         ]
+
+
+def _marked(blocks: BlockFile) -> Iterator[tuple[int, bool]]:
+    """Iterate over units that are marked, and whether as durable."""
+    for unit in np.flatnonzero(blocks.marks).tolist():
+        yield unit, blocks.is_durable(unit)
 
 
 class _Check:

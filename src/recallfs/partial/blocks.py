@@ -1,8 +1,10 @@
 """A file of which only parts are here: on the disk, shared by all processes of the user.
 
-Bytes are verified, written, made durable, and only then marked as here: in this order, so that a
-process may be killed at any moment. What another process, or an earlier one, wrote is verified once
-more before this one hands it out, as a disk may give other bytes than it was given.
+Bytes are verified, written, and only then marked: in this order, so that a process may be killed at
+any moment. They are marked as here when they are durable. Until then, where digests are known, they
+are marked as written: other processes find them, and nobody waits for the disk between two slices.
+What another process, or an earlier one, wrote is verified once more before this one hands it out,
+as a disk may give other bytes than it was given, or none after its power was lost.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import fcntl
 import functools
 import mmap
 import os
+import shutil
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +28,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from recallfs.atomic import fault_point, sync_folder
-from recallfs.cache.blocks import BlockShelf
+from recallfs.cache.blocks import UNVERIFIED, BlockShelf
 from recallfs.cache.cache import Cache
 from recallfs.errors import IntegrityError, RecallError
 from recallfs.partial.index import Index, retained_parts
@@ -33,7 +36,7 @@ from recallfs.partial.index import Index, retained_parts
 if TYPE_CHECKING:
     from recallfs.skeleton.format import Skeleton
 
-_HERE = 1
+_HERE, _WRITTEN = 1, 2
 _CHECK_BYTES = 64 * 1024 * 1024
 """After how many more bytes the limit of the cache is looked at again."""
 
@@ -41,6 +44,7 @@ _REST_S = 30.0
 """How long nothing more is kept after the disk, or the cache, was full."""
 
 _POLL_S = 0.005
+_HAS_PREADV = hasattr(os, "preadv")
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -67,10 +71,11 @@ class BlockFile:
         self.key = key
         self.folder = folder
         self._shelf = shelf
-        self._data = self._map_file = -1
+        self._data = self._map_file = self._lock_file = -1
         try:
+            self._lock_file = os.open(folder / "index", _OPEN)
+            fcntl.flock(self._lock_file, fcntl.LOCK_SH)
             self._map_file = os.open(folder / "map", _OPEN)
-            fcntl.flock(self._map_file, fcntl.LOCK_SH)
             self._data = os.open(folder / "data", _OPEN)
             self.index = Index.read(folder / "index")
             if os.fstat(self._map_file).st_size != len(self.index) or (
@@ -86,6 +91,8 @@ class BlockFile:
             np.frombuffer(self._map, np.uint8) if self._map else np.zeros(0, np.uint8)
         )
         self._checked = bytearray(len(self.index))
+        self._unsynced: list[int] = []
+        self._unsynced_bytes = 0
         self._since_look = _CHECK_BYTES
         self._closed_until = 0.0
 
@@ -96,7 +103,7 @@ class BlockFile:
 
     @property
     def marks(self) -> npt.NDArray[np.uint8]:
-        """Which units are here: 1, else 0."""
+        """Which units are here: 1, and 2 where they may not be durable yet; else 0."""
         return self._marks
 
     def parts(self) -> Iterator[tuple[int, memoryview]]:
@@ -110,22 +117,31 @@ class BlockFile:
     def here_bytes(self) -> int:
         """How many bytes of the file are here."""
         stops = np.append(self.index.starts[1:], self.index.size_bytes)
-        return int((stops - self.index.starts)[self._marks == _HERE].sum())
+        return int((stops - self.index.starts)[self._marks != 0].sum())
 
-    def read_checked(self, first: int, last: int, start: int, stop: int) -> bytes | None:
-        """Read bytes that lie in units which this process has verified; None if it has not."""
+    def is_durable(self, unit: int) -> bool:
+        """Tell whether a unit was marked after it was made durable."""
+        return bool(self._marks[unit] == _HERE)
+
+    def read_checked(self, first: int, last: int, start: int, out: memoryview) -> bool:
+        """Read bytes that lie in units which this process has verified; False if it has not."""
         if self._checked.find(0, first, last + 1) >= 0:
-            return None
-        data = os.pread(self._data, stop - start, start)
-        return data if len(data) == stop - start else None
+            return False
+        if _HAS_PREADV:
+            return os.preadv(self._data, [out], start) == len(out)
+        data = os.pread(self._data, len(out), start)
+        if len(data) != len(out):
+            return False
+        out[:] = data
+        return True
 
     def missing(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return those of the units that are not here."""
-        return np.asarray(units[self._marks[units] != _HERE])
+        return np.asarray(units[self._marks[units] == 0])
 
     def load(self, unit: int) -> bytes | None:
         """Read a unit and verify it; None if it is not here, or not what it was."""
-        if self._marks[unit] != _HERE:
+        if not self._marks[unit]:
             return None
         start = self.index.start_of(unit)
         try:
@@ -155,16 +171,36 @@ class BlockFile:
             for start, parts in _runs(self.index, units):
                 _write_all(self._data, parts, start)
             fault_point("blocks.written")
-            os.fdatasync(self._data)
-            fault_point("blocks.synced")
             for unit, _ in units:
-                self._marks[unit] = _HERE
+                if self.index.digests is not None:
+                    self._marks[unit] = _WRITTEN
                 self._checked[unit] = 1
+            self._unsynced += [unit for unit, _ in units]
+            self._unsynced_bytes += size
+            if self.index.digests is None or self._unsynced_bytes >= _CHECK_BYTES:
+                self.flush()
             fault_point("blocks.marked")
         except OSError:
             self._closed_until = time.monotonic() + _REST_S
             return False
         return True
+
+    def flush(self) -> None:
+        """Make durable what was written, and mark it so.
+
+        Raises
+        ------
+        OSError
+        """
+        units, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
+        if not units:
+            return
+        os.fdatasync(self._data)
+        fault_point("blocks.synced")
+        for unit in units:
+            # Who found it wrong meanwhile has taken its mark away.
+            if self._marks[unit] == _WRITTEN or self.index.digests is None:
+                self._marks[unit] = _HERE
 
     def _has_room(self, size_bytes: int) -> bool:
         if time.monotonic() < self._closed_until:
@@ -201,7 +237,7 @@ class BlockFile:
             if descriptor is None:
                 return
             for unit in units:
-                while self._marks[unit] != _HERE and not _lock(descriptor, unit):
+                while not self._marks[unit] and not _lock(descriptor, unit):
                     if time.monotonic() > give_up:
                         return
                     time.sleep(_POLL_S)
@@ -213,7 +249,7 @@ class BlockFile:
         descriptor = None
         if hasattr(fcntl, "F_OFD_SETLK"):
             with contextlib.suppress(OSError):
-                descriptor = os.open(f"/dev/fd/{self._map_file}", os.O_RDWR | os.O_CLOEXEC)
+                descriptor = os.open(f"/dev/fd/{self._lock_file}", os.O_RDWR | os.O_CLOEXEC)
         try:
             yield descriptor
         finally:
@@ -222,7 +258,12 @@ class BlockFile:
 
     def move_to(self, target: Path) -> None:
         """Take the file out of its folder, which is gone then."""
-        os.link(self.folder / "data", target)
+        try:
+            os.link(self.folder / "data", target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copyfile(self.folder / "data", target)
         self.drop()
 
     def drop(self) -> None:
@@ -231,10 +272,13 @@ class BlockFile:
 
     def close(self) -> None:
         """Close it; no error if it is."""
-        for descriptor in (self._data, self._map_file):
+        if self._data >= 0:
+            with contextlib.suppress(OSError):
+                self.flush()
+        for descriptor in (self._data, self._map_file, self._lock_file):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._data = self._map_file = -1
+        self._data = self._map_file = self._lock_file = -1
 
 
 def _runs(
@@ -276,7 +320,12 @@ def _lock(descriptor: int, unit: int, kind: int = fcntl.F_WRLCK) -> bool:
 
 
 def open_blocks(
-    cache: Cache, key: str, index: Index, skeleton: Skeleton | None = None
+    cache: Cache,
+    key: str,
+    index: Index,
+    skeleton: Skeleton | None = None,
+    *,
+    share: bool = False,
 ) -> BlockFile | None:
     """Open a file in parts, made if need be.
 
@@ -284,22 +333,25 @@ def open_blocks(
     ----------
     skeleton : Skeleton, optional
         Its bytes are laid in.
+    share : bool
+        Whether everybody may read it, if the shared cache has room.
 
     Returns
     -------
     BlockFile or None
         None where the cache cannot be written to: parts are fetched without being kept then.
     """
-    shelf = cache.blocks
     for _ in range(2):
+        for shelf in cache.block_shelves():
+            try:
+                return BlockFile(shelf, key)
+            except FileNotFoundError:
+                pass
+            except (IntegrityError, OSError):
+                shelf.drop(key)
         try:
-            return BlockFile(shelf, key)
-        except FileNotFoundError:
-            pass
-        except (IntegrityError, OSError):
-            shelf.drop(key)
-        try:
-            make_blocks(cache, key, index, () if skeleton is None else retained_parts(skeleton))
+            parts = () if skeleton is None else retained_parts(skeleton)
+            make_blocks(cache, key, index, parts, share=share)
         except (RecallError, OSError):
             return None
     return None
@@ -307,14 +359,19 @@ def open_blocks(
 
 def find_blocks(cache: Cache, key: str) -> BlockFile | None:
     """Open a file in parts if there is one."""
-    try:
-        return BlockFile(cache.blocks, key)
-    except (OSError, IntegrityError):
-        return None
+    for shelf in cache.block_shelves():
+        with contextlib.suppress(OSError, IntegrityError):
+            return BlockFile(shelf, key)
+    return None
 
 
 def make_blocks(
-    cache: Cache, key: str, index: Index, parts: Iterable[tuple[int, memoryview]]
+    cache: Cache,
+    key: str,
+    index: Index,
+    parts: Iterable[tuple[int, memoryview]],
+    *,
+    share: bool = False,
 ) -> None:
     """Make the folder of a file, in place of one that is there.
 
@@ -324,6 +381,8 @@ def make_blocks(
         What it says to be retained is marked as here.
     parts : iterable of (int, memoryview)
         Offsets and bytes that are laid in; all else is a hole.
+    share : bool
+        As of `open_blocks`.
 
     Raises
     ------
@@ -332,7 +391,9 @@ def make_blocks(
     """
     stops = np.append(index.starts[1:], index.size_bytes)
     size = int((stops - index.starts)[index.is_retained == _HERE].sum())
-    with cache.staging(size + len(index) * 80) as staging:
+    shelf = cache.block_shelves()[-1]
+    share = share and shelf.is_open and shelf.has_room(size)
+    with cache.staging(size + len(index) * 80, share=share) as staging:
         folder = staging / "parts"
         folder.mkdir(mode=0o700)
         with (folder / "data").open("wb") as data:
@@ -350,6 +411,9 @@ def make_blocks(
                     index.write(file)
                 file.flush()
                 os.fsync(file.fileno())
+        if index.digests is None:
+            (folder / UNVERIFIED).touch()
         sync_folder(folder)
         fault_point("blocks.made")
-        cache.blocks.put(folder, key)
+        is_among_theirs = share and staging.is_relative_to(shelf.folder.parent)
+        (shelf if is_among_theirs else cache.blocks).put(folder, key)

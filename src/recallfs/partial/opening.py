@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -39,12 +40,13 @@ from recallfs.partial.index import (
     of_skeleton,
     retained_parts,
 )
+from recallfs.partial.peers import Peers
 from recallfs.partial.policy import Choice, Facts, choose
 from recallfs.partial.quiet import holds_h5py
 from recallfs.partial.ranges import Ranges
-from recallfs.partial.reading import PartialFile
+from recallfs.partial.reading import CHECKS, PartialFile
 from recallfs.resolve.access import check_reader
-from recallfs.resolve.caching import cache_for
+from recallfs.resolve.caching import cache_for, may_share
 from recallfs.resolve.chain import chain_for, plan_for
 from recallfs.resolve.presence import observe, settle
 from recallfs.resolve.recall import Wish, recall
@@ -55,6 +57,24 @@ from recallfs.values import Entry, State
 
 if TYPE_CHECKING:
     import h5py
+
+
+@dataclass(frozen=True)
+class Here:
+    """What the caller's cache has of a file that is read in parts.
+
+    Parameters
+    ----------
+    size_bytes : int
+    check : str
+        How they were verified, in words.
+    is_verified : bool
+        Whether they were.
+    """
+
+    size_bytes: int
+    check: str
+    is_verified: bool
 
 
 @dataclass(frozen=True)
@@ -115,7 +135,8 @@ class Parts:
     @property
     def _has_chunks(self) -> bool:
         """Whether the skeleton is whole, or was when the file was last opened."""
-        if self.cache.blocks.path_of(self._chunks_key).is_dir():
+        shelves = self.cache.block_shelves()
+        if any(shelf.path_of(self._chunks_key).is_dir() for shelf in shelves):
             return True
         try:
             return self._skeleton is not None
@@ -146,6 +167,18 @@ class Parts:
             finally:
                 found.close()
         return self._neighbour_in_skeleton()
+
+    def here(self) -> Here | None:
+        """Tell which parts are here; None if there are none."""
+        try:
+            blocks = find_blocks(self.cache, self.key)
+        except IntegrityError:
+            return None  # what is on record is damaged, which `verify` says
+        if blocks is None:
+            return None
+        with contextlib.closing(blocks):
+            kind = blocks.index.kind
+            return Here(blocks.here_bytes, CHECKS[kind], kind != PAGES)
 
     def facts(self) -> Facts:
         """Gather what the choice is made from."""
@@ -230,6 +263,7 @@ class Parts:
             blocks=blocks,
             bring_whole=self._bringing(wish or Wish(), ranges),
             retained=retained,
+            peers=Peers(self.cache, self.key) if self.cache.has_others else None,
             for_hdf5=for_hdf5,
         )
 
@@ -240,13 +274,14 @@ class Parts:
         found = find_blocks(self.cache, self.key)
         if found is not None:
             return found, found.index, self._retained if self.kind == CHUNKS else None
-        if self.kind == BLOCKS:
-            index = of_blocks(self.entry.size_bytes, self.record.blocks)
-            return open_blocks(self.cache, self.key, index), index, None
         if self.kind == PAGES:
             return None, of_pages(self.entry.size_bytes), None
+        share = may_share(self.stores, self.store, self.entry)
+        if self.kind == BLOCKS:
+            index = of_blocks(self.entry.size_bytes, self.record.blocks)
+            return open_blocks(self.cache, self.key, index, share=share), index, None
         index = self._index.with_notes(neighbour=self.neighbour)
-        blocks = open_blocks(self.cache, self.key, index, self._skeleton)
+        blocks = open_blocks(self.cache, self.key, index, self._skeleton, share=share)
         return blocks, index if blocks is None else blocks.index, self._retained
 
     @cached_property
@@ -327,6 +362,7 @@ def open_h5(
     url_or_path: str | os.PathLike[str],
     partial: bool | str | None = None,
     *,
+    complete: bool = False,
     announce: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
     **options: Any,
@@ -341,6 +377,9 @@ def open_h5(
         Whether only what is read of a file that is not here is fetched. None leaves it to
         ``readers.partial`` of the configuration; "unverified" allows it even where nothing but an
         ETag tells that the parts are right.
+    complete : bool
+        Whether a process in the background fetches all else, if only parts are fetched here. It
+        goes on after this one has ended, as `recall warm --background` does.
     announce, progress : callable, optional
         Told what a recall is about to do, and of its bytes, where the whole file must come back.
     **options
@@ -373,7 +412,12 @@ def open_h5(
     wish = Wish(announce=announce, progress=progress)
     parts = find_parts(stores, store, path)
     if parts is not None and parts.choice(partial).is_partial:
-        return open_parts(parts, wish, **options)
+        file = open_parts(parts, wish, **options)
+        if complete:
+            from recallfs.partial.whole import complete_behind  # which needs this module
+
+            complete_behind(stores, ["--", parts.url])
+        return file
     entry = store.catalog.entry_at(path)
     place = store.locate(path) if entry is None else recall(stores, store, path, wish).path
     return h5py.File(place, "r", **options)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.errors import (
@@ -33,7 +35,10 @@ from recallfs.transfer.remote import Stream
 Landed = Callable[[int, memoryview], bool]
 """Called with a unit and its bytes; tells whether they are right."""
 
-_TRIES = 4
+_TRIES, _TRIES_ALONE = 4, 8
+"""How often a request that breaks off is taken up again: until others are asked, and, where there
+are none, for some ten seconds."""
+
 _PAUSE_S = 0.1
 _PIECE_BYTES = 1024 * 1024
 
@@ -51,6 +56,7 @@ class _Place:
     pace: Pace = field(default_factory=Pace)
     lies: int = 0
     is_absent: bool = False
+    is_doubted: bool = True
 
 
 class Ranges:
@@ -157,7 +163,11 @@ class Ranges:
                 self.has_whole_only = self.has_whole_only or not self._is_pinned
             elif isinstance(error, SourceError):
                 memory.note(place.source, key, error)
+                place.is_doubted = True
             return error
+        if place.is_doubted:  # others are not to wait for what is over
+            memory.note(place.source, key, None)
+            place.is_doubted = False
         if place.lies == 0:
             self.from_source = place.source.name
         return None
@@ -198,7 +208,7 @@ class Ranges:
 
     def _read_span(self, place: _Place, index: Index, span: Span, land: Landed) -> list[int]:
         """Read one span, asking again where it is cut off; return the units that are wrong."""
-        buffer = memoryview(bytearray(span.stop - span.start))
+        buffer = np.empty(span.stop - span.start, np.uint8).data
         filled = tries = 0
         while filled < len(buffer):
             begun = filled
@@ -207,8 +217,10 @@ class Ranges:
                     filled += count
             except SourceError as error:
                 tries = 1 if filled > begun else tries + 1
-                is_final = error.details.get("is_final") or error.details.get("stage") == UNREACHED
-                if is_final or tries >= _TRIES or isinstance(error, WholeOnlyError):
+                is_far = error.details.get("stage") == UNREACHED and not filled
+                is_final = is_far or error.details.get("is_final")
+                most = _TRIES_ALONE if filled and len(self._sources) == 1 else _TRIES
+                if is_final or tries >= most or isinstance(error, WholeOnlyError):
                     raise
                 time.sleep(back_off_s(tries, _PAUSE_S))
         wrong = []

@@ -18,6 +18,7 @@ from recallfs.errors import InvalidInputError, RecallError, SourceError
 from recallfs.partial import selections
 from recallfs.partial.blocks import BlockFile
 from recallfs.partial.index import BLOCKS, CHUNKS, PAGES, Index
+from recallfs.partial.peers import Peers
 from recallfs.partial.prefetch import Ahead
 from recallfs.partial.quiet import holds_h5py, no_collection
 from recallfs.partial.ranges import Ranges
@@ -35,8 +36,8 @@ a thread of this process, might wait for."""
 _METADATA_BYTES = 4096
 """The longest read of metadata that HDF5 makes without knowing how long they are."""
 
-_BATCH_BYTES = 64 * 1024 * 1024
-"""How much is fetched before it is verified and kept."""
+_BATCH_BYTES, _COMPLETING_BYTES = 64 * 1024 * 1024, 16 * 1024 * 1024
+"""How much is fetched before it is verified and kept: for who reads, and where nobody waits."""
 
 CHECKS = {
     CHUNKS: "verified chunk by chunk",
@@ -65,6 +66,8 @@ class PartialFile(io.RawIOBase):
         why none does, which it raises if there is nothing else to try.
     retained : callable, optional
         Gives the bytes of a unit that a skeleton retains.
+    peers : Peers, optional
+        Other users, who may have parts.
     for_hdf5 : bool
         Whether HDF5 itself is the reader. It looks at metadata by reading somewhat more than they
         may be; what is bulk data of that it never looks at, and gets zeros for.
@@ -96,6 +99,7 @@ class PartialFile(io.RawIOBase):
         blocks: BlockFile | None = None,
         bring_whole: Callable[[RecallError], Path] | None = None,
         retained: Callable[[int], bytes] | None = None,
+        peers: Peers | None = None,
         for_hdf5: bool = False,
     ) -> None:
         super().__init__()
@@ -108,6 +112,7 @@ class PartialFile(io.RawIOBase):
         self.blocks = blocks
         self._bring_whole = bring_whole
         self._retained = retained
+        self._peers = peers
         self._for_hdf5 = for_hdf5
         self._position = 0
         self._native = -1
@@ -212,11 +217,6 @@ class PartialFile(io.RawIOBase):
         start, stop = max(0, start), min(stop, self.size)
         if stop <= start:
             return b""
-        if self.blocks is not None and self._native < 0 and not self.closed:
-            first, last = self.index.unit_at(start), self.index.unit_at(stop - 1)
-            data = self.blocks.read_checked(first, last, start, stop)
-            if data is not None:
-                return data
         buffer = bytearray(stop - start)
         self._fill(start, memoryview(buffer))
         return bytes(buffer)
@@ -249,14 +249,16 @@ class PartialFile(io.RawIOBase):
                 break  # more would only push out what was fetched
 
     def complete(self) -> None:
-        """Fetch all that is missing."""
+        """Fetch all that is missing, as far as it can be kept."""
         self._refuse_closed()
         step = 4096
         for begin in range(0, len(self.index), step):
-            if self._native < 0:
-                missing = self._missing(np.arange(begin, min(begin + step, len(self.index))))
-                for batch in self._batches(missing):
-                    self._bring(batch)
+            missing = self._missing(np.arange(begin, min(begin + step, len(self.index))))
+            # By little at once: somebody who reads meanwhile waits for what is being fetched.
+            for batch in self._batches(missing, _COMPLETING_BYTES):
+                if self._native >= 0 or self._loose:
+                    return
+                self._bring(batch)
 
     def _known_bytes(self, start: int, count: int) -> int:
         """Return how many of the bytes that HDF5 asks for it will look at.
@@ -281,11 +283,8 @@ class PartialFile(io.RawIOBase):
         stop = start + len(out)
         if self._native < 0:
             first, last = self.index.unit_at(start), self.index.unit_at(stop - 1)
-            if self.blocks is not None:
-                data = self.blocks.read_checked(first, last, start, stop)
-                if data is not None:
-                    out[:] = data
-                    return
+            if self.blocks is not None and self.blocks.read_checked(first, last, start, out):
+                return
             pending = []
             for unit in range(first, last + 1):
                 data = self._here(unit)
@@ -327,12 +326,14 @@ class PartialFile(io.RawIOBase):
             units = self.blocks.missing(units)
         return units[[unit not in self._loose for unit in units.tolist()]]
 
-    def _batches(self, units: npt.NDArray[np.int64]) -> Iterable[npt.NDArray[np.int64]]:
+    def _batches(
+        self, units: npt.NDArray[np.int64], most_bytes: int = _BATCH_BYTES
+    ) -> Iterable[npt.NDArray[np.int64]]:
         """Cut units into batches that may be held in memory."""
         begin = total = 0
         for number, unit in enumerate(units.tolist()):
             size = self.index.stop_of(unit) - self.index.start_of(unit)
-            if total + size > _BATCH_BYTES and number > begin:
+            if total + size > most_bytes and number > begin:
                 yield units[begin:number]
                 begin, total = number, 0
             total += size
@@ -396,8 +397,12 @@ class PartialFile(io.RawIOBase):
             landed[unit] = data
             return True
 
+        if self._peers is not None:
+            landed.update(self._peers.parts(self.index, units))
         try:
-            self.ranges.fetch(self.index, units.tolist(), land)
+            left = [unit for unit in units.tolist() if unit not in landed]
+            if left:
+                self.ranges.fetch(self.index, left, land)
         finally:
             self._keep(landed)
         return landed

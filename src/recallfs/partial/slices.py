@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recallfs.errors import InvalidInputError
+from recallfs.errors import InvalidInputError, RecallError
 from recallfs.partial.opening import open_h5
 from recallfs.partial.policy import UNVERIFIED
 from recallfs.partial.reading import PartialFile, file_of
@@ -79,7 +79,14 @@ class Taken:
             "fetched_bytes": self.fetched_bytes,
             "check": self.check,
         }
-        return {**said, "values": array.tolist()} if with_values else said
+        return {**said, "values": _plain(array.tolist())} if with_values else said
+
+
+def _plain(value: Any) -> Any:
+    """Write as text what HDF5 keeps as bytes; lists are gone through."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def parse_slice(text: str) -> tuple[str, tuple[int | slice, ...]]:
@@ -135,7 +142,19 @@ def read_slice(address: str, wanted: str, *, unverified: bool = False) -> Taken:
     import h5py
 
     path, parts = parse_slice(wanted)
-    with open_h5(address, UNVERIFIED if unverified else True) as file:
+    try:
+        opened = open_h5(address, UNVERIFIED if unverified else True)
+    except FileNotFoundError as error:
+        raise InvalidInputError(
+            f"there is no file {address}, here or on record.", kind="unknown-entry"
+        ) from error
+    except RecallError:
+        raise
+    except OSError as error:
+        raise InvalidInputError(
+            f"{address} cannot be opened as an HDF5 file: {error}", kind="not-hdf5"
+        ) from error
+    with opened as file:
         found = file.get(path)
         if not isinstance(found, h5py.Dataset):
             raise InvalidInputError(f"{address} has no dataset {path}.", kind="invalid-input")

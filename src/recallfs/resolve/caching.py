@@ -25,10 +25,15 @@ def find_cached(stores: Stores, store: Store, entry: Entry) -> Path | None:
     return cache_for(stores, store).find(entry, records.load(store, entry.id).accepted)
 
 
+def may_share(stores: Stores, store: Store, entry: Entry) -> bool:
+    """Tell whether all users of this computer may read what is brought of a file."""
+    settings = stores.config.cache
+    return settings.shared_folder is not None and (settings.share_all or is_public(store, entry))
+
+
 def is_shared(stores: Stores, store: Store, entry: Entry, cache: Cache) -> bool:
     """Tell whether a file is to be brought for all users of this computer."""
-    settings = stores.config.cache
-    if settings.shared_folder is None or not (settings.share_all or is_public(store, entry)):
+    if not may_share(stores, store, entry):
         return False
     # What is there already, and is not trusted as it is, is copied for its reader alone.
     return not cache.has_shared(entry, records.load(store, entry.id).accepted)

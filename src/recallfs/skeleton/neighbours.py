@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+from h5py import h5d, h5g, h5l, h5o
 
 from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.hdf5.access import HDF5_ERRORS, open_hdf5
@@ -34,7 +35,7 @@ def needed_neighbour(path: Path) -> str | None:
         return None
     try:
         with open_hdf5(path) as file:
-            return _in_group(file, set(), _is_relative)
+            return _in_group(h5g.open(file.id, b"/"), "", set(), _is_relative)
     except (InvalidInputError, ConflictError, *HDF5_ERRORS) as error:
         # It may be readable where it belongs: what cannot be checked is not taken for harmless.
         return f"what it holds cannot be looked at: {error}"
@@ -49,31 +50,38 @@ def any_neighbour(file: h5py.File) -> str | None:
         As `needed_neighbour`.
     """
     try:
-        return _in_group(file, set(), lambda _: True)
+        return _in_group(h5g.open(file.id, b"/"), "", set(), lambda _: True)
     except (InvalidInputError, ConflictError, *HDF5_ERRORS) as error:
         return f"what it holds cannot be looked at: {error}"
 
 
 def _in_group(
-    group: h5py.Group, seen: set[object], counts: Callable[[str | bytes], bool]
+    group: h5g.GroupID, path: str, seen: set[object], counts: Callable[[str | bytes], bool]
 ) -> str | None:
-    """Look at all links, each object once: groups may hold each other."""
+    """Look at all links, each object once: groups may hold each other.
+
+    By h5py's low level, as files are looked at so each time that one is opened in parts anew.
+    """
     for name in group:
-        link = group.get(name, getlink=True)
-        where = f"{group.name.rstrip('/')}/{name}"
-        if isinstance(link, h5py.ExternalLink) and counts(link.filename):
-            return f"{where} is a link to {link.filename}"
-        if not isinstance(link, h5py.HardLink):
+        kind = group.links.get_info(name).type
+        where = f"{path}/{name.decode('utf-8', 'surrogateescape')}"
+        if kind == h5l.TYPE_EXTERNAL:
+            target = os.fsdecode(group.links.get_val(name)[0])
+            if counts(target):
+                return f"{where} is a link to {target}"
+        if kind != h5l.TYPE_HARD:
             continue
-        item = group[name]
-        if item.id in seen:
+        item = h5o.open(group, name)
+        if item in seen:
             continue
-        seen.add(item.id)
+        seen.add(item)
         found = None
-        if isinstance(item, h5py.Group):
-            found = _in_group(item, seen, counts)
-        elif isinstance(item, h5py.Dataset):
-            found = _in_dataset(item, where, counts)
+        if isinstance(item, h5g.GroupID):
+            found = _in_group(item, where, seen, counts)
+        elif isinstance(item, h5d.DatasetID):
+            made = item.get_create_plist()
+            if made.get_layout() == h5d.VIRTUAL or made.get_external_count():
+                found = _in_dataset(h5py.Dataset(item), where, counts)
         if found is not None:
             return found
     return None

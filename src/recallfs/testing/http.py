@@ -27,6 +27,9 @@ from recallfs.errors import InvalidInputError
 from recallfs.testing.misbehaviour import Exchange, Fault, Faults
 
 PIECE_BYTES = 1 << 20
+FIRST_WINDOW_BYTES = 10 * 1460
+"""What a connection that starts slowly sends before anything is acknowledged (RFC 6928)."""
+
 S = TypeVar("S", bound="Server")
 HTML = b"<!DOCTYPE html>\n<html><body><h1>Please sign in to this network</h1></body></html>\n"
 
@@ -315,6 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.count += 1
             self.number = self.server.count
             self.server.connections[self.connection] = self.number
+        self.window = FIRST_WINDOW_BYTES
         if self.server.owner.connect_s:
             self._wait(self.server.owner.connect_s)
 
@@ -445,22 +449,33 @@ class _Handler(BaseHTTPRequestHandler):
             return
         ends = [at for at in (fault.stall_at, fault.reset_at, fault.cut_at) if at is not None]
         stop = min([length, *ends])
-        piece = PIECE_BYTES
-        if fault.bytes_per_second:
-            piece = max(1, min(piece, fault.bytes_per_second // 20))
+        pace = self._pieces(fault)
         at = 0
         while at < stop:
+            piece, wait_s = next(pace)
             sent = write(at, min(piece, stop - at))
             at += sent
             exchange.sent_bytes = at
-            if fault.bytes_per_second:
-                self._wait(sent / fault.bytes_per_second)
+            if wait_s and (at < stop or not fault.window_s):
+                self._wait(wait_s * sent / piece)
         if fault.stall_at == stop:
             self._wait(None)
         if fault.reset_at == stop:
             self._reset()
         if stop < length:
             raise _Left
+
+    def _pieces(self, fault: Fault) -> Iterator[tuple[int, float]]:
+        """Iterate over how many bytes go out at once, and how long until the next may."""
+        rate = fault.bytes_per_second
+        while fault.window_s and (not rate or self.window / fault.window_s < rate):
+            window, self.window = self.window, 2 * self.window
+            yield window, fault.window_s
+            if self.window > PIECE_BYTES * 64:
+                break
+        piece = max(1, min(PIECE_BYTES, rate // 20)) if rate else PIECE_BYTES
+        while True:
+            yield piece, piece / rate if rate else 0.0
 
     def _write(self, data: bytes) -> int:
         self.wfile.write(data)

@@ -58,6 +58,9 @@ class Fault:
         ``Content-Range`` of a 206, instead of the right one.
     bytes_per_second : int, optional
         Rate of the body.
+    window_s : float, optional
+        A round trip of a connection that starts slowly: a window of bytes goes out in each, twice
+        as many as in the one before, until that is as fast as `bytes_per_second`. Default: none.
     edit : mapping, optional
         Fields of a JSON answer that are replaced: a size that lies, another URL.
     """
@@ -82,6 +85,7 @@ class Fault:
     content_length: int | None = None
     content_range: str = ""
     bytes_per_second: int = 0
+    window_s: float = 0.0
     edit: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -13,6 +13,8 @@ PORTS = {"http": 80, "https": 443}
 _WITHOUT_SECRETS = ("file", "local", "memory")
 """Schemes of places on this computer: what follows is a path, '?' and '#' and '@' too."""
 
+_UNUSABLE = re.compile(r"[\x00-\x20\x7f]")
+
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")
 """Between the links of a chained fsspec URL (``simplecache::https://host/path``)."""
 
@@ -66,7 +68,7 @@ def split(url: str) -> SplitResult:
         is_usable = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_usable = False
-    if not is_usable or any(ord(c) <= 32 or ord(c) == 127 for c in url):
+    if not is_usable or _UNUSABLE.search(url):
         raise SourceError(
             f"{shown(url)} is not an address that can be asked; it must be a whole http(s) URL.",
             details={"url": shown(url)},

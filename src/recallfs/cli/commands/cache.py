@@ -8,7 +8,7 @@ import click
 
 from recallfs.cache.cache import Cache
 from recallfs.cli.output import count_files, print_json, print_table, say, warn
-from recallfs.cli.overview import cache_use
+from recallfs.cli.overview import cache_use, label_unverified
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.values import format_size, parse_span
 
@@ -48,6 +48,8 @@ def show_command(as_json: bool) -> int:
             if part is not None
         ],
     )
+    for line in label_unverified(use):
+        say(line)
     if problem is not None:
         warn(f"{settings.shared_folder}: {problem}")
     return 0

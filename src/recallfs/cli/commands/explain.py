@@ -11,6 +11,7 @@ from recallfs.catalog.records import known_entry
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
+from recallfs.partial.index import PAGES
 from recallfs.partial.opening import Parts
 from recallfs.partial.reading import CHECKS
 from recallfs.resolve.chain import Limits, ask_all, plan_for
@@ -83,8 +84,12 @@ def _in_parts(stores: Stores, store: Store, entry: Entry) -> dict[str, Any]:
     """Tell whether h5py would read a file in parts, and how these would be verified."""
     parts = Parts(stores, store, entry)
     choice = parts.choice()
-    check = CHECKS[parts.kind] if choice.is_partial else ""
-    return {"is_partial": choice.is_partial, "reason": choice.reason, "check": check}
+    return {
+        "is_partial": choice.is_partial,
+        "reason": choice.reason,
+        "check": CHECKS[parts.kind] if choice.is_partial else "",
+        "is_verified": not choice.is_partial or parts.kind != PAGES,
+    }
 
 
 _WORDS = {"local": "need not be asked", "wrong": "has other bytes"}

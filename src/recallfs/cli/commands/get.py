@@ -108,7 +108,8 @@ def _slice(
     if as_json:
         print_json(taken.to_json(with_values=output is None))
     elif output is None:
-        say(str(taken.values))
+        for line in str(taken.values).splitlines():
+            say(line)
     if not as_json:
         console(error=True).print(display_name(taken.summary), markup=False, soft_wrap=True)
     return 0

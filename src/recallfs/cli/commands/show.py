@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +17,12 @@ from recallfs.cli.completion import complete_address
 from recallfs.cli.output import print_json, print_table, say
 from recallfs.digest.hdf5 import ContentDigest
 from recallfs.environment.interpreter import label_of
+from recallfs.partial.opening import Parts
 from recallfs.release.copies import Known, known_copies
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.skeleton.contents import load_contents
-from recallfs.values import Derivation, Level, Proof, format_size, now_utc
+from recallfs.values import Derivation, Level, Proof, State, format_size, now_utc
 
 _LOG_LINES = 15
 
@@ -42,11 +44,13 @@ def command(address: str, objects: bool, as_json: bool) -> None:
     recalls = store.catalog.recalls(entry.id)
     contents = load_contents(store, entry) if objects else None
     failure = attempts.load(store, entry.id)
+    here = None if state is State.RESIDENT else Parts(stores, store, entry).here()
     if as_json:
         body = json.loads(encode(record))["body"]
         body.pop("blocks")
         body.setdefault("residual", None)
         body["dandi_etag"] = record.dandi_etag
+        body["parts"] = here and dataclasses.asdict(here)
         body["failure"] = failure and failure.to_json()
         body["copies"] = [item.to_json() for item in known_copies(stores, store, record)]
         body["objects"] = contents and {
@@ -56,7 +60,10 @@ def command(address: str, objects: bool, as_json: bool) -> None:
         print_json({**body, "url": store.url(path), "state": state.value, "recalls": recalls})
         return
     say(f"{store.url(entry.path)}")
-    print_table(["", ""], [[name, value] for name, value in _facts(store, record, state.value)])
+    facts = _facts(store, record, state.value)
+    if here is not None:
+        facts.insert(1, ("parts here", f"{format_size(here.size_bytes)}; {here.check}"))
+    print_table(["", ""], [[name, value] for name, value in facts])
     _print_proofs(record)
     if failure is not None:
         _print_failure(store, failure)

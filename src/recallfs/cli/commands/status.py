@@ -10,7 +10,14 @@ import click
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_store
 from recallfs.cli.output import bar, count_files, print_json, print_table, say, warn
-from recallfs.cli.overview import WORK_COLUMNS, cache_use, gather, work_cells, work_page
+from recallfs.cli.overview import (
+    WORK_COLUMNS,
+    cache_use,
+    gather,
+    label_unverified,
+    work_cells,
+    work_page,
+)
 from recallfs.errors import CatalogError, InvalidInputError, RecallError
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import format_size
@@ -138,6 +145,8 @@ def _print_cache(cache: Mapping[str, Any]) -> None:
                 f"{name} cache: {_shown(part)} of {format_size(part['limit_bytes'])}, "
                 f"{part['folder']}"
             )
+    for line in label_unverified(cache):
+        say(line)
 
 
 def _print_states(page: Mapping[str, Any]) -> None:

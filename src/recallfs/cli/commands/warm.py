@@ -9,10 +9,10 @@ import click
 from recallfs.catalog.store import Store
 from recallfs.cli.batch import for_each, print_failures
 from recallfs.cli.completion import complete_address
-from recallfs.cli.output import count_bar, print_json, print_table
+from recallfs.cli.output import count_bar, print_json, print_table, say
 from recallfs.partial.opening import Parts, find_parts
 from recallfs.partial.outline import Warmed, warm_metadata
-from recallfs.partial.whole import complete
+from recallfs.partial.whole import complete, complete_behind
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.values import Entry, format_size
@@ -21,8 +21,9 @@ from recallfs.values import Entry, format_size
 @click.command(name="warm")
 @click.argument("selection", shell_complete=complete_address, nargs=-1, required=True)
 @click.option("--metadata", is_flag=True, help="Only what opens a file: all but its bulk data.")
+@click.option("--background", is_flag=True, help="Do it in a process of its own, and return.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(selection: tuple[str, ...], metadata: bool, as_json: bool) -> int:
+def command(selection: tuple[str, ...], metadata: bool, background: bool, as_json: bool) -> int:
     """Fetch files into your cache, or of HDF5 files the metadata alone, ahead of time.
 
     Files that are here are left alone. After --metadata, a file opens without a request. Of one
@@ -33,6 +34,14 @@ def command(selection: tuple[str, ...], metadata: bool, as_json: bool) -> int:
     """
     stores = stores_in_reach()
     found = select(stores, selection)
+    if background:
+        words = [*(["--metadata"] if metadata else []), "--", *selection]
+        written = complete_behind(stores, words)
+        if as_json:
+            print_json({"files": [], "failed": [], "log": str(written)})
+        else:
+            say(f"It goes on in the background; its log is {written}.")
+        return 0
 
     def work(store: Store, entry: Entry) -> Warmed | None:
         parts = find_parts(stores, store, entry.path)
@@ -53,6 +62,7 @@ def command(selection: tuple[str, ...], metadata: bool, as_json: bool) -> int:
             {
                 "files": [dataclasses.asdict(item) for item in rows],
                 "failed": [error.to_json() for error in failed],
+                "log": None,
             }
         )
     else:
@@ -76,5 +86,5 @@ def command(selection: tuple[str, ...], metadata: bool, as_json: bool) -> int:
 def _whole(parts: Parts) -> Warmed:
     """Fetch all of a file."""
     done = complete(parts)
-    said = "verified: all of it is here" if done.place else "fetched anew: the cache is full"
+    said = "verified: all of it is here" if done.place else "here in part: the cache is full"
     return Warmed(parts.url, parts.entry.size_bytes, done.requests, done.fetched_bytes, said)
