@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,7 +24,7 @@ from recallfs.integrations.mount.failures import errno_of
 _CLONE_FS = 0x200
 _PLUS = 1, 2  # FUSE_READDIR_PLUS, FUSE_FILL_DIR_PLUS
 _BUFFER_IS_FILE = 2 | 4 | 8  # FUSE_BUF_IS_FD, _FD_SEEK, _FD_RETRY
-_SPLICE = 1 << 7 | 1 << 8  # FUSE_CAP_SPLICE_WRITE, _SPLICE_MOVE
+_SPLICE = 1 << 7  # FUSE_CAP_SPLICE_WRITE; with _SPLICE_MOVE the root's pages would leave memory
 _MAX_THREADS = 512  # each one that waits for a recall has one
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 
@@ -31,8 +32,10 @@ _POLL_S = 0.02
 _FILES = 1 << 32  # handles below are descriptors
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.calloc.restype = ctypes.c_void_p
-_libc.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+_libc_held = ctypes.PyDLL(None)  # for calls so short that letting go of the interpreter costs more
+_libc_held.calloc.restype = _libc_held.malloc.restype = ctypes.c_void_p
+_libc_held.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+_libc_held.malloc.argtypes = [ctypes.c_size_t]
 _thread = threading.local()
 
 
@@ -145,20 +148,17 @@ def is_interrupted() -> bool:
     return bool(load()._libfuse.fuse_interrupted())
 
 
-class _Buffer(ctypes.Structure):
-    """``struct fuse_bufvec`` with its one ``struct fuse_buf``."""
-
-    _fields_ = (
-        ("count", ctypes.c_size_t),
-        ("idx", ctypes.c_size_t),
-        ("off", ctypes.c_size_t),
-        ("size", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-        ("mem", ctypes.c_void_p),
-        ("fd", ctypes.c_int),
-        ("pos", ctypes.c_int64),
-        ("reserved", ctypes.c_uint64 * 2),  # what later versions may have added
-    )
+_READ_BUF = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+)
+_BUFFER = struct.Struct("@4Q i P i q")
+"""``struct fuse_bufvec`` (count, idx, off) with its one ``fuse_buf`` (size, flags, mem, fd, pos)."""
+_BUFFER_BYTES = _BUFFER.size + 32  # later versions of libfuse have more in it
 
 
 class Server:
@@ -205,6 +205,8 @@ class Server:
             method = getattr(self, f"_on_{name}", None)
             if method is not None:
                 setattr(table, name, prototype(_guarded(name, method)))
+        read_buf = _READ_BUF(self._read_buf())
+        table.read_buf = ctypes.cast(read_buf, type(table.read_buf))
         if passthrough.is_possible(fuse):
             self._backings = passthrough.Backings(descriptor)
             return passthrough.serve(fuse, table, descriptor)
@@ -273,30 +275,37 @@ class Server:
         flags = info.contents.flags
         self._keep(info, path, lambda: self._operations.create(os.fsdecode(path), flags, mode))
 
-    def _on_read_buf(
-        self, _path: bytes | None, result: Any, size: int, offset: int, info: Any
-    ) -> None:
-        handle = info.contents.fh
-        place = _libc.calloc(1, ctypes.sizeof(_Buffer))
-        if not place:
+    def _read_buf(self) -> Callable[[int, int, int, int, int], int]:
+        """Return what answers reads: with addresses as numbers, because there are so many reads."""
+        handle_at = self._fuse.fuse_file_info.fh.offset
+        number_at, place_at = ctypes.c_uint64.from_address, ctypes.c_void_p.from_address
+        calloc, memmove, pack = _libc_held.calloc, ctypes.memmove, _BUFFER.pack
+        served = _guarded("read_buf", self._read_parts)
+
+        def read_buf(_path: int, result: int, size: int, offset: int, info: int) -> int:
+            handle = number_at(info + handle_at).value
+            if handle >= _FILES:
+                return served(result, size, offset, handle)
+            if not hasattr(_thread, "is_ours"):
+                _begin_thread()
+            place = calloc(1, _BUFFER_BYTES)
+            if not place:
+                return -errno.ENOMEM
+            # libfuse moves the bytes itself, and Python sees none of them.
+            memmove(place, pack(1, 0, 0, size, _BUFFER_IS_FILE, 0, handle, offset), _BUFFER.size)
+            place_at(result).value = place
+            return 0
+
+        return read_buf
+
+    def _read_parts(self, result: int, size: int, offset: int, handle: int) -> None:
+        data = self._files[handle].read_at(offset, offset + size)
+        place, memory = _libc_held.calloc(1, _BUFFER_BYTES), _libc_held.malloc(len(data) or 1)
+        if not place or not memory:
             raise MemoryError
-        buffer = _Buffer.from_address(place)
-        buffer.count = 1
-        if handle < _FILES:  # libfuse moves the bytes itself, and Python sees none of them
-            buffer.size = size
-            buffer.flags = _BUFFER_IS_FILE
-            buffer.fd = handle
-            buffer.pos = offset
-        else:
-            try:
-                data = self._files[handle].read_at(offset, offset + size)
-            except BaseException:
-                _libc.free(ctypes.c_void_p(place))
-                raise
-            buffer.mem = _libc.calloc(1, len(data) or 1)
-            ctypes.memmove(buffer.mem, data, len(data))
-            buffer.size = len(data)
-        ctypes.cast(result, ctypes.POINTER(ctypes.c_void_p))[0] = place
+        ctypes.memmove(memory, data, len(data))
+        ctypes.memmove(place, _BUFFER.pack(1, 0, 0, len(data), 0, memory, 0, 0), _BUFFER.size)
+        ctypes.c_void_p.from_address(result).value = place
 
     def _on_write(self, _path: bytes | None, data: Any, size: int, offset: int, info: Any) -> int:
         address = ctypes.addressof(data.contents)
