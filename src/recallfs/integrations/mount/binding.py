@@ -14,12 +14,14 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from recallfs import log
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.integrations.mount import passthrough
 from recallfs.integrations.mount.failures import errno_of
+from recallfs.integrations.mount.nodes import ASIDE, FileIdentity, Node, Nodes
 
 _CLONE_FS = 0x200
 _PLUS = 1, 2  # FUSE_READDIR_PLUS, FUSE_FILL_DIR_PLUS
@@ -29,6 +31,7 @@ _MAX_THREADS = 512  # each one that waits for a recall has one
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 
 _POLL_S = 0.02
+_PARTING_S = 0.2
 _FILES = 1 << 32  # handles below are descriptors
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,6 +56,26 @@ class Attributes(NamedTuple):
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
+    identity: FileIdentity | None = None
+    """Of the file in the root, where there is one."""
+
+    @classmethod
+    def from_stat(cls, status: os.stat_result, inode: int | None = None) -> Attributes:
+        """Return what the system tells, with another inode if one is given."""
+        return cls(
+            status.st_mode,
+            status.st_ino if inode is None else inode,
+            status.st_nlink,
+            status.st_uid,
+            status.st_gid,
+            status.st_rdev,
+            status.st_size,
+            status.st_blocks,
+            status.st_atime_ns,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            (status.st_dev, status.st_ino),
+        )
 
 
 class Readable(Protocol):
@@ -169,9 +192,13 @@ class Server:
     operations : Operations
     attribute_s : float
         How long the kernel may hold what `getattr` answered.
+    outside : Path, optional
+        The mount, as a process sees it that is outside of this one's view of the disks.
     """
 
-    def __init__(self, operations: Operations, *, attribute_s: float = 1.0) -> None:
+    def __init__(
+        self, operations: Operations, *, attribute_s: float = 1.0, outside: Path | None = None
+    ) -> None:
         self._fuse = load()
         self._operations = operations
         self._attribute_s = attribute_s
@@ -180,6 +207,7 @@ class Server:
         self._next = _FILES
         self._uses = 0
         self._opening = 0
+        self._nodes = Nodes(outside)
         self._backings: passthrough.Backings | None = None
         self._lock = threading.Lock()
 
@@ -234,7 +262,26 @@ class Server:
         about.want |= about.capable & _SPLICE
 
     def _on_getattr(self, path: bytes | None, buffer: Any, info: Any) -> None:
-        _fill(buffer, self._operations.getattr(_text(path), self._file(info)))
+        name, file = _text(path), self._file(info)
+        node = None if name is None or file is not None else self._nodes.at(name)
+        if node is None:
+            _fill(buffer, self._operations.getattr(name, file))
+        else:
+            _fill(buffer, self._attributes_of(node))
+
+    def _attributes_of(self, node: Node) -> Attributes:
+        """Return the attributes of a name that is open, and whose file may be another one now."""
+        path, status = node.path, node.status()
+        own = None if status is None else Attributes.from_stat(status)
+        if own is not None and path.rpartition("/")[2].startswith(ASIDE):
+            return own
+        attributes = self._operations.getattr(path, None)
+        if own is None or node.is_of(attributes.identity):
+            return attributes
+        if self._fuse.fuse_get_context()[2] == os.getpid():
+            return own
+        # Whoever looks for the name gets it with a new node; for the old one this waits in vain.
+        return attributes if self._nodes.part(path).wait(_PARTING_S) else own
 
     def _on_opendir(self, path: bytes, info: Any) -> None:
         with self._lock:
@@ -255,9 +302,12 @@ class Server:
         plus = _PLUS[1] if flags & _PLUS[0] else 0
         for name in (b".", b".."):
             filler(buffer, name, None, 0, 0)
-        for item, attributes in self._operations.readdir(self._folders[info.contents.fh]):
+        folder = self._folders[info.contents.fh].rstrip("/")
+        for item, attributes in self._operations.readdir(folder or "/"):
             _set(status, attributes)
-            if filler(buffer, os.fsencode(item), place, 0, plus):
+            node = self._nodes.at(f"{folder}/{item}")
+            is_other = node is not None and not node.is_of(attributes.identity)
+            if filler(buffer, os.fsencode(item), place, 0, 0 if is_other else plus):
                 break
 
     def _on_readlink(self, path: bytes, buffer: Any, size: int) -> None:
@@ -313,6 +363,7 @@ class Server:
 
     def _on_release(self, _path: bytes | None, info: Any) -> None:
         handle = info.contents.fh
+        self._nodes.drop(handle)
         if self._backings is not None:
             self._backings.end(handle)  # first: the next file may have the same number
         if handle < _FILES:
@@ -370,7 +421,10 @@ class Server:
         self._operations.link(os.fsdecode(old), os.fsdecode(new))
 
     def _on_rename(self, old: bytes, new: bytes, flags: int) -> None:
-        self._operations.rename(os.fsdecode(old), os.fsdecode(new), flags)
+        source, target = os.fsdecode(old), os.fsdecode(new)
+        if not self._nodes.is_parting(source, target):
+            self._operations.rename(source, target, flags)
+        self._nodes.move(source, target)
 
     def _on_chmod(self, path: bytes | None, mode: int, info: Any) -> None:
         self._operations.chmod(_text(path), mode, self._file(info))
@@ -422,24 +476,37 @@ class Server:
             self._opening += 1
         try:
             opened = opening()
+            handle, node = self._held(os.fsdecode(path), opened)
         except BaseException:
             self._use(-1)
             raise
         finally:
             with self._lock:
                 self._opening -= 1
-        handle = opened.file
-        if not isinstance(handle, int):
-            with self._lock:
-                self._next += 1
-                handle = self._next
-            assert not isinstance(opened.file, int)  # noqa: S101 - for mypy
-            self._files[handle] = opened.file
         info.contents.fh = handle
         info.contents.keep_cache = opened.is_unchanged
         if self._backings is not None:
             native = opened.file if isinstance(opened.file, int) else None
-            self._backings.begin(os.fsdecode(path), handle, native)
+            self._backings.begin(node, handle, native)
+
+    def _held(self, path: str, opened: Opened) -> tuple[int, Node]:
+        """Give an open file its handle and node."""
+        if isinstance(opened.file, int):
+            node = self._nodes.hold(path, opened.file, opened.file)
+            if node is None:
+                # Another file of that name is open: the kernel looks for the name again, and again
+                # opens it.
+                os.close(opened.file)
+                self._nodes.part(path)
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+            return opened.file, node
+        with self._lock:
+            self._next += 1
+            handle = self._next
+        self._files[handle] = opened.file
+        node = self._nodes.hold(path, handle, None)
+        assert node is not None  # noqa: S101 - of parts, none is another file
+        return handle, node
 
     def _file(self, info: Any) -> int | Readable | None:
         if not info:

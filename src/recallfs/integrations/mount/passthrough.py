@@ -12,6 +12,8 @@ import threading
 from fcntl import ioctl
 from typing import Any
 
+from recallfs.integrations.mount.nodes import Node
+
 _OPEN = 1 << 30 | 16 << 16 | 229 << 8 | 1  # FUSE_DEV_IOC_BACKING_OPEN
 _CLOSE = 1 << 30 | 4 << 16 | 229 << 8 | 2  # FUSE_DEV_IOC_BACKING_CLOSE
 _VERSIONS = range(13, 17)
@@ -165,11 +167,11 @@ class Backings:
         self._device = device
         self._lock = threading.Lock()
         self._numbers: dict[tuple[int, int], list[int]] = {}
-        self._served: dict[str, int] = {}
-        self._open: dict[int, tuple[int, int] | str] = {}
+        self._served: dict[Node, int] = {}
+        self._open: dict[int, tuple[int, int] | Node] = {}
         self._is_off = False
 
-    def begin(self, path: str, handle: int, descriptor: int | None) -> None:
+    def begin(self, node: Node, handle: int, descriptor: int | None) -> None:
         """Let the file that is being opened by this thread pass through, if it can.
 
         Parameters
@@ -180,7 +182,7 @@ class Backings:
         if self._is_off:
             return
         with self._lock:
-            if descriptor is not None and path not in self._served:
+            if descriptor is not None and node not in self._served:
                 status = os.fstat(descriptor)
                 key = (status.st_dev, status.st_ino)
                 number = self._number(key, descriptor)
@@ -189,8 +191,8 @@ class Backings:
                     _thread.backing = number
                     return
             if not self._is_off:
-                self._open[handle] = path
-                self._served[path] = self._served.get(path, 0) + 1
+                self._open[handle] = node
+                self._served[node] = self._served.get(node, 0) + 1
 
     def _number(self, key: tuple[int, int], descriptor: int) -> int:
         if key in self._numbers:
@@ -212,7 +214,7 @@ class Backings:
             return
         with self._lock:
             key = self._open.pop(handle, None)
-            if isinstance(key, str):
+            if isinstance(key, Node):
                 self._served[key] -= 1
                 if not self._served[key]:
                     del self._served[key]

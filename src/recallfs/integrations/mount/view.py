@@ -144,19 +144,7 @@ class View:
         if path is not None and self._inodes:
             # Whoever looked before it came back must not take it for another file.
             inode = self._inodes.get(path, inode)
-        return Attributes(
-            status.st_mode,
-            inode,
-            status.st_nlink,
-            status.st_uid,
-            status.st_gid,
-            status.st_rdev,
-            status.st_size,
-            status.st_blocks,
-            status.st_atime_ns,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-        )
+        return Attributes.from_stat(status, inode)
 
     def forget(self, path: str) -> None:
         """Let the next file at a path be another one."""
