@@ -19,6 +19,9 @@ from recallfs.values import CONTROL_FOLDER, Entry, State, normalise_path
 STATE, SHA256 = "user.recall.state", "user.recall.sha256"
 """Extended attributes that tell of an entry."""
 
+ROOT = "user.recall.root"
+"""Extended attribute of the mount point: the store's root."""
+
 HIDDEN = ".fuse_hidden"
 """What libfuse calls removed files until those close them who have them open."""
 
@@ -236,6 +239,8 @@ class View:
 
     def told(self, path: str) -> dict[str, bytes]:
         """Return what the extended attributes tell of an entry; nothing for other files."""
+        if path == "/":
+            return {ROOT: os.fsencode(self.root)}
         entry = self.any_entry(path)
         if entry is None:
             return {}
