@@ -27,6 +27,7 @@ _CLONE_FS = 0x200
 _PLUS = 1, 2  # FUSE_READDIR_PLUS, FUSE_FILL_DIR_PLUS
 _BUFFER_IS_FILE = 2 | 4 | 8  # FUSE_BUF_IS_FD, _FD_SEEK, _FD_RETRY
 _SPLICE = 1 << 7  # FUSE_CAP_SPLICE_WRITE; with _SPLICE_MOVE the root's pages would leave memory
+_KNOWS_DIRECT, _MAP_DIRECT = 17, 1 << 28  # FUSE_CAP_DIRECT_IO_ALLOW_MMAP
 _MAX_THREADS = 512  # each one that waits for a recall has one
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 
@@ -209,6 +210,7 @@ class Server:
         self._opening = 0
         self._nodes = Nodes(outside)
         self._backings: passthrough.Backings | None = None
+        self._is_direct = False
         self._lock = threading.Lock()
 
     @property
@@ -236,8 +238,10 @@ class Server:
         read_buf = _READ_BUF(self._read_buf())
         table.read_buf = ctypes.cast(read_buf, type(table.read_buf))
         if passthrough.is_possible(fuse):
-            self._backings = passthrough.Backings(descriptor)
-            return passthrough.serve(fuse, table, descriptor)
+            self._is_direct = passthrough.maps_direct()
+            if passes := os.geteuid() == 0:
+                self._backings = passthrough.Backings(descriptor)
+            return passthrough.serve(fuse, table, descriptor, passes=passes)
         arguments = [b"recall", b"-f", b"/dev/fd/%d" % descriptor]
         if fuse.fuse_version_minor >= 12:  # before, there was no limit
             limits = b"max_threads=%d,max_idle_threads=%d" % (_MAX_THREADS, _MAX_THREADS)
@@ -260,6 +264,9 @@ class Server:
         settings.negative_timeout = 0.0
         about = connection.contents
         about.want |= about.capable & _SPLICE
+        if self._fuse.fuse_version_minor >= _KNOWS_DIRECT:
+            about.want |= about.capable & _MAP_DIRECT
+            self._is_direct = bool(about.capable & _MAP_DIRECT)
 
     def _on_getattr(self, path: bytes | None, buffer: Any, info: Any) -> None:
         name, file = _text(path), self._file(info)
@@ -485,6 +492,8 @@ class Server:
                 self._opening -= 1
         info.contents.fh = handle
         info.contents.keep_cache = opened.is_unchanged
+        # Of what is not here, the kernel is not to read ahead: that would be fetched.
+        info.contents.direct_io = self._is_direct and not isinstance(opened.file, int)
         if self._backings is not None:
             native = opened.file if isinstance(opened.file, int) else None
             self._backings.begin(node, handle, native)
