@@ -53,6 +53,9 @@ COMMANDS = {
 }
 
 
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
 class _Commands(click.Group):
     """Loads a command's module when the command is asked for."""
 
@@ -75,11 +78,16 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(recallfs.__version__, prog_name="recallfs")
-def program() -> None:
+@click.pass_context
+def program(context: click.Context) -> None:
     """Delete derived NWB/HDF5 files and go on as if they were there.
 
     Example: recall init /data/analysis --name analysis
     """
+    if context.invoked_subcommand not in ("mount", "unmount") and _is_any_mounted():
+        from recallfs.integrations.mount import apart
+
+        apart.look_below()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,12 +125,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _is_any_mounted() -> bool:
+    """Tell whether a store may be mounted over itself; `mounts` would take long to load."""
+    try:
+        return b" - fuse.recall " in _MOUNTS.read_bytes()
+    except OSError:
+        return False
+
+
 def _complain(line: str) -> None:
     sys.stderr.write(display_name(line) + "\n")
 
 
 def _with_hint(error: RecallError) -> RecallError:
     """Say that the configuration is not there, where that is why something is not known."""
+    if error.kind == "not-a-store" and _is_any_mounted():
+        from recallfs.integrations.mount import apart
+
+        for place in apart.covered_roots():
+            error.message += (
+                f" The store at {place} is mounted over itself, and only root's commands reach it "
+                f"there: read its files by their paths, or `recall unmount {place}` first."
+            )
     named = os.environ.get("RECALLFS_CONFIG")
     if error.kind in ("unknown-store", "not-a-store") and named and not Path(named).exists():
         error.message += f" RECALLFS_CONFIG names {named}, and no file is there."

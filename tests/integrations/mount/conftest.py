@@ -17,6 +17,13 @@ from recallfs.cli.app import main
 from recallfs.integrations.mount import point
 
 
+WAYS = {
+    "passthrough": "pass",
+    "served": "passthrough._OPEN = 0",  # the kernel leaves all reading to the server
+    "plain": "passthrough._VERSIONS = range(0)",  # libfuse does not let us add to its answers
+}
+
+
 @dataclass
 class Mount:
     """A mounted store."""
@@ -28,12 +35,12 @@ class Mount:
         """Mount it, in the background."""
         assert main(["mount", str(self.place), "--store", "lab"]) == 0
 
-    def start_without_passthrough(self) -> None:
-        """Mount it as on a kernel that leaves all reading to the server."""
+    def start_as(self, way: str) -> None:
+        """Mount it as on a system that can do less, one of `WAYS`."""
         program = (
             "import sys; from recallfs.cli.app import main; "
             "from recallfs.integrations.mount import passthrough; "
-            "passthrough._VERSIONS = range(0); sys.exit(main(sys.argv[1:]))"
+            f"{WAYS[way]}; sys.exit(main(sys.argv[1:]))"
         )
         words = ["mount", str(self.place), "--store", "lab", "--foreground"]
         subprocess.Popen([sys.executable, "-c", program, *words]).returncode = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import shutil
 import stat
@@ -162,3 +163,43 @@ def test_locks_hold_inside_and_outside(mount: Mount) -> None:
             waiting = subprocess.Popen(["flock", other, "true"])
         assert opens(other)
         assert waiting.wait(20) == 0
+
+
+@pytest.mark.parametrize("way", ["passthrough", "served"])
+def test_a_file_replaced_in_the_root_stays_whole_for_who_has_it_open(
+    mount: Mount, way: str
+) -> None:
+    """The old reader goes on with its bytes, size and map; whoever opens the name gets the new."""
+    root, shown = mount.lab.root / "sub" / "a b\n", mount.place / "sub" / "a b\n"
+    root.parent.mkdir()
+    old, new, newest = b"old " * 100_000, b"replaced " * 5, b"newest"
+    root.write_bytes(old)
+    mount.start_as(way)
+
+    def replace(data: bytes) -> None:
+        other = root.with_name("other")
+        other.write_bytes(data)
+        other.replace(root)
+
+    with shown.open("rb", buffering=0) as first:
+        assert first.read(4) == b"old "
+        replace(new)
+        with shown.open("rb") as second:  # at once: the kernel still believes in the old one
+            assert second.read() == new
+            replace(newest)
+            assert shown.read_bytes() == newest
+            assert shown.stat().st_size == len(newest)
+            assert [p.name for p in shown.parent.iterdir()] == ["a b\n"]
+            time.sleep(1.1)  # how long the kernel may hold what it was told
+            assert os.fstat(second.fileno()).st_size == len(new)
+        assert os.fstat(first.fileno()).st_size == len(old)
+        assert first.read() == old[4:]
+        with mmap.mmap(first.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            assert mapped[:] == old
+    with shown.open("r+b") as file:
+        replace(new)
+        file.write(b"into the old one")
+        time.sleep(1.1)
+        assert shown.read_bytes() == new
+    assert root.read_bytes() == new
+    assert [p.name for p in root.parent.iterdir()] == ["a b\n"]

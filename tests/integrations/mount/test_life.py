@@ -127,6 +127,13 @@ def test_a_store_mounted_over_itself(mount: Mount) -> None:
     assert (lab.root / "derived.h5").stat().st_size == size
     assert not (lab.root / ".recall").exists()
     assert sha256(lab.root / "derived.h5") == digest  # a recipe read raw.h5
+    place = str(lab.root / "derived.h5")
+    lab.cli("release", place, "--hold", "0s", "--max-skeleton", "1", "--yes")  # sees what is below
+    assert os.getxattr(place, "user.recall.state") == b"released"
+    lab.cli("get", "recall://lab/derived.h5")
+    assert os.getxattr(place, "user.recall.state") == b"resident"
+    assert lab.cli_json("status", "lab")["stores"]
+    assert sha256(lab.root / "derived.h5") == digest
     (lab.root / "new").write_bytes(b"new")
     assert main(["unmount", str(lab.root)]) == 0
     mount.wait_until_gone()

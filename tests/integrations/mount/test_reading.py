@@ -13,7 +13,7 @@ import h5py
 import pytest
 
 from conftest import sha256
-from integrations.mount.conftest import Mount, run
+from integrations.mount.conftest import WAYS, Mount, run
 from mirrored import released_file, released_hdf5
 from recallfs.cli.app import main
 
@@ -68,12 +68,12 @@ def test_released_files_are_listed_as_recorded(mount: Mount) -> None:
         (mount.place / "nothing.h5").stat()
 
 
-@pytest.mark.parametrize("passes", [True, False], ids=["passthrough", "served"])
-def test_ordinary_programs_open_released_files(mount: Mount, tmp_path: Path, passes: bool) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_ordinary_programs_open_released_files(mount: Mount, tmp_path: Path, way: str) -> None:
     """h5dump, h5diff, cp, sha256sum, a C program with mmap and h5py each get the very bytes."""
     lab = mount.lab
     digest = released_hdf5(lab, "a.h5")
-    (mount.start if passes else mount.start_without_passthrough)()
+    mount.start_as(way)
     shown, native = mount.place / "a.h5", lab.root / "a.h5"
     kept = tmp_path / "kept.h5"
     run("cp", "-p", shown, kept)

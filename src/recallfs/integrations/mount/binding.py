@@ -10,29 +10,36 @@ import ctypes
 import errno
 import fcntl
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from recallfs import log
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.integrations.mount import passthrough
 from recallfs.integrations.mount.failures import errno_of
+from recallfs.integrations.mount.nodes import ASIDE, FileIdentity, Node, Nodes
 
 _CLONE_FS = 0x200
 _PLUS = 1, 2  # FUSE_READDIR_PLUS, FUSE_FILL_DIR_PLUS
 _BUFFER_IS_FILE = 2 | 4 | 8  # FUSE_BUF_IS_FD, _FD_SEEK, _FD_RETRY
-_SPLICE = 1 << 7 | 1 << 8  # FUSE_CAP_SPLICE_WRITE, _SPLICE_MOVE
+_SPLICE = 1 << 7  # FUSE_CAP_SPLICE_WRITE; with _SPLICE_MOVE the root's pages would leave memory
+_KNOWS_DIRECT, _MAP_DIRECT = 17, 1 << 28  # FUSE_CAP_DIRECT_IO_ALLOW_MMAP
 _MAX_THREADS = 512  # each one that waits for a recall has one
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 
 _POLL_S = 0.02
+_PARTING_S = 0.2
 _FILES = 1 << 32  # handles below are descriptors
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.calloc.restype = ctypes.c_void_p
-_libc.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+_libc_held = ctypes.PyDLL(None)  # for calls so short that letting go of the interpreter costs more
+_libc_held.calloc.restype = _libc_held.malloc.restype = ctypes.c_void_p
+_libc_held.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+_libc_held.malloc.argtypes = [ctypes.c_size_t]
 _thread = threading.local()
 
 
@@ -50,6 +57,26 @@ class Attributes(NamedTuple):
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
+    identity: FileIdentity | None = None
+    """Of the file in the root, where there is one."""
+
+    @classmethod
+    def from_stat(cls, status: os.stat_result, inode: int | None = None) -> Attributes:
+        """Return what the system tells, with another inode if one is given."""
+        return cls(
+            status.st_mode,
+            status.st_ino if inode is None else inode,
+            status.st_nlink,
+            status.st_uid,
+            status.st_gid,
+            status.st_rdev,
+            status.st_size,
+            status.st_blocks,
+            status.st_atime_ns,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            (status.st_dev, status.st_ino),
+        )
 
 
 class Readable(Protocol):
@@ -145,20 +172,17 @@ def is_interrupted() -> bool:
     return bool(load()._libfuse.fuse_interrupted())
 
 
-class _Buffer(ctypes.Structure):
-    """``struct fuse_bufvec`` with its one ``struct fuse_buf``."""
-
-    _fields_ = (
-        ("count", ctypes.c_size_t),
-        ("idx", ctypes.c_size_t),
-        ("off", ctypes.c_size_t),
-        ("size", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-        ("mem", ctypes.c_void_p),
-        ("fd", ctypes.c_int),
-        ("pos", ctypes.c_int64),
-        ("reserved", ctypes.c_uint64 * 2),  # what later versions may have added
-    )
+_READ_BUF = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+)
+_BUFFER = struct.Struct("@4Q i P i q")
+"""``struct fuse_bufvec`` (count, idx, off) with its one ``fuse_buf`` (size, flags, mem, fd, pos)."""
+_BUFFER_BYTES = _BUFFER.size + 32  # later versions of libfuse have more in it
 
 
 class Server:
@@ -169,9 +193,13 @@ class Server:
     operations : Operations
     attribute_s : float
         How long the kernel may hold what `getattr` answered.
+    outside : Path, optional
+        The mount, as a process sees it that is outside of this one's view of the disks.
     """
 
-    def __init__(self, operations: Operations, *, attribute_s: float = 1.0) -> None:
+    def __init__(
+        self, operations: Operations, *, attribute_s: float = 1.0, outside: Path | None = None
+    ) -> None:
         self._fuse = load()
         self._operations = operations
         self._attribute_s = attribute_s
@@ -180,7 +208,9 @@ class Server:
         self._next = _FILES
         self._uses = 0
         self._opening = 0
+        self._nodes = Nodes(outside)
         self._backings: passthrough.Backings | None = None
+        self._is_direct = False
         self._lock = threading.Lock()
 
     @property
@@ -205,9 +235,13 @@ class Server:
             method = getattr(self, f"_on_{name}", None)
             if method is not None:
                 setattr(table, name, prototype(_guarded(name, method)))
+        read_buf = _READ_BUF(self._read_buf())
+        table.read_buf = ctypes.cast(read_buf, type(table.read_buf))
         if passthrough.is_possible(fuse):
-            self._backings = passthrough.Backings(descriptor)
-            return passthrough.serve(fuse, table, descriptor)
+            self._is_direct = passthrough.maps_direct()
+            if passes := os.geteuid() == 0:
+                self._backings = passthrough.Backings(descriptor)
+            return passthrough.serve(fuse, table, descriptor, passes=passes)
         arguments = [b"recall", b"-f", b"/dev/fd/%d" % descriptor]
         if fuse.fuse_version_minor >= 12:  # before, there was no limit
             limits = b"max_threads=%d,max_idle_threads=%d" % (_MAX_THREADS, _MAX_THREADS)
@@ -230,9 +264,31 @@ class Server:
         settings.negative_timeout = 0.0
         about = connection.contents
         about.want |= about.capable & _SPLICE
+        if self._fuse.fuse_version_minor >= _KNOWS_DIRECT:
+            about.want |= about.capable & _MAP_DIRECT
+            self._is_direct = bool(about.capable & _MAP_DIRECT)
 
     def _on_getattr(self, path: bytes | None, buffer: Any, info: Any) -> None:
-        _fill(buffer, self._operations.getattr(_text(path), self._file(info)))
+        name, file = _text(path), self._file(info)
+        node = None if name is None or file is not None else self._nodes.at(name)
+        if node is None:
+            _fill(buffer, self._operations.getattr(name, file))
+        else:
+            _fill(buffer, self._attributes_of(node))
+
+    def _attributes_of(self, node: Node) -> Attributes:
+        """Return the attributes of a name that is open, and whose file may be another one now."""
+        path, status = node.path, node.status()
+        own = None if status is None else Attributes.from_stat(status)
+        if own is not None and path.rpartition("/")[2].startswith(ASIDE):
+            return own
+        attributes = self._operations.getattr(path, None)
+        if own is None or node.is_of(attributes.identity):
+            return attributes
+        if self._fuse.fuse_get_context()[2] == os.getpid():
+            return own
+        # Whoever looks for the name gets it with a new node; for the old one this waits in vain.
+        return attributes if self._nodes.part(path).wait(_PARTING_S) else own
 
     def _on_opendir(self, path: bytes, info: Any) -> None:
         with self._lock:
@@ -253,9 +309,12 @@ class Server:
         plus = _PLUS[1] if flags & _PLUS[0] else 0
         for name in (b".", b".."):
             filler(buffer, name, None, 0, 0)
-        for item, attributes in self._operations.readdir(self._folders[info.contents.fh]):
+        folder = self._folders[info.contents.fh].rstrip("/")
+        for item, attributes in self._operations.readdir(folder or "/"):
             _set(status, attributes)
-            if filler(buffer, os.fsencode(item), place, 0, plus):
+            node = self._nodes.at(f"{folder}/{item}")
+            is_other = node is not None and not node.is_of(attributes.identity)
+            if filler(buffer, os.fsencode(item), place, 0, 0 if is_other else plus):
                 break
 
     def _on_readlink(self, path: bytes, buffer: Any, size: int) -> None:
@@ -273,30 +332,37 @@ class Server:
         flags = info.contents.flags
         self._keep(info, path, lambda: self._operations.create(os.fsdecode(path), flags, mode))
 
-    def _on_read_buf(
-        self, _path: bytes | None, result: Any, size: int, offset: int, info: Any
-    ) -> None:
-        handle = info.contents.fh
-        place = _libc.calloc(1, ctypes.sizeof(_Buffer))
-        if not place:
+    def _read_buf(self) -> Callable[[int, int, int, int, int], int]:
+        """Return what answers reads: with addresses as numbers, because there are so many reads."""
+        handle_at = self._fuse.fuse_file_info.fh.offset
+        number_at, place_at = ctypes.c_uint64.from_address, ctypes.c_void_p.from_address
+        calloc, memmove, pack = _libc_held.calloc, ctypes.memmove, _BUFFER.pack
+        served = _guarded("read_buf", self._read_parts)
+
+        def read_buf(_path: int, result: int, size: int, offset: int, info: int) -> int:
+            handle = number_at(info + handle_at).value
+            if handle >= _FILES:
+                return served(result, size, offset, handle)
+            if not hasattr(_thread, "is_ours"):
+                _begin_thread()
+            place = calloc(1, _BUFFER_BYTES)
+            if not place:
+                return -errno.ENOMEM
+            # libfuse moves the bytes itself, and Python sees none of them.
+            memmove(place, pack(1, 0, 0, size, _BUFFER_IS_FILE, 0, handle, offset), _BUFFER.size)
+            place_at(result).value = place
+            return 0
+
+        return read_buf
+
+    def _read_parts(self, result: int, size: int, offset: int, handle: int) -> None:
+        data = self._files[handle].read_at(offset, offset + size)
+        place, memory = _libc_held.calloc(1, _BUFFER_BYTES), _libc_held.malloc(len(data) or 1)
+        if not place or not memory:
             raise MemoryError
-        buffer = _Buffer.from_address(place)
-        buffer.count = 1
-        if handle < _FILES:  # libfuse moves the bytes itself, and Python sees none of them
-            buffer.size = size
-            buffer.flags = _BUFFER_IS_FILE
-            buffer.fd = handle
-            buffer.pos = offset
-        else:
-            try:
-                data = self._files[handle].read_at(offset, offset + size)
-            except BaseException:
-                _libc.free(ctypes.c_void_p(place))
-                raise
-            buffer.mem = _libc.calloc(1, len(data) or 1)
-            ctypes.memmove(buffer.mem, data, len(data))
-            buffer.size = len(data)
-        ctypes.cast(result, ctypes.POINTER(ctypes.c_void_p))[0] = place
+        ctypes.memmove(memory, data, len(data))
+        ctypes.memmove(place, _BUFFER.pack(1, 0, 0, len(data), 0, memory, 0, 0), _BUFFER.size)
+        ctypes.c_void_p.from_address(result).value = place
 
     def _on_write(self, _path: bytes | None, data: Any, size: int, offset: int, info: Any) -> int:
         address = ctypes.addressof(data.contents)
@@ -304,6 +370,7 @@ class Server:
 
     def _on_release(self, _path: bytes | None, info: Any) -> None:
         handle = info.contents.fh
+        self._nodes.drop(handle)
         if self._backings is not None:
             self._backings.end(handle)  # first: the next file may have the same number
         if handle < _FILES:
@@ -361,7 +428,10 @@ class Server:
         self._operations.link(os.fsdecode(old), os.fsdecode(new))
 
     def _on_rename(self, old: bytes, new: bytes, flags: int) -> None:
-        self._operations.rename(os.fsdecode(old), os.fsdecode(new), flags)
+        source, target = os.fsdecode(old), os.fsdecode(new)
+        if not self._nodes.is_parting(source, target):
+            self._operations.rename(source, target, flags)
+        self._nodes.move(source, target)
 
     def _on_chmod(self, path: bytes | None, mode: int, info: Any) -> None:
         self._operations.chmod(_text(path), mode, self._file(info))
@@ -413,24 +483,39 @@ class Server:
             self._opening += 1
         try:
             opened = opening()
+            handle, node = self._held(os.fsdecode(path), opened)
         except BaseException:
             self._use(-1)
             raise
         finally:
             with self._lock:
                 self._opening -= 1
-        handle = opened.file
-        if not isinstance(handle, int):
-            with self._lock:
-                self._next += 1
-                handle = self._next
-            assert not isinstance(opened.file, int)  # noqa: S101 - for mypy
-            self._files[handle] = opened.file
         info.contents.fh = handle
         info.contents.keep_cache = opened.is_unchanged
+        # Of what is not here, the kernel is not to read ahead: that would be fetched.
+        info.contents.direct_io = self._is_direct and not isinstance(opened.file, int)
         if self._backings is not None:
             native = opened.file if isinstance(opened.file, int) else None
-            self._backings.begin(os.fsdecode(path), handle, native)
+            self._backings.begin(node, handle, native)
+
+    def _held(self, path: str, opened: Opened) -> tuple[int, Node]:
+        """Give an open file its handle and node."""
+        if isinstance(opened.file, int):
+            node = self._nodes.hold(path, opened.file, opened.file)
+            if node is None:
+                # Another file of that name is open: the kernel looks for the name again, and again
+                # opens it.
+                os.close(opened.file)
+                self._nodes.part(path)
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+            return opened.file, node
+        with self._lock:
+            self._next += 1
+            handle = self._next
+        self._files[handle] = opened.file
+        node = self._nodes.hold(path, handle, None)
+        assert node is not None  # noqa: S101 - of parts, none is another file
+        return handle, node
 
     def _file(self, info: Any) -> int | Readable | None:
         if not info:

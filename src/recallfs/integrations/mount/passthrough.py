@@ -1,16 +1,21 @@
-"""Reading and writing without the server: the kernel takes the bytes from the file in the root.
+"""What libfuse before 3.17 does not know of, and the kernel does.
 
-Linux can do that from 6.9 on, for root's mounts. libfuse before 3.17 does not know of it; but what
-it answers passes through a function of ours, which adds the two words that are needed.
+Reading and writing without the server: the kernel takes the bytes from the file in the root. Linux
+can do that from 6.9 on, for root's mounts. And mapping files whose reads come as they are asked for
+(direct I/O), from 6.6 on. What libfuse answers passes through a function of ours, which adds the
+words that are needed.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 from fcntl import ioctl
 from typing import Any
+
+from recallfs.integrations.mount.nodes import Node
 
 _OPEN = 1 << 30 | 16 << 16 | 229 << 8 | 1  # FUSE_DEV_IOC_BACKING_OPEN
 _CLOSE = 1 << 30 | 4 << 16 | 229 << 8 | 2  # FUSE_DEV_IOC_BACKING_CLOSE
@@ -20,7 +25,8 @@ _THREADS = 512
 _HEADER_BYTES, _INIT_BYTES, _ENTRY_BYTES, _OPEN_BYTES = 16, 64, 128, 16
 _INIT_FLAGS, _INIT_FLAGS2, _INIT_DEPTH = 12, 32, 36  # where they are in struct fuse_init_out
 _OPEN_FLAGS, _OPEN_BACKING = 8, 12  # and in struct fuse_open_out
-_INIT_EXT, _PASSTHROUGH_2 = 1 << 30, 1 << 5
+_INIT_EXT, _MAP_DIRECT_2, _PASSTHROUGH_2 = 1 << 30, 1 << 4, 1 << 5
+_MAPS_DIRECT = 6, 6  # Linux that does
 _FOPEN_PASSTHROUGH = 1 << 7
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -68,7 +74,7 @@ class _Ways(ctypes.Structure):
 
 
 def is_possible(fuse: Any) -> bool:
-    """Tell whether it is worth trying.
+    """Tell whether this libfuse lets us add to what it answers.
 
     Parameters
     ----------
@@ -76,15 +82,25 @@ def is_possible(fuse: Any) -> bool:
         mfusepy.
     """
     names = ("fuse_new", "fuse_get_session", "fuse_session_custom_io", "fuse_loop_mt")
-    return (
-        os.geteuid() == 0
-        and fuse.fuse_version_minor in _VERSIONS
-        and all(hasattr(fuse._libfuse, name) for name in names)
+    return fuse.fuse_version_minor in _VERSIONS and all(
+        hasattr(fuse._libfuse, name) for name in names
     )
 
 
-def serve(fuse: Any, table: Any, descriptor: int) -> int:
-    """Do what `fuse_main_real` does, and ask the kernel to let files pass through."""
+def maps_direct() -> bool:
+    """Tell whether the kernel maps files that are open for direct I/O."""
+    numbers = re.findall(r"\d+", os.uname().release)
+    return tuple(map(int, numbers[:2])) >= _MAPS_DIRECT
+
+
+def serve(fuse: Any, table: Any, descriptor: int, *, passes: bool) -> int:
+    """Do what `fuse_main_real` does, and tell the kernel more than libfuse would.
+
+    Parameters
+    ----------
+    passes : bool
+        Whether files are to pass through.
+    """
     library = fuse._libfuse
     for name in ("fuse_new", "fuse_get_session", "fuse_loop_cfg_create"):
         getattr(library, name).restype = ctypes.c_void_p
@@ -103,7 +119,7 @@ def serve(fuse: Any, table: Any, descriptor: int) -> int:
     session = ctypes.c_void_p(library.fuse_get_session(handle))
     splice = ctypes.cast(_libc.splice, ctypes.c_void_p)
     ways = _Ways(
-        _WRITEV(_writing()), ctypes.cast(_libc.read, ctypes.c_void_p), splice, splice, None
+        _WRITEV(_writing(passes)), ctypes.cast(_libc.read, ctypes.c_void_p), splice, splice, None
     )
     if library.fuse_session_custom_io(session, ctypes.byref(ways), descriptor) != 0:
         return 1
@@ -113,9 +129,10 @@ def serve(fuse: Any, table: Any, descriptor: int) -> int:
     return int(library.fuse_loop_mt(handle, config))
 
 
-def _writing() -> Any:
+def _writing(passes: bool) -> Any:
     """Return what writes answers to the kernel."""
     is_first = True
+    more = _MAP_DIRECT_2 | (_PASSTHROUGH_2 if passes else 0)
 
     def write(descriptor: int, vector: Any, count: int, _: Any) -> int:
         nonlocal is_first
@@ -124,8 +141,8 @@ def _writing() -> Any:
             if count > 1 and vector[1].length >= _INIT_BYTES:
                 base = vector[1].base
                 _word(base + _INIT_FLAGS).value |= _INIT_EXT
-                _word(base + _INIT_FLAGS2).value |= _PASSTHROUGH_2
-                _word(base + _INIT_DEPTH).value = 1
+                _word(base + _INIT_FLAGS2).value |= more
+                _word(base + _INIT_DEPTH).value = int(passes)
         else:
             backing = getattr(_thread, "backing", 0)
             if backing:
@@ -165,11 +182,11 @@ class Backings:
         self._device = device
         self._lock = threading.Lock()
         self._numbers: dict[tuple[int, int], list[int]] = {}
-        self._served: dict[str, int] = {}
-        self._open: dict[int, tuple[int, int] | str] = {}
+        self._served: dict[Node, int] = {}
+        self._open: dict[int, tuple[int, int] | Node] = {}
         self._is_off = False
 
-    def begin(self, path: str, handle: int, descriptor: int | None) -> None:
+    def begin(self, node: Node, handle: int, descriptor: int | None) -> None:
         """Let the file that is being opened by this thread pass through, if it can.
 
         Parameters
@@ -180,7 +197,7 @@ class Backings:
         if self._is_off:
             return
         with self._lock:
-            if descriptor is not None and path not in self._served:
+            if descriptor is not None and node not in self._served:
                 status = os.fstat(descriptor)
                 key = (status.st_dev, status.st_ino)
                 number = self._number(key, descriptor)
@@ -189,8 +206,8 @@ class Backings:
                     _thread.backing = number
                     return
             if not self._is_off:
-                self._open[handle] = path
-                self._served[path] = self._served.get(path, 0) + 1
+                self._open[handle] = node
+                self._served[node] = self._served.get(node, 0) + 1
 
     def _number(self, key: tuple[int, int], descriptor: int) -> int:
         if key in self._numbers:
@@ -212,7 +229,7 @@ class Backings:
             return
         with self._lock:
             key = self._open.pop(handle, None)
-            if isinstance(key, str):
+            if isinstance(key, Node):
                 self._served[key] -= 1
                 if not self._served[key]:
                     del self._served[key]

@@ -224,6 +224,11 @@ class Keeper:
         return numbers[0]
 
     @property
+    def outside(self) -> Path:
+        """The mount point as everybody else sees it, and not this process's view of the disks."""
+        return Path(f"/proc/{self._process.pid}/root{self.place}")
+
+    @property
     def is_mounted(self) -> bool:
         """Whether the mount is still there, or it cannot be told."""
         return (

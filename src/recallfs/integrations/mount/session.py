@@ -60,7 +60,7 @@ def serve(stores: Stores, store: Store, place: Path) -> None:
     operations = MountOperations(stores, store)  # looks at the root while nothing covers it
     descriptor = keeper.mount()
     ended = threading.Event()
-    server = Server(operations)
+    server = Server(operations, outside=keeper.outside)
 
     def run() -> None:
         try:

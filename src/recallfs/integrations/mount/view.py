@@ -19,6 +19,9 @@ from recallfs.values import CONTROL_FOLDER, Entry, State, normalise_path
 STATE, SHA256 = "user.recall.state", "user.recall.sha256"
 """Extended attributes that tell of an entry."""
 
+ROOT = "user.recall.root"
+"""Extended attribute of the mount point: the store's root."""
+
 HIDDEN = ".fuse_hidden"
 """What libfuse calls removed files until those close them who have them open."""
 
@@ -144,19 +147,7 @@ class View:
         if path is not None and self._inodes:
             # Whoever looked before it came back must not take it for another file.
             inode = self._inodes.get(path, inode)
-        return Attributes(
-            status.st_mode,
-            inode,
-            status.st_nlink,
-            status.st_uid,
-            status.st_gid,
-            status.st_rdev,
-            status.st_size,
-            status.st_blocks,
-            status.st_atime_ns,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-        )
+        return Attributes.from_stat(status, inode)
 
     def forget(self, path: str) -> None:
         """Let the next file at a path be another one."""
@@ -248,6 +239,8 @@ class View:
 
     def told(self, path: str) -> dict[str, bytes]:
         """Return what the extended attributes tell of an entry; nothing for other files."""
+        if path == "/":
+            return {ROOT: os.fsencode(self.root)}
         entry = self.any_entry(path)
         if entry is None:
             return {}
