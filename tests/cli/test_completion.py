@@ -12,6 +12,7 @@ import pytest
 from conftest import Lab
 from mirrored import released_file
 from recallfs.cli.app import main
+from terminals import Terminal
 
 
 @pytest.fixture
@@ -53,7 +54,13 @@ def test_addresses(stocked: Lab) -> None:
     assert complete("get", "recall://lab/") == ["recall://lab/sub-1/"]
     both = ["recall://lab/sub-1/far-2.bin", "recall://lab/sub-1/far.bin"]
     assert complete("get", "recall://lab/sub-1/fa") == both
-    assert complete("get", "recall", ":", "//lab/sub-1/far.") == ["//lab/sub-1/far.bin"]
+    # What bash really asks: also of commands that take one file, and before another word.
+    for command in ("get", "explain"):
+        assert complete(command, "recall", ":", "//lab/sub-1/far.") == ["//lab/sub-1/far.bin"]
+        assert complete(command, "recall", ":") == ["", "//"]
+    first = ("recall", ":", "//lab/sub-1/far.bin")
+    assert complete("diff", *first, "recall", ":", "//l") == ["//lab/"]
+    assert complete("diff", *first, "recall://l") == ["recall://lab/"]
     assert complete("get", "recall://nostore/") == []
 
 
@@ -78,3 +85,35 @@ def test_scripts(shell: str, capfd: pytest.CaptureFixture[str]) -> None:
     if program is not None:
         check = [program, "--no-execute"] if shell == "fish" else [program, "-n"]
         assert subprocess.run(check, input=script, text=True, check=False).returncode == 0
+
+
+SHELLS = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], 'eval "$(recall completion bash)"'),
+    "zsh": (
+        ["zsh", "-f", "-i"],
+        'autoload -Uz compinit; compinit -u; eval "$(recall completion zsh)"',
+    ),
+    "fish": (["fish", "--no-config", "-i"], "recall completion fish | source"),
+}
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("shell", SHELLS)
+def test_pressing_tab(shell: str, stocked: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each shell, on a terminal, Tab completes a command and a released file's address."""
+    start, load = SHELLS[shell]
+    for name in ("recall", "recallfs"):
+        program = stocked.base / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m recallfs "$@"\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stocked.base / "bin"), prepend=":")
+    monkeypatch.setenv("HOME", str(stocked.base))
+    monkeypatch.setenv("TERM", "dumb")
+    with Terminal(start) as terminal:
+        terminal.type(f"{load}; echo lo''aded\n")
+        terminal.expect("loaded")
+        terminal.type("recall verif\t")
+        terminal.expect("verify ")
+        terminal.type("\x15recallfs explain recall://lab/sub-1/far.\t")  # Ctrl-U
+        terminal.expect("recall://lab/sub-1/far.bin")

@@ -98,6 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
+    if "_RECALL_COMPLETE" in os.environ:
+        from recallfs.cli.completion import join_words_of_bash
+
+        join_words_of_bash()
     try:
         code = program.main(given, prog_name="recall", standalone_mode=False)
         sys.stdout.flush()

@@ -5,12 +5,43 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 from recallfs.errors import RecallError
 
 _SCHEME = "recall://"
 _MOST = 200
+
+
+class _Bash(BashComplete):
+    """Completion for bash, which cuts words at colons: ``recall``, ``:``, ``//lab/a.nwb``."""
+
+    _there = ""
+    """The part of the word that bash keeps, and so must not be given again."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the cursor, put together again, and the one at it."""
+        args, incomplete = super().get_completion_args()
+        words: list[str] = []
+        is_cut = False
+        for word in (*args, incomplete):
+            if words and (word == ":" or is_cut):
+                words[-1] += word
+            else:
+                words.append(word)
+            is_cut = word == ":"
+        if is_cut or (args and args[-1] == ":"):
+            self._there = words[-1][: words[-1].rindex(":") + 1]
+        return words[:-1], words[-1]
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        """Write one offer as click's script for bash reads it."""
+        return f"{item.type},{item.value.removeprefix(self._there)}"
+
+
+def join_words_of_bash() -> None:
+    """Have addresses completed by bash, too."""
+    add_completion_class(_Bash)
 
 
 def complete_store(_context: click.Context, _parameter: Any, incomplete: str) -> list[Any]:
@@ -30,17 +61,16 @@ def complete_address(_context: click.Context, _parameter: Any, incomplete: str) 
     -----
     Opens the catalog without cleaning up, and reads one folder.
     """
-    # bash cuts words at colons: of recall://lab it completes what follows the colon.
-    head = "//" if incomplete.startswith("//") else _SCHEME
-    if not incomplete.startswith(head):
+    if not incomplete.startswith(_SCHEME):
         items = [CompletionItem(incomplete, type="file")]
-        return items + ([_SCHEME] if incomplete and _SCHEME.startswith(incomplete) else [])
-    name, slash, path = incomplete.removeprefix(head).partition("/")
+        is_begun = incomplete and _SCHEME.startswith(incomplete)
+        return items + ([CompletionItem(_SCHEME)] if is_begun else [])
+    name, slash, path = incomplete.removeprefix(_SCHEME).partition("/")
     try:
         if not slash:
             stores = complete_store(_context, _parameter, name)
-            return [CompletionItem(f"{head}{store}/", type="plain") for store in stores]
-        return [f"{head}{name}/{found}" for found in _below(name, path)]
+            return [CompletionItem(f"{_SCHEME}{store}/", type="plain") for store in stores]
+        return [f"{_SCHEME}{name}/{found}" for found in _below(name, path)]
     except (RecallError, OSError):
         return []  # Tab is no time for errors
 

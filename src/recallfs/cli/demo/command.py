@@ -207,9 +207,10 @@ class _Demo:
         size = format_size(record.entry.size_bytes)
         say("")
         seeds = "with nothing seeded" if self.recipe == _PLAIN else "with its seeds on record"
+        say(f"Kept of {size}: a skeleton of {format_size(kept)}. The recipe ran {seeds}.")
         say(
-            f"Kept of {size}: a skeleton of {format_size(kept)}. The recipe ran {seeds}, and the "
-            f"file is {'the original, byte for byte' if is_exact else 'OTHER'}."
+            f"The file is {'the original, byte for byte' if is_exact else 'OTHER'}.",
+            style="bold green" if is_exact else "bold red",
         )
         if self.is_kept:
             config = f"RECALLFS_CONFIG={self.folder / 'config.toml'}"
