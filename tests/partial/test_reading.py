@@ -162,7 +162,7 @@ def test_the_network_comes_back(served: Served) -> None:
 
 
 def test_the_network_is_gone_for_a_while_in_mid_slice(served: Served) -> None:
-    """A read that has begun waits for a server that comes back; nobody is told of an outage then."""
+    """A read that has begun waits for a server that comes back, and no outage is told of."""
     values = released(served)
     port, again = served.server.port, []
 

@@ -86,6 +86,30 @@ def test_a_kill_at_each_step_leaves_nothing_wrong(served: Served, point: str) ->
         assert parts.read_at(0, len(content)) == content
 
 
+def test_a_mark_may_outlive_its_bytes(served: Served) -> None:
+    """What was not synced when the power went is fetched anew; `verify` takes it for no damage."""
+    write_hdf5(served.lab.base / "made.h5")
+    content = served.release("a.h5", served.lab.base / "made.h5")
+    with served.parts().open() as parts:
+        blocks = parts.blocks
+        assert blocks is not None
+        unit = int(np.flatnonzero(parts.index.is_retained == 0)[9])
+        begin, end = parts.index.start_of(unit), parts.index.stop_of(unit)
+        assert parts.read_at(begin, end) == content[begin:end]
+        assert blocks.marks[unit]
+        assert not blocks.is_durable(unit)
+        with (blocks.folder / "data").open("r+b") as file:  # as a disk may have it afterwards
+            file.seek(begin)
+            file.write(bytes(end - begin))
+        assert main(["verify", "--deep"]) == 0
+        with served.parts().open() as others:
+            assert others.read_at(begin, end) == content[begin:end]
+    blocks = find_blocks(served.parts().cache, served.parts().key)
+    assert blocks is not None
+    assert blocks.is_durable(unit)
+    blocks.close()
+
+
 def test_garbage_of_h5py_does_not_stop_a_reader(served: Served) -> None:
     """A collection in a thread that fetches does not wait for the lock of who waits for it."""
     with h5py.File(served.lab.base / "made.h5", "w") as file:

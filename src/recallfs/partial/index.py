@@ -295,9 +295,10 @@ def of_skeleton(skeleton: Skeleton) -> Index:
     datasets, first, coordinate = [], 0, 0
     for number, item in enumerate(skeleton.datasets):
         units = unit_of[n_retained + first : n_retained + first + item.n_pieces]
-        is_first = skeleton.places_of(number)[0].any(axis=1) == 0
         # A chunk is read alone; data in one piece may be read from any byte on.
-        begins[units] = is_first if item.chunk_shape is None else 1
+        begins[units] = 1
+        if item.chunk_shape is None:
+            begins[units] = skeleton.places_of(number)[0].any(axis=1) == 0
         datasets.append(BulkDataset(item.path, item.shape, first, item.n_pieces, coordinate))
         first += item.n_pieces
         coordinate += 2 * len(item.shape) * item.n_pieces

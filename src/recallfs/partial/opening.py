@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
 import os
@@ -38,7 +39,6 @@ from recallfs.partial.index import (
     of_blocks,
     of_pages,
     of_skeleton,
-    retained_parts,
 )
 from recallfs.partial.peers import Peers
 from recallfs.partial.policy import Choice, Facts, choose
@@ -320,10 +320,19 @@ class Parts:
         """Return a unit's bytes from the skeleton."""
         index = self._index
         start, stop = index.start_of(unit), index.stop_of(unit)
-        for offset, part in retained_parts(self._skeleton):
-            if offset <= start and stop <= offset + len(part):
-                return bytes(part[start - offset : stop - offset])
-        raise IntegrityError(f"the skeleton of {self.url} has no {index.name_of(unit)}.")
+        offsets, begins = self._extents
+        number = bisect.bisect_right(offsets, start) - 1
+        if number < 0 or stop > offsets[number] + begins[number + 1] - begins[number]:
+            raise IntegrityError(f"the skeleton of {self.url} has no {index.name_of(unit)}.")
+        begin = begins[number] + start - offsets[number]
+        return bytes(memoryview(self._skeleton.retained)[begin : begin + stop - start])
+
+    @cached_property
+    def _extents(self) -> tuple[list[int], list[int]]:
+        """Where in the file each retained part begins, and where in what is retained."""
+        extents = self._skeleton.extents
+        sizes = extents["size"].astype(int)
+        return extents["offset"].tolist(), [0, *sizes.cumsum().tolist()]
 
     def _bringing(self, wish: Wish, ranges: Ranges) -> Callable[[RecallError], Path]:
         def bring_whole(failure: RecallError) -> Path:
