@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import struct
 import threading
@@ -116,6 +117,7 @@ class Operations(Protocol):
     """What a file system does; paths begin with ``/``. Each may raise what `errno_of` knows."""
 
     def getattr(self, path: str | None, file: int | Readable | None) -> Attributes: ...  # noqa: D102
+    def fill(self, path: str, status: Any) -> bool: ...  # noqa: D102
     def readdir(self, path: str) -> Iterable[tuple[str, Attributes]]: ...  # noqa: D102
     def readlink(self, path: str) -> str: ...  # noqa: D102
     def access(self, path: str, mode: int) -> None: ...  # noqa: D102
@@ -135,12 +137,14 @@ class Operations(Protocol):
     ) -> None: ...
     def utimens(self, path: str | None, times: Times, file: int | Readable | None) -> None: ...  # noqa: D102
     def statfs(self) -> os.statvfs_result: ...  # noqa: D102
+    def fill_xattr(self, path: str, name: bytes, value: Any, size: int) -> int | None: ...  # noqa: D102
     def getxattr(self, path: str, name: str) -> bytes: ...  # noqa: D102
     def listxattr(self, path: str) -> list[str]: ...  # noqa: D102
     def setxattr(self, path: str, name: str, value: bytes, flags: int) -> None: ...  # noqa: D102
     def removexattr(self, path: str, name: str) -> None: ...  # noqa: D102
 
 
+@functools.cache
 def load() -> Any:
     """Load mfusepy, and with it libfuse 3.
 
@@ -167,6 +171,18 @@ def load() -> Any:
     return mfusepy
 
 
+def context() -> tuple[int, int, int]:
+    """Return user, group and process of the program whose request this thread serves."""
+    place = _context_getter()() + ctypes.sizeof(ctypes.c_void_p)
+    return _CONTEXT.unpack(ctypes.string_at(place, _CONTEXT.size))
+
+
+@functools.cache
+def _context_getter() -> Callable[[], int]:
+    function = ctypes.PYFUNCTYPE(ctypes.c_void_p)
+    return function(ctypes.cast(load()._libfuse.fuse_get_context, ctypes.c_void_p).value)
+
+
 def is_interrupted() -> bool:
     """Tell whether the program whose request this thread serves wants to wait no more."""
     return bool(load()._libfuse.fuse_interrupted())
@@ -180,6 +196,8 @@ _READ_BUF = ctypes.CFUNCTYPE(
     ctypes.c_int64,
     ctypes.c_void_p,
 )
+_CONTEXT = struct.Struct("@IIi")
+"""``struct fuse_context`` behind its first word: uid, gid, pid."""
 _BUFFER = struct.Struct("@4Q i P i q")
 """``struct fuse_bufvec`` (count, idx, off) with its one ``fuse_buf`` (size, flags, mem, fd, pos)."""
 _BUFFER_BYTES = _BUFFER.size + 32  # later versions of libfuse have more in it
@@ -271,10 +289,10 @@ class Server:
     def _on_getattr(self, path: bytes | None, buffer: Any, info: Any) -> None:
         name, file = _text(path), self._file(info)
         node = None if name is None or file is not None else self._nodes.at(name)
-        if node is None:
-            _fill(buffer, self._operations.getattr(name, file))
-        else:
+        if node is not None:
             _fill(buffer, self._attributes_of(node))
+        elif file is not None or name is None or not self._operations.fill(name, buffer):
+            _fill(buffer, self._operations.getattr(name, file))
 
     def _attributes_of(self, node: Node) -> Attributes:
         """Return the attributes of a name that is open, and whose file may be another one now."""
@@ -285,7 +303,7 @@ class Server:
         attributes = self._operations.getattr(path, None)
         if own is None or node.is_of(attributes.identity):
             return attributes
-        if self._fuse.fuse_get_context()[2] == os.getpid():
+        if context()[2] == os.getpid():
             return own
         # Whoever looks for the name gets it with a new node; for the old one this waits in vain.
         return attributes if self._nodes.part(path).wait(_PARTING_S) else own
@@ -459,6 +477,9 @@ class Server:
             setattr(told, name, getattr(answer, name))
 
     def _on_getxattr(self, path: bytes, name: bytes, value: Any, size: int, *_: Any) -> int:
+        filled = self._operations.fill_xattr(os.fsdecode(path), name, value, size)
+        if filled is not None:
+            return filled
         answer = self._operations.getxattr(os.fsdecode(path), os.fsdecode(name))
         return _give(answer, value, size)
 

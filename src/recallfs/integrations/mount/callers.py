@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from recallfs.integrations.mount.binding import load
+from recallfs.integrations.mount.binding import context
 
 _SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "s390x": 206}
 _MEMORY_S = 1.0
 _KNOWN = 256
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_NOTHING = contextlib.nullcontext()
 _groups: dict[tuple[int, int], tuple[float, frozenset[int]]] = {}
 
 
@@ -46,8 +47,7 @@ class Caller:
     @classmethod
     def current(cls) -> Caller:
         """Return whose request this thread of libfuse serves."""
-        uid, gid, pid = load().fuse_get_context()
-        return cls(uid, gid, pid)
+        return cls(*context())
 
     @property
     def groups(self) -> frozenset[int]:
@@ -82,12 +82,12 @@ class Caller:
                 return False
         return False
 
-    @contextlib.contextmanager
-    def acting(self) -> Iterator[None]:
+    def acting(self) -> contextlib.AbstractContextManager[None]:
         """Make this thread act on files with the caller's rights, if it can."""
-        if self.uid == 0 or os.geteuid() != 0:
-            yield
-            return
+        return _NOTHING if self.uid == 0 or os.geteuid() != 0 else self._acting()
+
+    @contextlib.contextmanager
+    def _acting(self) -> Iterator[None]:
         own_uid, own_gid = os.geteuid(), os.getegid()
         own_groups = os.getgroups()
         _set_groups(self.groups)

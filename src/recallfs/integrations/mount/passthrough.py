@@ -52,13 +52,13 @@ class _Arguments(ctypes.Structure):
 _WRITEV = ctypes.CFUNCTYPE(
     ctypes.c_ssize_t,
     ctypes.c_int,
-    ctypes.POINTER(_Vector),
+    ctypes.c_void_p,
     ctypes.c_int,
     ctypes.c_void_p,
     use_errno=True,
 )
 _libc.writev.restype = ctypes.c_ssize_t
-_libc.writev.argtypes = [ctypes.c_int, ctypes.POINTER(_Vector), ctypes.c_int]
+_libc.writev.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
 
 
 class _Ways(ctypes.Structure):
@@ -134,12 +134,16 @@ def _writing(passes: bool) -> Any:
     is_first = True
     more = _MAP_DIRECT_2 | (_PASSTHROUGH_2 if passes else 0)
 
-    def write(descriptor: int, vector: Any, count: int, _: Any) -> int:
+    writev = _libc.writev
+
+    # With addresses as numbers, because there are so many answers.
+    def write(descriptor: int, vector: int, count: int, _: Any) -> int:
         nonlocal is_first
         if is_first:
             is_first = False
-            if count > 1 and vector[1].length >= _INIT_BYTES:
-                base = vector[1].base
+            answer = _Vector.from_address(vector + ctypes.sizeof(_Vector))
+            if count > 1 and answer.length >= _INIT_BYTES:
+                base = answer.base
                 _word(base + _INIT_FLAGS).value |= _INIT_EXT
                 _word(base + _INIT_FLAGS2).value |= more
                 _word(base + _INIT_DEPTH).value = int(passes)
@@ -148,15 +152,19 @@ def _writing(passes: bool) -> Any:
             if backing:
                 _thread.backing = 0
                 _mark_open(vector, count, backing)
-        return int(_libc.writev(descriptor, vector, count))
+        done: int = writev(descriptor, vector, count)
+        return done
 
     return write
 
 
-def _mark_open(vector: Any, count: int, backing: int) -> None:
-    if count != 2 or vector[1].length not in (_OPEN_BYTES, _ENTRY_BYTES + _OPEN_BYTES):
+def _mark_open(vector: int, count: int, backing: int) -> None:
+    if count != 2:
         return  # the answer is an error
-    place = vector[1].base + vector[1].length - _OPEN_BYTES
+    answer = _Vector.from_address(vector + ctypes.sizeof(_Vector))
+    if answer.length not in (_OPEN_BYTES, _ENTRY_BYTES + _OPEN_BYTES):
+        return
+    place = answer.base + answer.length - _OPEN_BYTES
     _word(place + _OPEN_FLAGS).value = _FOPEN_PASSTHROUGH
     _word(place + _OPEN_BACKING).value = backing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -73,6 +74,8 @@ def serve(stores: Stores, store: Store, place: Path) -> None:
 
     for number in _SIGNALS:
         signal.signal(number, tell)
+    gc.collect()
+    gc.freeze()  # what is there now stays, and needs not be looked through again and again
     threading.Thread(target=run, name="mount").start()
     log.event("mount", operation="mount", store=store.name, path=str(place))
     _notify("READY=1")

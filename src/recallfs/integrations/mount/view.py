@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from typing import Any
 
 from recallfs.catalog.store import Store
 from recallfs.errors import InvalidInputError
@@ -30,6 +31,9 @@ _BLOCK_BYTES = 512
 _OPENAT2 = 437
 _BENEATH = 0x02 | 0x04 | 0x08  # RESOLVE_NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.lgetxattr.restype = ctypes.c_ssize_t
+_libc.lgetxattr.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
+_HAS_LSTAT = hasattr(_libc, "lstat")  # not in glibc before 2.33
 
 
 class _How(ctypes.Structure):
@@ -140,6 +144,24 @@ class View:
                 return self._folder(path)
             raise
         return self.from_stat(status, path)
+
+    def fill(self, path: str, status: Any) -> bool:
+        """Fill in a ``struct stat`` of a file that is here; False if `attributes` must tell.
+
+        It is asked for so often that Python looking into it takes most of the time.
+        """
+        if path in self._inodes or not _HAS_LSTAT:
+            return False
+        return bool(_libc.lstat(os.fsencode(self.native(path)), status) == 0)
+
+    def fill_xattr(self, path: str, name: bytes, value: Any, size: int) -> int:
+        """Fill in an extended attribute; return its length or -errno."""
+        done: int = _libc.lgetxattr(os.fsencode(self.native(path)), name, value, size)
+        if done >= 0:
+            return done
+        code = ctypes.get_errno()
+        # What is not here has no attributes but ours.
+        return -errno.ENODATA if code == errno.ENOENT else -code
 
     def from_stat(self, status: os.stat_result, path: str | None) -> Attributes:
         """Return what the system tells of a file that is here."""
