@@ -5,7 +5,7 @@ READY := .venv/.installed
 # Some machines set this. The tests start hundreds of interpreters, and each would compile all of
 # recallfs before it begins.
 unexport PYTHONDONTWRITEBYTECODE
-SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-readers scripts/test-services
+SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-demo-picture scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-readers scripts/test-services
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -72,6 +72,9 @@ docs: $(READY) ## the documentation, to site/
 	$(BIN)/python scripts/gen-json-docs
 	$(BIN)/mkdocs build --strict
 
+picture: $(READY) ## the picture in README.md, from what `make demo` prints now
+	$(BIN)/python scripts/gen-demo-picture
+
 lock: $(READY) ## remake requirements.lock with today's versions
 	scripts/lock
 
@@ -81,4 +84,4 @@ clean: ## drop everything that the other targets made
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help install demo test test-services test-lowest test-spyglass kill lint lint-rules lint-format lint-types \
-    lint-layers lint-docs bench docs lock clean
+    lint-layers lint-docs bench docs picture lock clean
