@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import page_recipes
+from archives import in_client
 from conftest import TESTS
 from pages import Runner
 from recallfs.catalog.records import known_entry
@@ -98,6 +99,7 @@ def servers(runner: Runner, needs: list[str], monkeypatch: pytest.MonkeyPatch) -
             kachery = stack.enter_context(KacheryServer())
             for key, value in kachery.environment(runner.base / "kachery").items():
                 monkeypatch.setenv(key, value)
+            in_client("import kachery_cloud; kachery_cloud.get_client_id(generate_if_missing=True)")
             monkeypatch.setenv("RECALLFS_SOURCES__KACHERY__ENABLED", "true")
         yield
 

@@ -44,7 +44,7 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _NOTE = re.compile(r"<!-- (not run|services): (.*?) -->")
-_PLACES = re.compile(r"(?<![\w.:/}>~-])(?:(?<=file://)|(?<!/))/(?=(data|nas|backup|fast|scratch|srv|mnt|other|var)\b)")
+_PLACES = re.compile(r"(?:(?<=file://)|(?<![\w.:/}>~-]))/(?=(data|nas|backup|fast|scratch|srv|mnt|other|var)\b)")
 _UNASKED = {"--yes", "--dry-run", "--plan-out", "--apply", "--purge"}
 """Without these, it asks whether to go on; the reader of a page says yes."""
 
@@ -130,7 +130,7 @@ class Runner:
         if block.title == "output":
             self._compare(block, block.text, self.output)
         elif block.title:
-            place = self.base / "work" / self.real(block.title)
+            place = Path(self.real(block.title))
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(self.real(block.text), encoding="utf-8")
             if block.language == "python":
@@ -165,10 +165,10 @@ class Runner:
         words = shlex.split(line, comments=True)
         if words[0] == "export":
             name, _, value = words[1].partition("=")
-            self.setenv(name, value)
+            self.setenv(name, str(Path(value).expanduser()))
             return 0, ""
         if words[0] == "cd":
-            os.chdir(words[1])
+            os.chdir(Path(words[1]).expanduser())
             return 0, ""
         if words[0] in ("recall", "recallfs") and not re.search(r"[|<>&;]|\$\w", line.split(" #")[0]):
             output = io.StringIO()
@@ -233,8 +233,9 @@ def _lay(under: dict[str, Any], over: Mapping[str, Any]) -> None:
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(under.get(key), dict):
             _lay(under[key], value)
-        elif isinstance(value, list) and isinstance(under.get(key), list):
-            under[key] += [item for item in value if item not in under[key]]
+        elif isinstance(value, list) and key == "mirror":
+            named = {item["name"]: item for item in (*under.get(key, []), *value)}
+            under[key] = list(named.values())
         else:
             under[key] = value
 

@@ -60,6 +60,7 @@ def _run(page: str, base: Path, monkeypatch: pytest.MonkeyPatch, *, services: bo
     page_lab.prepare(runner, needs_of(page))
     monkeypatch.setenv("PATH", str(program_folder(base)), prepend=":")
     monkeypatch.chdir(base / "work")
+    monkeypatch.setenv("HOME", str(base / "work"))
     with page_lab.servers(runner, needs_of(page), monkeypatch):
         try:
             for block in blocks:
@@ -86,7 +87,7 @@ def test_a_wrong_block_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     from pages import Block
 
     monkeypatch.setenv("RECALLFS_CONFIG", str(tmp_path / "config.toml"))
-    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path)
     runner = Runner(tmp_path, monkeypatch.setenv)
     runner.run(Block("p", 1, "python", "", "print(6 * 7)"))
     runner.run(Block("p", 2, "text", "output", "4..."))
