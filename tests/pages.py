@@ -45,7 +45,7 @@ _FENCE = re.compile(
 )
 _NOTE = re.compile(r"<!-- (not run|services): (.*?) -->")
 _PLACES = re.compile(r"(?:(?<=file://)|(?<![\w.:/}>~-]))/(?=(data|nas|backup|fast|scratch|srv|mnt|other|var)\b)")
-_UNASKED = {"--yes", "--dry-run", "--plan-out", "--apply", "--purge"}
+_UNASKED = {"--yes", "--dry-run", "--plan-out", "--purge"}
 """Without these, it asks whether to go on; the reader of a page says yes."""
 
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
