@@ -16,11 +16,11 @@ GENERATED = ("docs/reference/cli.md", "docs/reference/json.md")
 REASONS = {
     "needs root": 5,
     "installs packages": 6,
-    "needs Spyglass and its database": 7,
+    "needs Spyglass and its database": 9,
     "needs SpikeInterface": 4,
     "needs NeuroConv": 1,
     "needs a database server": 2,
-    "a line of a crontab": 4,
+    "a line of a crontab": 5,
     "a file for systemd": 1,
     "a notebook": 1,
     "an illustration": 4,
@@ -56,6 +56,7 @@ def _run(page: str, base: Path, monkeypatch: pytest.MonkeyPatch, *, services: bo
     ]
     monkeypatch.setenv("RECALLFS_CONFIG", str(base / "config.toml"))
     monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of a pytest that a page runs
     runner = Runner(base, monkeypatch.setenv)
     page_lab.prepare(runner, needs_of(page))
     monkeypatch.setenv("PATH", str(program_folder(base)), prepend=":")
