@@ -48,7 +48,17 @@ layout = "sha256"
 def prepare(runner: Runner, needs: list[str]) -> None:
     """Make what a page needs, below the runner's folder."""
     base = runner.base
-    for name in ("data", "nas/analysis-copy", "backup", "fast", "scratch", "srv", "mnt/analysis", "var/cache", "work"):
+    for name in (
+        "data",
+        "nas/analysis-copy",
+        "backup",
+        "fast",
+        "scratch",
+        "srv",
+        "mnt/analysis",
+        "var/cache",
+        "work",
+    ):
         (base / name).mkdir(parents=True)
     (base / "work/analysis.py").write_text("import sys\nprint(sys.argv[1:])\n")
     stage = next((need for need in needs if need in STAGES), "")
@@ -102,4 +112,3 @@ def servers(runner: Runner, needs: list[str], monkeypatch: pytest.MonkeyPatch) -
             in_client("import kachery_cloud; kachery_cloud.get_client_id(generate_if_missing=True)")
             monkeypatch.setenv("RECALLFS_SOURCES__KACHERY__ENABLED", "true")
         yield
-

@@ -60,4 +60,3 @@ def bandpass(inputs: Mapping[str, Path], output: Path, *, freq_min: float = 300.
     output.mkdir()
     _derive(inputs, output / "traces.h5", 3)
     (output / "probe.json").write_text('{"channels": 8}')
-

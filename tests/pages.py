@@ -44,7 +44,9 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _NOTE = re.compile(r"<!-- (not run|services): (.*?) -->")
-_PLACES = re.compile(r"(?:(?<=file://)|(?<![\w.:/}>~-]))/(?=(data|nas|backup|fast|scratch|srv|mnt|other|var)\b)")
+_PLACES = re.compile(
+    r"(?:(?<=file://)|(?<![\w.:/}>~-]))/(?=(data|nas|backup|fast|scratch|srv|mnt|other|var)\b)"
+)
 _UNASKED = {"--yes", "--dry-run", "--plan-out", "--purge"}
 """Without these, it asks whether to go on; the reader of a page says yes."""
 
@@ -156,7 +158,9 @@ class Runner:
             code, output = self._command(self.real(command))
             printed.append(output)
             is_refusal = "error:" in (wanted or "")
-            assert (code != 0) == is_refusal, f"{block.place}: {command}\nexit code {code}\n{output}"
+            assert (code != 0) == is_refusal, (
+                f"{block.place}: {command}\nexit code {code}\n{output}"
+            )
             if wanted is not None:
                 self._compare(block, wanted, output)
         self.output = "".join(printed)
@@ -170,7 +174,9 @@ class Runner:
         if words[0] == "cd":
             os.chdir(Path(words[1]).expanduser())
             return 0, ""
-        if words[0] in ("recall", "recallfs") and not re.search(r"[|<>&;]|\$\w", line.split(" #")[0]):
+        if words[0] in ("recall", "recallfs") and not re.search(
+            r"[|<>&;]|\$\w", line.split(" #")[0]
+        ):
             output = io.StringIO()
             asks = words[1] in ("release", "forget") and not _UNASKED & set(words)
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):

@@ -50,9 +50,7 @@ def test_blocks_with_services_run(
 
 def _run(page: str, base: Path, monkeypatch: pytest.MonkeyPatch, *, services: bool) -> None:
     blocks = [
-        block
-        for block in blocks_of(page)
-        if not block.not_run and (services or not block.services)
+        block for block in blocks_of(page) if not block.not_run and (services or not block.services)
     ]
     monkeypatch.setenv("RECALLFS_CONFIG", str(base / "config.toml"))
     monkeypatch.setenv("COLUMNS", "160")

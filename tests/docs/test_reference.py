@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,3 +69,14 @@ def test_each_page_is_reached_from_the_first() -> None:
     for page in folder.rglob("*.md"):
         name = str(page.relative_to(folder))
         assert name == "index.md" or f"({name})" in index or f"({page.name})" in decisions, name
+
+
+def test_the_architecture_names_each_layer() -> None:
+    """Its table has the layers that imports are checked by, from top to bottom."""
+    settings = (REPOSITORY / "pyproject.toml").read_text("utf-8")
+    listed = settings.partition("\nlayers = [")[2].partition("]")[0]
+    layers = [name for line in re.findall(r'"(.*?)"', listed) for name in line.split(" | ")]
+    page = (REPOSITORY / "docs/explanation/architecture.md").read_text("utf-8")
+    table = page.partition("| layer |")[2].partition("\n\n")[0]
+    told = [name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in row.split(", ")]
+    assert sorted(name.strip("`") for name in told) == sorted(set(layers) - {"__main__"})
