@@ -34,7 +34,7 @@ def _rank(item: Any) -> int:
     return ranks[0] if ranks else len(TITLES)
 
 
-def on_nav(nav: Any, config: Any, files: Any) -> Any:
+def on_nav(nav: Any, **_: Any) -> Any:
     """Sort the first level, and give it short titles."""
     nav.items.sort(key=_rank)
     for item in nav.items:

@@ -25,7 +25,7 @@ from recallfs.testing.kachery import KacheryServer
 from recallfs.values import parse_span
 
 STAGES = ("store", "made", "proved", "released")
-"""Each with all before: `s1.nwb` and `s2.nwb`; the files that are named; proofs; none of them here."""
+"""Each with all before: `s1.nwb` and `s2.nwb`; files that are named; their proofs; not here."""
 
 SERVICES = ("dandi", "kachery")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import recallfs
-from recallfs import Backend
+from recallfs.recipes.backend import Backend
 
 DATASET = "acquisition/e/data"
 

@@ -23,7 +23,6 @@ import shlex
 import subprocess
 import sys
 import textwrap
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +174,7 @@ class Runner:
             os.chdir(Path(words[1]).expanduser())
             return 0, ""
         if words[0] in ("recall", "recallfs") and not re.search(
-            r"[|<>&;]|\$\w", line.split(" #")[0]
+            r"[|<>&;]|\$\w", line.split(" #", maxsplit=1)[0]
         ):
             output = io.StringIO()
             asks = words[1] in ("release", "forget") and not _UNASKED & set(words)

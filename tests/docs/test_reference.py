@@ -31,19 +31,17 @@ COMMANDS = dict(_leaves(program, "recall"))
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_option_of_each_command_is_documented(name: str) -> None:
-    """The page of the command line has a section for it, and a row with a meaning for each option."""
+    """The page has a section for the command, and a row with a meaning for each option."""
     page = (REPOSITORY / "docs/reference/cli.md").read_text("utf-8")
     section = page.partition(f"# {name}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
     assert section.strip()
     for option in COMMANDS[name].params:
         if isinstance(option, click.Option) and not option.hidden:
             assert option.help, f"{name} {option.opts[0]} has no help"
-            (row,) = [
-                line for line in section.splitlines()
-                if line.startswith("| `") and option.opts[-1] in line.split("|")[1].replace("/", " ")
-                .replace(",", " ").replace("`", " ").split()
-            ]  # fmt: skip
-            assert row.split("|")[2].strip()
+            name_in_page = rf"^\| `(?:[^|]*[ /,])?{re.escape(option.opts[-1])}\b[^|]*\|(.*)\|$"
+            found = re.findall(name_in_page, section.replace("\\|", "/"), re.M)
+            assert len(found) == 1, (name, option.opts)
+            assert found[0].strip()
 
 
 def test_each_error_kind_is_documented() -> None:
