@@ -5,7 +5,7 @@ READY := .venv/.installed
 # Some machines set this. The tests start hundreds of interpreters, and each would compile all of
 # recallfs before it begins.
 unexport PYTHONDONTWRITEBYTECODE
-SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-demo-picture scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-readers scripts/test-services
+SCRIPTS := $(shell grep -l '^\#!.*python' scripts/*)
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,7 +53,8 @@ lint-types: $(READY) ## mypy, strict
 lint-layers: $(READY) ## import-linter: imports point down
 	$(BIN)/lint-imports
 
-lint-docs: $(READY) ## generated pages are up to date
+lint-docs: $(READY) ## every public object is documented; generated pages are up to date
+	$(BIN)/python scripts/check-docstrings
 	$(BIN)/python scripts/gen-error-docs --check
 	$(BIN)/python scripts/gen-cli-docs --check
 	$(BIN)/python scripts/gen-doctor-docs --check

@@ -161,6 +161,15 @@ def test_killed_writer(lab: Lab, shell: Callable[..., str]) -> None:
     assert sha256(lab.root / "day1.h5") == digests["day1.h5"]
 
 
+def test_bad_digest(lab: Lab, shell: Callable[..., str]) -> None:
+    """Proofs that rest on it count no more; files come back, and are proved anew."""
+    digests = make_files(lab)
+    first, second = commands("A digest, a skeleton or a recipe turned out wrong")
+    shell([line.replace("h5c1 --before 2026-05-01", "sha256") for line in first])
+    shell(second)
+    assert {path.name: sha256(path) for path in lab.root.glob("*.h5")} == digests
+
+
 def test_every_section_is_tried() -> None:
     """No shell block of the page is left out here."""
     headings = re.findall(r"^## (.*)$", PAGE.read_text("utf-8"), re.MULTILINE)

@@ -158,7 +158,12 @@ def diff_command(one: str, other: str, only: str | None, as_json: bool) -> int:
 @command.command(name="export")
 @click.argument("name", metavar="ID")
 @click.option(
-    "--format", "form", type=click.Choice(["requirements", "conda"]), default="requirements"
+    "--format",
+    "form",
+    type=click.Choice(["requirements", "conda"]),
+    default="requirements",
+    show_default=True,
+    help="For pip, or for conda.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def export_command(name: str, form: str, as_json: bool) -> None:

@@ -1,0 +1,114 @@
+"""What is there when the first block of a page begins: a store, files, servers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+import page_recipes
+from archives import in_client
+from conftest import TESTS
+from pages import Runner
+from recallfs.catalog.records import known_entry
+from recallfs.catalog.store import create_store
+from recallfs.release.assessment import assess
+from recallfs.release.policy import Wanted
+from recallfs.release.proof import prove
+from recallfs.release.release import release
+from recallfs.resolve.commit import add_existing
+from recallfs.resolve.derive import derive
+from recallfs.resolve.stores import stores_in_reach
+from recallfs.testing.dandi import DandiServer
+from recallfs.testing.kachery import KacheryServer
+from recallfs.values import parse_span
+
+STAGES = ("store", "made", "proved", "released")
+"""Each with all before: `s1.nwb` and `s2.nwb`; files that are named; their proofs; not here."""
+
+SERVICES = ("dandi", "kachery")
+
+_CONFIG = """\
+[recipes]
+modules = ["page_recipes"]
+paths = ["{tests}"]
+
+[stores.analysis]
+root = "{base}/data/analysis"
+vault = "{base}/nas/vault"
+
+[[sources.mirror]]
+name = "nas"
+url = "file://{base}/nas/analysis-copy"
+layout = "sha256"
+"""
+
+
+def prepare(runner: Runner, needs: list[str]) -> None:
+    """Make what a page needs, below the runner's folder."""
+    base = runner.base
+    for name in (
+        "data",
+        "nas/analysis-copy",
+        "backup",
+        "fast",
+        "scratch",
+        "srv",
+        "mnt/analysis",
+        "var/cache",
+        "work",
+    ):
+        (base / name).mkdir(parents=True)
+    (base / "work/analysis.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    stage = next((need for need in needs if need in STAGES), "")
+    if not stage:
+        return
+    (base / "config.toml").write_text(_CONFIG.format(base=base, tests=TESTS), encoding="utf-8")
+    root = base / "data/analysis"
+    root.mkdir()
+    store = create_store(root, "analysis", vault=base / "nas/vault")
+    for seed, name in enumerate(("s1.nwb", "s2.nwb")):
+        page_recipes.write_recording(root / name, seed)
+    add_existing(store, ["s1.nwb", "s2.nwb"])
+    level = STAGES.index(stage)
+    stores = stores_in_reach()
+    for name in (need for need in needs if need.endswith(".nwb")):
+        derive(
+            stores,
+            "lfp",
+            outputs={"": store.url(name)},
+            inputs={"raw": store.url("s2.nwb" if name.startswith("s2") else "s1.nwb")},
+            parameters={"freq_max": 300.0 + 100 * (name.count("/"))},
+        )
+        entry = known_entry(store, name)
+        if level > 1:
+            prove(stores, store, entry, hiding="auto")
+        if level > 2:
+            wanted = Wanted(hold=parse_span("0s"))
+            release(stores, store, entry, assess(stores, store, entry, wanted), wanted)
+    store.catalog.close()
+
+
+@contextlib.contextmanager
+def servers(runner: Runner, needs: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run the servers that a page needs."""
+    with contextlib.ExitStack() as stack:
+        if "dandi" in needs:
+            dandi = stack.enter_context(DandiServer())
+            for number, identifier in enumerate(("000006", "000233")):
+                file = runner.base / f"{identifier}.nwb"
+                page_recipes.write_recording(file, 10 + number)
+                dandi.add_dandiset(identifier)
+                name = "sub-anm369962/sub-anm369962_ses-20170310.nwb"
+                dandi.add_asset(identifier, name, file)
+                dandi.publish(identifier, "0.220126.1855")
+            monkeypatch.setenv("RECALLFS_SOURCES__DANDI__ENABLED", "true")
+            monkeypatch.setenv("RECALLFS_SOURCES__DANDI__INSTANCE", dandi.api_url)
+        if "kachery" in needs:
+            kachery = stack.enter_context(KacheryServer())
+            for key, value in kachery.environment(runner.base / "kachery").items():
+                monkeypatch.setenv(key, value)
+            in_client("import kachery_cloud; kachery_cloud.get_client_id(generate_if_missing=True)")
+            monkeypatch.setenv("RECALLFS_SOURCES__KACHERY__ENABLED", "true")
+        yield
