@@ -31,6 +31,14 @@ def has_lindi() -> bool:
     return OTHERS.exists()
 
 
+def spyglass_hasher(file: Path) -> Child:
+    """Start Spyglass' hasher, alone: importing all of Spyglass wants a database."""
+    place = hasher()
+    require(place is not None, "spyglass-neuro")
+    assert place is not None
+    return Child(place.parents[5] / "bin" / "python", HASH_BY_SPYGLASS, place, file)
+
+
 def hasher() -> Path | None:
     """Return the file of Spyglass' hasher in an installed spyglass-neuro, if there is one."""
     for environment in (".venv-spyglass", ".venv-peers"):
@@ -62,18 +70,22 @@ def require(is_here: bool, name: str) -> None:
         raise NotImplementedError(f"{name} is not installed")
 
 
-class Lindi:
-    """Reads by lindi in a process of its own, which is told when to begin.
+class Child:
+    """A peer in a process of another environment, which is told when to begin.
 
     Parameters
     ----------
-    local_json : Path
-        Reference file system of the file, already here.
+    python : Path
+        Interpreter of that environment.
+    program : str
+        Answers each line of JSON with ``done``, after a first line when it is ready.
+    arguments : Path
+        Of the program.
     """
 
-    def __init__(self, local_json: Path) -> None:
+    def __init__(self, python: Path, program: str, *arguments: Path) -> None:
         self._process = subprocess.Popen(
-            [OTHERS, "-c", READ_BY_LINDI, local_json],
+            [python, "-c", program, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -82,14 +94,16 @@ class Lindi:
         assert self._process.stdout is not None
         self._process.stdout.readline()
 
-    def do(self, *words: Any) -> None:
-        """Let it open the file, or read rows; return when that is done."""
+    def do(self, *words: Any) -> str:
+        """Let it do something; return what it says when that is done."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(words) + "\n")
         self._process.stdin.flush()
-        if self._process.stdout.readline() != "done\n":
-            raise RuntimeError("lindi failed; its error is above")
+        answer = self._process.stdout.readline()
+        if not answer.startswith("done"):
+            raise RuntimeError("a peer failed; its error is above")
+        return answer.removeprefix("done").strip()
 
     def stop(self) -> None:
         """End it."""
@@ -110,6 +124,17 @@ for line in sys.stdin:
         values = data[rest[0]:rest[1]]
         assert values.shape[0] == rest[1] - rest[0]
     print("done", flush=True)
+"""
+HASH_BY_SPYGLASS = """
+import importlib.util, json, pathlib, resource, sys
+found = importlib.util.spec_from_file_location("nwb_hash", sys.argv[1])
+module = importlib.util.module_from_spec(found)
+found.loader.exec_module(module)
+print("ready", flush=True)
+for line in sys.stdin:
+    module.NwbfileHasher(pathlib.Path(sys.argv[2]))
+    status = pathlib.Path("/proc/self/status").read_text()
+    print("done", int(status.split("VmHWM:")[1].split()[0]) * 1024, flush=True)
 """
 MAKE_LINDI_JSON = """
 import sys, lindi

@@ -71,12 +71,33 @@ def far_world() -> dict[str, Any]:
 far_world.timeout = 600.0  # type: ignore[attr-defined]
 
 
+def near_world() -> dict[str, Any]:
+    """Make the recordings and keep them resident."""
+    base = Path.cwd() / "near-world"
+    base.mkdir()
+    return {"base": str(base), "port": make_far_store(base, FILES, SECONDS, keep=True)}
+
+
+near_world.timeout = 600.0  # type: ignore[attr-defined]
+
+
+def without_rtt(case: dict[str, Any]) -> str:
+    """Name a case where no round trip is made."""
+    return str(case["name"]).replace(f"At{case['rtt_ms']}ms", "").replace(f"{case['rtt_ms']}ms", "")
+
+
+def is_nearest(case: dict[str, Any]) -> bool:
+    """Tell whether a case is the one of its kind with the shortest round trip."""
+    return bool(case["rtt_ms"] == min(RTT_MS))
+
+
 class Remote(Timed):
     """A far file and one method of reading it."""
 
     setup_cache = staticmethod(far_world)
     param_names = ("case",)
 
+    params = (READ_CASES,)
     method = ""
 
     def setup(self, world: dict[str, Any], case: dict[str, Any]) -> None:
@@ -87,12 +108,14 @@ class Remote(Timed):
         shutil.rmtree(self.base / "cache", ignore_errors=True)
         self.folder = Path(tempfile.mkdtemp(dir=self.base))
         self.kept: list[Any] = []
-        self.lindi: peers.Lindi | None = None
-        self.server = Far(
-            self.base / "served", rtt_s=case["rtt_ms"] / 1000, port=world["port"]
-        )
+        self.lindi: peers.Child | None = None
+        self.server = self.serve(world, case)
         self.url = f"{self.server.about['url']}/{self.name}"
         self.prepare(self.method)
+
+    def serve(self, world: dict[str, Any], case: dict[str, Any]) -> Far:
+        """Start the far end."""
+        return Far(self.base / "served", rtt_s=case["rtt_ms"] / 1000, port=world["port"])
 
     def teardown(self, _world: dict[str, Any], _case: dict[str, Any]) -> None:
         """Stop the server."""
@@ -112,7 +135,7 @@ class Remote(Timed):
             stores_in_reach().by_name("far")
             if method.endswith("warm"):
                 self.read(method)
-                self.close()
+                self.close()  # another process would find what this one left on the disk
         elif method.startswith("fsspec"):
             peers.require(peers.has("aiohttp"), "fsspec's HTTP file system")
             import fsspec.implementations.cached
@@ -124,7 +147,7 @@ class Remote(Timed):
             peers.require(peers.has_lindi(), "lindi")
             references = self.folder / "file.lindi.json"
             peers.make_lindi_json(self.base / "served" / self.name, self.url, references)
-            self.lindi = peers.Lindi(references)
+            self.lindi = peers.Child(peers.OTHERS, peers.READ_BY_LINDI, references)
         self.server.traffic()
 
     def opened(self, method: str) -> Any:
@@ -176,6 +199,32 @@ class Remote(Timed):
         return tracked(dict(self.server.traffic()))
 
 
+class RemoteSlices(Remote):
+    """Slices of a far file that is open."""
+
+    params = (SLICE_CASES,)
+
+
+class Local(Remote):
+    """The same files, here: resident in a store whose mirror is far away."""
+
+    setup_cache = staticmethod(near_world)
+    params = ([{**case, "name": without_rtt(case)} for case in READ_CASES if is_nearest(case)],)
+
+    def opened(self, method: str) -> Any:
+        """Open by path, or through recallfs."""
+        if method.startswith("recall"):
+            return super().opened(method)
+        return h5py.File(self.base / "far" / self.name, "r")
+
+
+class LocalSlices(Local):
+    """Slices of a file that is here and open."""
+
+    params = ([{**case, "name": without_rtt(case)} for case in SLICE_CASES if is_nearest(case)],)
+
+
+LOCAL_METHODS = ("recall_resident", "h5py_path")
 REMOTE_METHODS = (
     "recall_cold",
     "recall_warm",
@@ -195,23 +244,46 @@ def camel(method: str) -> str:
 
 def file_readers(prefix: str, base: type, methods: tuple[str, ...]) -> dict[str, type]:
     """Make a class for each method; nwb_benchmarks' database tells them apart by the operation."""
-    made = {}
-    for method in methods:
-        name = f"HDF5PyNWB{camel(method)}FileReadBenchmark"
-        timed = prefix == "time_read"
+    is_timed = prefix == "time_read"
 
-        def run(self: Any, _world: dict[str, Any], _case: dict[str, Any], method: str = method) -> Any:
-            self.read(method)
-            return None if timed else self.traffic()
+    def run(self: Any, _world: dict[str, Any], _case: dict[str, Any]) -> Any:
+        self.read(self.method)
+        return None if is_timed else self.traffic()
 
-        made[name] = type(
+    return {
+        name: type(
             name,
             (base,),
-            {
-                "method": method,
-                "params": [READ_CASES],
-                f"{prefix}_hdf5_pynwb_{method}": run,
-                "__doc__": f"Opens files by {method}.",
-            },
+            {"method": method, f"{prefix}_hdf5_pynwb_{method}": run, "__doc__": f"By {method}."},
         )
-    return made
+        for method in methods
+        for name in [f"HDF5PyNWB{camel(method)}FileReadBenchmark"]
+    }
+
+
+def slicers(operation: str, base: type, methods: tuple[str, ...]) -> dict[str, type]:
+    """Make a class for each method; nwb_benchmarks' database tells them apart by the class."""
+    is_timed = operation.startswith("time")
+
+    def setup(self: Any, world: dict[str, Any], case: dict[str, Any]) -> None:
+        base.setup(self, world, case)  # type: ignore[attr-defined]
+        self.read(self.method)
+        if self.method.endswith("warm"):
+            self.slice(case["slice_range"][0])
+            self.close()
+            self.read(self.method)
+        self.server.traffic()
+
+    def run(self: Any, _world: dict[str, Any], case: dict[str, Any]) -> Any:
+        self.slice(case["slice_range"][0])
+        return None if is_timed else self.traffic()
+
+    return {
+        name: type(
+            name,
+            (base,),
+            {"method": method, "setup": setup, operation: run, "__doc__": f"By {method}."},
+        )
+        for method in methods
+        for name in [f"{camel(method)}ContinuousSliceBenchmark"]
+    }

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+FOLDER = Path(__file__).resolve().parent.parent
 RATE_HZ = 30_000
 CHANNELS = 64
 SERIES = "e"
@@ -19,7 +20,7 @@ LARGE_CHUNKS, SMALL_CHUNKS, APPENDED = "large-chunks.nwb", "small-chunks.nwb", "
 """In gzip chunks of 10 MB; of 80 KB; and of 10 MB in a file that was appended to ten times."""
 
 
-def write_recording(place: Path, seconds: float) -> None:
+def write_recording(place: Path, seconds: float, *, level: int = 1) -> None:
     """Write a recording of noise, with the few objects that each NWB file has."""
     import numpy as np
     from hdmf.backends.hdf5 import H5DataIO
@@ -41,7 +42,7 @@ def write_recording(place: Path, seconds: float) -> None:
         nwb.add_electrode(x=float(number), y=0.0, z=0.0, location="CA1", group=group)
     region = nwb.create_electrode_table_region(list(range(CHANNELS)), "all")
     data = H5DataIO(
-        values(first), chunks=chunks, compression="gzip", compression_opts=1,
+        values(first), chunks=chunks, compression="gzip", compression_opts=level,
         maxshape=(None, CHANNELS),
     )  # fmt: skip
     nwb.add_acquisition(ElectricalSeries(SERIES, data, region, rate=float(RATE_HZ)))
@@ -67,9 +68,12 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def configure(base: Path, port: int, *, sources: tuple[str, ...] = ("mirror",)) -> None:
+def configure(
+    base: Path, port: int, *, sources: tuple[str, ...] = ("mirror",), recipes: str = ""
+) -> None:
     """Write the configuration: which sources there are; this process and its children take it."""
-    text = f'[stores.far]\nroot = "{base / "far"}"\n[cache]\nfolder = "{base / "cache"}"\n'
+    text = f'[recipes]\nmodules = ["{recipes}"]\npaths = ["{FOLDER}"]\n' if recipes else ""
+    text += f'[stores.far]\nroot = "{base / "far"}"\n[cache]\nfolder = "{base / "cache"}"\n'
     text += "[release]\ncopies = 1\n"
     for source in ("kachery", "dandi"):
         text += f"[sources.{source}]\nenabled = {json.dumps(source in sources)}\n"

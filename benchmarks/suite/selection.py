@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-SELECTION = os.environ.get("RECALLFS_BENCH_SELECTION", "quick")
+SELECTION = os.environ.get("BENCHMARK_SELECTION", "quick")
 """``quick``, ``usual`` or ``large``."""
 
-ONLINE = os.environ.get("RECALLFS_BENCH_ONLINE", "")
+ONLINE = os.environ.get("BENCHMARK_ONLINE", "")
 """URL of a file of a real dandiset; empty: everything is on loopback."""
 
 T = TypeVar("T")

@@ -142,8 +142,6 @@ class Far:
 
 def main(wanted: dict[str, Any]) -> None:
     """Serve until the standard input ends."""
-    from recallfs.testing.dandi import DandiServer
-    from recallfs.testing.kachery import KacheryServer
     from recallfs.testing.latency import Distant
     from recallfs.testing.misbehaviour import Fault
 
@@ -158,11 +156,15 @@ def main(wanted: dict[str, Any]) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(distant)
         if wanted["kachery"]:
+            from recallfs.testing.kachery import KacheryServer
+
             gateway = stack.enter_context(KacheryServer())
             about["sha1"] = gateway.add_file(Path(wanted["kachery"]))
             about["gateway"] = gateway.url
             servers += [gateway, gateway.bucket]
         if wanted["dandi"]:
+            from recallfs.testing.dandi import DandiServer
+
             archive = stack.enter_context(DandiServer())
             dandiset = archive.add_dandiset()
             archive.add_asset(dandiset, "sub-1/file.nwb", Path(wanted["dandi"]))

@@ -148,6 +148,12 @@ def run_suite(
                 details={"exit_code": done.returncode},
             )
         samples, failed = reduce_asv(json.loads(written[0].read_text("utf-8")))
+        if not samples:
+            raise InvalidInputError(
+                f"all {len(failed)} benchmarks failed or were left out, so there is nothing to "
+                "keep; what asv said is above.",
+                details={"failed": failed},
+            )
     return Results(
         timestamp=datetime.now(timezone.utc).strftime("%Y-%m-%d-%H-%M-%S"),
         commit_hash=commit,
@@ -167,8 +173,8 @@ def run_suite(
 def _variables(home: Path, selection: str, online: str) -> dict[str, str]:
     settings: dict[str, Any] = {
         "HOME": str(home),
-        "RECALLFS_BENCH_SELECTION": selection,
-        "RECALLFS_BENCH_ONLINE": online,
+        "BENCHMARK_SELECTION": selection,
+        "BENCHMARK_ONLINE": online,
     }
     # What a reader configured for himself is not what is measured.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RECALLFS_")}

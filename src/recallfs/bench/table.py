@@ -92,7 +92,7 @@ def parse_name(benchmark: str) -> Name:
         return Name(base, _snake(klass.removesuffix(shape)), is_time)
     if shape:
         return Name(base, re.sub(r"^(read_hdf5_pynwb|download)_", "", plain), is_time)
-    return Name(_snake(klass.removesuffix("Benchmark")).replace("_", " "), plain, is_time)
+    return Name(base, plain, is_time)
 
 
 def _snake(camel: str) -> str:
