@@ -5,7 +5,7 @@ READY := .venv/.installed
 # Some machines set this. The tests start hundreds of interpreters, and each would compile all of
 # recallfs before it begins.
 unexport PYTHONDONTWRITEBYTECODE
-SCRIPTS := scripts/changelog scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-readers scripts/test-services
+SCRIPTS := scripts/changelog scripts/gen-bench-docs scripts/gen-cli-docs scripts/gen-doctor-docs scripts/gen-error-docs scripts/gen-json-docs scripts/kill-points scripts/test-readers scripts/test-services
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -58,6 +58,19 @@ lint-docs: $(READY) ## generated pages are up to date
 	$(BIN)/python scripts/gen-cli-docs --check
 	$(BIN)/python scripts/gen-doctor-docs --check
 	$(BIN)/python scripts/gen-json-docs --check
+	$(BIN)/python scripts/gen-bench-docs --check
+
+bench: $(READY) ## figures beside those of the peers, in minutes; ARGS='--selection usual'
+	scripts/bench-peers
+	$(BIN)/recall bench run $(ARGS)
+	$(BIN)/recall bench report --to benchmarks/report
+
+docs: $(READY) ## generated pages are up to date
+	$(BIN)/python scripts/gen-error-docs --check
+	$(BIN)/python scripts/gen-cli-docs --check
+	$(BIN)/python scripts/gen-doctor-docs --check
+	$(BIN)/python scripts/gen-json-docs --check
+	$(BIN)/python scripts/gen-bench-docs --check
 
 bench: $(READY) ## every script of benchmarks/, one after the other
 	@for script in benchmarks/[!_]*.py; do \
@@ -70,13 +83,14 @@ docs: $(READY) ## the documentation, to site/
 	$(BIN)/python scripts/gen-cli-docs
 	$(BIN)/python scripts/gen-doctor-docs
 	$(BIN)/python scripts/gen-json-docs
+	$(BIN)/python scripts/gen-bench-docs
 	$(BIN)/mkdocs build --strict
 
 lock: $(READY) ## remake requirements.lock with today's versions
 	scripts/lock
 
 clean: ## drop everything that the other targets made
-	rm -rf .venv .venv-lowest .venv-spyglass build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf .venv .venv-lowest .venv-peers .venv-spyglass benchmarks/report build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	    .import_linter_cache
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 

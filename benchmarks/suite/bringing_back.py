@@ -90,14 +90,14 @@ class Tier(Timed):
         self.store = self.stores.by_name("far")
 
     def open(self) -> None:
+        """Open the file by its path, and read its first byte."""
         with self.place.open("rb") as file:
             assert file.read(1)
 
     def recall(self, source: str) -> None:
+        """Bring the file back, from the one source that has it, and open it."""
         from recallfs.resolve.recall import recall
 
         found = recall(self.stores, self.store, self.name)
         assert found.source.startswith(source), found.source
         self.open()
-
-

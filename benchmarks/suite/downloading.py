@@ -1,4 +1,4 @@
-"""Bringing a whole far file here: recallfs from each of its sources, and the clients made for it."""
+"""Bringing a whole far file here: by recallfs from each source, and by the clients made for it."""
 
 from __future__ import annotations
 

@@ -34,8 +34,10 @@ CHANNELS = slice(0, 64)
 
 def case_name(file: str, *more: str) -> str:
     """Name a case as nwb_benchmarks does: the kind of data first."""
-    return "Ecephys" + "".join(word.capitalize() for word in Path(file).stem.split("-")) + "".join(
-        more
+    return (
+        "Ecephys"
+        + "".join(word.capitalize() for word in Path(file).stem.split("-"))
+        + "".join(more)
     )
 
 

@@ -31,7 +31,8 @@ def all_at_once(commands: list[list[str]]) -> None:
         )
         for command in commands
     ]
-    assert not any([process.wait() for process in running])
+    codes = [process.wait() for process in running]
+    assert codes == [0] * len(codes)
 
 
 class StormBenchmark(Tier):

@@ -35,9 +35,7 @@ def export(results: Results, folder: Path) -> list[Path]:
         What was written.
     """
     machine, environment = results.machine_id, results.environment_id
-    name = (
-        f"timestamp-{results.timestamp}_environment-{environment}_machine-{machine}_results.json"
-    )
+    name = f"timestamp-{results.timestamp}_environment-{environment}_machine-{machine}_results.json"
     packages = [
         {"name": package, "version": version, "build": "pypi"}
         for package, version in results.environment["packages"].items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -44,7 +45,7 @@ def describe_machine() -> dict[str, Any]:
         If psutil or py-cpuinfo is not installed.
     """
     psutil, cpuinfo = require("psutil"), require("cpuinfo")
-    processor = cpuinfo.get_cpu_info()
+    processor = _processor(cpuinfo)
     wanted = (
         "brand_raw", "vendor_id_raw", "arch", "bits", "family", "model", "stepping",
         "l1_data_cache_size", "l2_cache_size", "l3_cache_size", "flags",
@@ -118,6 +119,13 @@ def friendly_name(digest: str) -> str:
     """
     number = int(digest, 16)
     return _MANNERS[number // len(_BIRDS) % len(_MANNERS)] + _BIRDS[number % len(_BIRDS)]
+
+
+@functools.cache
+def _processor(cpuinfo: Any) -> dict[str, Any]:
+    """Ask py-cpuinfo, which starts programs and takes a second."""
+    found: dict[str, Any] = cpuinfo.get_cpu_info()
+    return found
 
 
 def _builds() -> dict[str, Any]:

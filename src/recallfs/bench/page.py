@@ -62,7 +62,9 @@ def write_page(results: Results, pictures: Mapping[str, Path], command: str) -> 
     ]
     if results.absent:
         names = ", ".join(sorted(results.absent))
-        parts.append(f"<p class='warning'>Not measured, as not installed: {html.escape(names)}.</p>")
+        parts.append(
+            f"<p class='warning'>Not measured, as not installed: {html.escape(names)}.</p>"
+        )
     if results.failed:
         names = ", ".join(sorted(results.failed))
         parts.append(f"<p class='warning'>Failed: {html.escape(names)}.</p>")
@@ -82,8 +84,10 @@ def write_page(results: Results, pictures: Mapping[str, Path], command: str) -> 
 
 def _table(rows: Sequence[Row]) -> str:
     more = list(dict.fromkeys(name for row in rows for name in others(row)))
-    body = [(row, cells(row)[2:] + [_figure(others(row).get(name)) for name in more]) for row in rows]
-    head = [name for name in HEAD[2:]] + [f"{name.replace('_', ' ')}>" for name in more]
+    body = [
+        (row, cells(row)[2:] + [_figure(others(row).get(name)) for name in more]) for row in rows
+    ]
+    head = [*HEAD[2:]] + [f"{name.replace('_', ' ')}>" for name in more]
     kept = [n for n in range(len(head)) if any(line[n] for _, line in body)]
     lines = ["<div class='scroll'><table><tr>"]
     lines += [_cell("th", head[n].rstrip(">"), n) for n in kept]

@@ -40,7 +40,7 @@ def draw_all(results: Results, folder: Path) -> dict[str, Path]:
         "Opening a far file": ("opening", lambda found: _times(found, "remote file reading")),
         "Reading slices of a far file": ("slicing", lambda found: _times(found, "remote slicing")),
         "Requests and bytes by method": ("requests", _requests),
-        "Bringing a file back, by tier": ("tiers", lambda found: _times(found, "tier")),
+        "Bringing a file back, by tier": ("tiers", lambda found: _times(found, "resolve by tier")),
         "Cost against size": ("sizes", _sizes),
     }
     made = {}
@@ -96,8 +96,8 @@ def _times(rows: list[Row], group: str) -> Any:
         len(cases), 1, figsize=(8, (0.6 + 0.32 * most) * len(cases)), squeeze=False,
         layout="constrained",
     )  # fmt: skip
-    for axes, (case, each) in zip(panels[:, 0], cases.items(), strict=True):
-        each = sorted(each, key=lambda row: row.median_s or 0)
+    for axes, (case, found) in zip(panels[:, 0], cases.items(), strict=True):
+        each = sorted(found, key=lambda row: row.median_s or 0)
         _bars(axes, each, [row.median_s or 0 for row in each], format_seconds)
         slowest = max(row.median_s or 0 for row in each)
         quickest = min(row.median_s or 0 for row in each)
@@ -119,12 +119,10 @@ def _requests(rows: list[Row]) -> Any:
     if not cases:
         return None
     # A picture of a page's length is read by nobody: the first case of each group.
-    first = {group: case for group, case in reversed(list(groups))}
+    first = dict(reversed(list(groups)))
     shown = [(group, first[group]) for group in dict.fromkeys(group for group, _ in groups)]
     pyplot = require("matplotlib.pyplot")
-    panels_rows = {
-        key: [row for row in tracked if (row.group, row.case) == key] for key in shown
-    }
+    panels_rows = {key: [row for row in tracked if (row.group, row.case) == key] for key in shown}
     height = sum(0.7 + 0.32 * len(each) for each in panels_rows.values())
     figure, panels = pyplot.subplots(
         len(shown), 2, figsize=(11, height), squeeze=False, layout="constrained",
@@ -169,8 +167,8 @@ def _sizes(rows: list[Row]) -> Any:
     for axes in list(panels.flat)[len(groups) :]:
         axes.set_visible(False)
     for axes, (group, methods) in zip(panels.flat, groups.items(), strict=False):
-        for number, (method, each) in enumerate(methods.items()):
-            each = sorted(each, key=lambda row: row.about["size_bytes"])
+        for number, (method, found) in enumerate(methods.items()):
+            each = sorted(found, key=lambda row: row.about["size_bytes"])
             axes.plot(
                 [row.about["size_bytes"] / 1e6 for row in each],
                 [row.median_s for row in each],

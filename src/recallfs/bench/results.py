@@ -148,8 +148,8 @@ def reduce_asv(raw: dict[str, Any]) -> tuple[Samples, list[str]]:
     columns = {name: number for number, name in enumerate(raw["result_columns"])}
     samples: Samples = {}
     failed = []
-    for name, row in raw["results"].items():
-        row = [*row, *[None] * (len(columns) - len(row))]
+    for name, written in raw["results"].items():
+        row = [*written, *[None] * (len(columns) - len(written))]  # asv leaves the last ones out
         results, axes = row[columns["result"]], row[columns["params"]]
         if results is None or None in results:
             failed.append(name)

@@ -86,7 +86,12 @@ def absent_peers(suite: Path) -> dict[str, str]:
 
 
 def run_suite(
-    suite: Path, *, pattern: str = "", selection: str = "quick", online: str = "", quiet: bool = False
+    suite: Path,
+    *,
+    pattern: str = "",
+    selection: str = "quick",
+    online: str = "",
+    quiet: bool = False,
 ) -> Results:
     """Run benchmarks; what asv prints goes to standard error.
 

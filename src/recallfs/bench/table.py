@@ -116,7 +116,10 @@ def rows_of(results: Results) -> list[Row]:
                 row.tracked |= samples
     rows = list(found.values())
     for row in rows:
-        ours = baseline(other for other in rows if (other.group, other.case) == (row.group, row.case))
+        alike = [other for other in rows if (other.group, other.case) == (row.group, row.case)]
+        if all(other.is_ours for other in alike):
+            continue  # nobody else does it
+        ours = baseline(alike)
         if ours is not None and ours.median_s and row.median_s:
             row.ratio = row.median_s / ours.median_s
     return sorted(rows, key=lambda row: (row.group, row.case, not row.is_ours, row.method))
@@ -125,8 +128,9 @@ def rows_of(results: Results) -> list[Row]:
 def baseline(rows: Iterable[Row]) -> Row | None:
     """Return the row of recallfs that the others of the case are held against."""
     ours = [row for row in rows if row.is_ours and row.seconds]
-    # Warm caches are not what a peer without one is to be held against.
-    return min(ours, key=lambda row: (row.method.endswith("warm"), row.method), default=None)
+    # Of several the plain case counts: nothing cached, or the file in its place.
+    plain = ("cold", "resident")
+    return min(ours, key=lambda row: (not row.method.endswith(plain), row.method), default=None)
 
 
 def format_seconds(value: float | None) -> str:
@@ -141,7 +145,9 @@ def format_seconds(value: float | None) -> str:
         return ""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= size:
-            return f"{value / size:.3g} {unit}" if value / size < 100 else f"{value / size:.0f} {unit}"
+            return (
+                f"{value / size:.3g} {unit}" if value / size < 100 else f"{value / size:.0f} {unit}"
+            )
     return f"{value * 1e9:.3g} ns"
 
 
