@@ -59,6 +59,19 @@ lint-docs: $(READY) ## every public object is documented; generated pages are up
 	$(BIN)/python scripts/gen-cli-docs --check
 	$(BIN)/python scripts/gen-doctor-docs --check
 	$(BIN)/python scripts/gen-json-docs --check
+	$(BIN)/python scripts/gen-bench-docs --check
+
+bench: $(READY) ## figures beside those of the peers, in minutes; ARGS='--selection usual'
+	scripts/bench-peers
+	$(BIN)/recall bench run $(ARGS)
+	$(BIN)/recall bench report --to benchmarks/report
+
+docs: $(READY) ## generated pages are up to date
+	$(BIN)/python scripts/gen-error-docs --check
+	$(BIN)/python scripts/gen-cli-docs --check
+	$(BIN)/python scripts/gen-doctor-docs --check
+	$(BIN)/python scripts/gen-json-docs --check
+	$(BIN)/python scripts/gen-bench-docs --check
 
 bench: $(READY) ## every script of benchmarks/, one after the other
 	@for script in benchmarks/[!_]*.py; do \
@@ -71,6 +84,7 @@ docs: $(READY) ## the documentation, to site/
 	$(BIN)/python scripts/gen-cli-docs
 	$(BIN)/python scripts/gen-doctor-docs
 	$(BIN)/python scripts/gen-json-docs
+	$(BIN)/python scripts/gen-bench-docs
 	$(BIN)/mkdocs build --strict
 
 picture: $(READY) ## the picture in README.md, from what `make demo` prints now
@@ -80,7 +94,7 @@ lock: $(READY) ## remake requirements.lock with today's versions
 	scripts/lock
 
 clean: ## drop everything that the other targets made
-	rm -rf .venv .venv-lowest .venv-spyglass build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf .venv .venv-lowest .venv-peers .venv-spyglass benchmarks/report build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	    .import_linter_cache
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 

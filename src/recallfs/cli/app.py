@@ -48,6 +48,7 @@ COMMANDS = {
     "verify": "check files and records against their digests",
     "cache": "show and clear what is kept of files outside their stores",
     "doctor": "look for what is wrong, and mend it",
+    "bench": "measure recallfs beside its peers",
     "completion": "make the shell complete commands and files",
     "demo": "see it work on an NWB recording made for it",
 }

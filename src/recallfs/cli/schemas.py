@@ -501,6 +501,56 @@ SCHEMAS: Mapping[str, Schema] = {
         failed=_FAILED,
         log=_or_null(_TEXT),
     ),
+    "bench run": _object(
+        results=_TEXT,
+        benchmarks=_COUNT,
+        failed=_list(_TEXT),
+        absent=_map(_TEXT),
+        changes=_list(_TEXT),
+    ),
+    "bench machine": _object(
+        name=_TEXT,
+        version=_TEXT,
+        os=_map(_ANYTHING),
+        sys=_map(_ANYTHING),
+        platform=_map(_ANYTHING),
+        psutil=_map(_ANYTHING),
+        cpuinfo=_map(_ANYTHING),
+        builds=_map(_ANYTHING),
+        cuda=_map(_ANYTHING),
+        asv=_map(_ANYTHING),
+    ),
+    "bench report": _object(
+        rows=_list(
+            _object(
+                group=_TEXT,
+                case=_TEXT,
+                method=_TEXT,
+                median_s=_or_null(_NUMBER),
+                samples=_COUNT,
+                ratio=_or_null(_NUMBER),
+                tracked=_map(_NUMBER),
+            )
+        ),
+        files=_list(_TEXT),
+    ),
+    "bench export": _object(files=_list(_TEXT)),
+    "bench compare": _object(
+        changes=_list(
+            _object(
+                benchmark=_TEXT,
+                case=_TEXT,
+                before_s=_NUMBER,
+                after_s=_NUMBER,
+                ratio=_NUMBER,
+                low=_NUMBER,
+                high=_NUMBER,
+                samples=_list(_COUNT),
+                verdict={"enum": ["faster", "slower", "same", "too few samples"]},
+            )
+        ),
+        differences=_list(_TEXT),
+    ),
     "explain": _object(
         url=_URL,
         state=_STATE,

@@ -1,0 +1,291 @@
+"""What the modules of remote and local reading share: the files, the cases and the methods."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pynwb
+
+from suite import peers
+from suite.recordings import (
+    APPENDED,
+    LARGE_CHUNKS,
+    RATE_HZ,
+    SERIES,
+    SMALL_CHUNKS,
+    configure,
+    make_far_store,
+)
+from suite.selection import Timed, by_selection, tracked
+from suite.servers import Far
+
+SECONDS = by_selection(20, 40, 120)
+"""Length of the recordings."""
+
+RTT_MS = by_selection((20,), (20, 100))
+FILES = by_selection((LARGE_CHUNKS, SMALL_CHUNKS), (LARGE_CHUNKS, SMALL_CHUNKS, APPENDED))
+CHANNELS = slice(0, 64)
+
+
+def case_name(file: str, *more: str) -> str:
+    """Name a case as nwb_benchmarks does: the kind of data first."""
+    return (
+        "Ecephys"
+        + "".join(word.capitalize() for word in Path(file).stem.split("-"))
+        + "".join(more)
+    )
+
+
+READ_CASES = [
+    {
+        "name": case_name(file, f"TestCase{rtt_ms}ms"),
+        "https_url": f"http://127.0.0.1/{file}",
+        "rtt_ms": rtt_ms,
+    }
+    for rtt_ms in RTT_MS
+    for file in FILES
+]
+SLICE_CASES = [
+    {
+        "name": case_name(case["https_url"], f"TestCase{number}At{case['rtt_ms']}ms"),
+        "https_url": case["https_url"],
+        "object_name": SERIES,
+        "slice_range": (slice(0, seconds * RATE_HZ), CHANNELS),
+        "rtt_ms": case["rtt_ms"],
+    }
+    for case in READ_CASES
+    for number, seconds in enumerate(by_selection((1, 4), (1, 2, 4, 8, 16)), 1)
+]
+
+
+def far_world() -> dict[str, Any]:
+    """Make the recordings and release them; asv does this once for all that ask for it."""
+    base = Path.cwd() / "far-world"
+    base.mkdir()
+    return {"base": str(base), "port": make_far_store(base, FILES, SECONDS, keep=False)}
+
+
+far_world.timeout = 600.0  # type: ignore[attr-defined]
+
+
+def near_world() -> dict[str, Any]:
+    """Make the recordings and keep them resident."""
+    base = Path.cwd() / "near-world"
+    base.mkdir()
+    return {"base": str(base), "port": make_far_store(base, FILES, SECONDS, keep=True)}
+
+
+near_world.timeout = 600.0  # type: ignore[attr-defined]
+
+
+def without_rtt(case: dict[str, Any]) -> str:
+    """Name a case where no round trip is made."""
+    return str(case["name"]).replace(f"At{case['rtt_ms']}ms", "").replace(f"{case['rtt_ms']}ms", "")
+
+
+def is_nearest(case: dict[str, Any]) -> bool:
+    """Tell whether a case is the one of its kind with the shortest round trip."""
+    return bool(case["rtt_ms"] == min(RTT_MS))
+
+
+class Remote(Timed):
+    """A far file and one method of reading it."""
+
+    setup_cache = staticmethod(far_world)
+    param_names = ("case",)
+
+    params = (READ_CASES,)
+    method = ""
+
+    def setup(self, world: dict[str, Any], case: dict[str, Any]) -> None:
+        """Start the server, forget what an earlier process kept, and prepare."""
+        self.base = Path(world["base"])
+        self.name = Path(case["https_url"]).name
+        configure(self.base, world["port"])
+        shutil.rmtree(self.base / "cache", ignore_errors=True)
+        self.folder = Path(tempfile.mkdtemp(dir=self.base))
+        self.kept: list[Any] = []
+        self.lindi: peers.Child | None = None
+        self.server = self.serve(world, case)
+        self.url = f"{self.server.about['url']}/{self.name}"
+        self.prepare(self.method)
+
+    def serve(self, world: dict[str, Any], case: dict[str, Any]) -> Far:
+        """Start the far end."""
+        return Far(self.base / "served", rtt_s=case["rtt_ms"] / 1000, port=world["port"])
+
+    def teardown(self, _world: dict[str, Any], _case: dict[str, Any]) -> None:
+        """Stop the server."""
+        if not hasattr(self, "server"):
+            return
+        if self.lindi is not None:
+            self.lindi.stop()
+        self.server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def prepare(self, method: str) -> None:
+        """Do what a session does once, before its first file: imports, and opening stores."""
+        if method.startswith("recall"):
+            from recallfs.partial import opening  # noqa: F401 - so that it is loaded
+            from recallfs.resolve.stores import stores_in_reach
+
+            stores_in_reach().by_name("far")
+            if method.endswith("warm"):
+                self.read(method)
+                self.close()  # another process would find what this one left on the disk
+        elif method.startswith("fsspec"):
+            peers.require(peers.has("aiohttp"), "fsspec's HTTP file system")
+            import fsspec.implementations.cached
+            import fsspec.implementations.http  # noqa: F401
+        elif method.startswith("remfile"):
+            peers.require(peers.has("remfile"), "remfile")
+            import remfile  # noqa: F401
+        elif method == "lindi_local_json":
+            peers.require(peers.has_lindi(), "lindi")
+            references = self.folder / "file.lindi.json"
+            peers.make_lindi_json(self.base / "served" / self.name, self.url, references)
+            self.lindi = peers.Child(peers.OTHERS, peers.READ_BY_LINDI, references)
+        self.server.traffic()
+
+    def opened(self, method: str) -> Any:
+        """Open the file as h5py, or what looks like it, does by a method."""
+        if method.startswith("recall"):
+            import recallfs
+
+            return recallfs.open_h5(f"recall://far/{self.name}", True)
+        if method.startswith("remfile"):
+            import remfile
+
+            cache = remfile.DiskCache(str(self.folder)) if method.endswith("with_cache") else None
+            return h5py.File(remfile.File(self.url, disk_cache=cache), "r")
+        import fsspec
+
+        far: Any = fsspec.filesystem("http")
+        if method.endswith("with_cache"):
+            from fsspec.implementations.cached import CachingFileSystem
+
+            far = CachingFileSystem(fs=far, cache_storage=str(self.folder), check_files=False)
+        return h5py.File(far.open(self.url, "rb"), "r")
+
+    def read(self, method: str) -> None:
+        """Open the file and read it by pynwb, up to the point where slices can be taken."""
+        if self.lindi is not None:
+            self.lindi.do("open")
+            return
+        file = self.opened(method)
+        io = pynwb.NWBHDF5IO(file=file, mode="r")
+        self.data = io.read().acquisition[SERIES].data
+        self.kept += [file, io]  # so that no collector runs in what is measured
+
+    def close(self) -> None:
+        """Close what was read."""
+        while self.kept:
+            with contextlib.suppress(Exception):
+                self.kept.pop().close()
+
+    def slice(self, rows: slice) -> None:
+        """Read rows of the series."""
+        if self.lindi is not None:
+            self.lindi.do("slice", rows.start, rows.stop)
+            return
+        values = self.data[rows]
+        assert len(values) == rows.stop - rows.start
+
+    def traffic(self) -> dict[str, Any]:
+        """Return what went over the network since the preparation."""
+        return tracked(dict(self.server.traffic()))
+
+
+class RemoteSlices(Remote):
+    """Slices of a far file that is open."""
+
+    params = (SLICE_CASES,)
+
+
+class Local(Remote):
+    """The same files, here: resident in a store whose mirror is far away."""
+
+    setup_cache = staticmethod(near_world)
+    params = ([{**case, "name": without_rtt(case)} for case in READ_CASES if is_nearest(case)],)
+
+    def opened(self, method: str) -> Any:
+        """Open by path, or through recallfs."""
+        if method.startswith("recall"):
+            return super().opened(method)
+        return h5py.File(self.base / "far" / self.name, "r")
+
+
+class LocalSlices(Local):
+    """Slices of a file that is here and open."""
+
+    params = ([{**case, "name": without_rtt(case)} for case in SLICE_CASES if is_nearest(case)],)
+
+
+LOCAL_METHODS = ("recall_resident", "h5py_path")
+REMOTE_METHODS = (
+    "recall_cold",
+    "recall_warm",
+    "fsspec_https_no_cache",
+    "fsspec_https_with_cache",
+    "remfile_no_cache",
+    "remfile_with_cache",
+    "lindi_local_json",
+)
+"""Warm: another process has opened the file before; the others' caches begin empty."""
+
+
+def camel(method: str) -> str:
+    """Write a method's name as part of a class's."""
+    return "".join(word.capitalize() for word in method.split("_"))
+
+
+def file_readers(prefix: str, base: type, methods: tuple[str, ...]) -> dict[str, type]:
+    """Make a class for each method; nwb_benchmarks' database tells them apart by the operation."""
+    is_timed = prefix == "time_read"
+
+    def run(self: Any, _world: dict[str, Any], _case: dict[str, Any]) -> Any:
+        self.read(self.method)
+        return None if is_timed else self.traffic()
+
+    return {
+        name: type(
+            name,
+            (base,),
+            {"method": method, f"{prefix}_hdf5_pynwb_{method}": run, "__doc__": f"By {method}."},
+        )
+        for method in methods
+        for name in [f"HDF5PyNWB{camel(method)}FileReadBenchmark"]
+    }
+
+
+def slicers(operation: str, base: type, methods: tuple[str, ...]) -> dict[str, type]:
+    """Make a class for each method; nwb_benchmarks' database tells them apart by the class."""
+    is_timed = operation.startswith("time")
+
+    def setup(self: Any, world: dict[str, Any], case: dict[str, Any]) -> None:
+        base.setup(self, world, case)  # type: ignore[attr-defined]
+        self.read(self.method)
+        if self.method.endswith("warm"):
+            self.slice(case["slice_range"][0])
+            self.close()
+            self.read(self.method)
+        self.server.traffic()
+
+    def run(self: Any, _world: dict[str, Any], case: dict[str, Any]) -> Any:
+        self.slice(case["slice_range"][0])
+        return None if is_timed else self.traffic()
+
+    return {
+        name: type(
+            name,
+            (base,),
+            {"method": method, "setup": setup, operation: run, "__doc__": f"By {method}."},
+        )
+        for method in methods
+        for name in [f"{camel(method)}ContinuousSliceBenchmark"]
+    }
