@@ -66,19 +66,6 @@ bench: $(READY) ## figures beside those of the peers, in minutes; ARGS='--select
 	$(BIN)/recall bench run $(ARGS)
 	$(BIN)/recall bench report --to benchmarks/report
 
-docs: $(READY) ## generated pages are up to date
-	$(BIN)/python scripts/gen-error-docs --check
-	$(BIN)/python scripts/gen-cli-docs --check
-	$(BIN)/python scripts/gen-doctor-docs --check
-	$(BIN)/python scripts/gen-json-docs --check
-	$(BIN)/python scripts/gen-bench-docs --check
-
-bench: $(READY) ## every script of benchmarks/, one after the other
-	@for script in benchmarks/[!_]*.py; do \
-	    [ -e "$$script" ] || { echo "benchmarks/ has no script"; exit 1; }; \
-	    echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
-	done
-
 docs: $(READY) ## the documentation, to site/
 	$(BIN)/python scripts/gen-error-docs
 	$(BIN)/python scripts/gen-cli-docs
