@@ -240,6 +240,8 @@ class View:
         PermissionError, FileNotFoundError
         """
         native = self.native(path)
+        if mode & os.W_OK and os.statvfs(self.root).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
         if os.path.lexists(native):
             follows = not os.path.islink(native)
             with caller.acting():
