@@ -134,7 +134,7 @@ def main() -> int:
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--served", action="store_true", help="as if the kernel knew no passthrough")
+    parser.add_argument("--served", action="store_true", help="without passthrough")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         base = Path(folder)

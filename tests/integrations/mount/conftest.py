@@ -16,7 +16,6 @@ from conftest import Lab
 from recallfs.cli.app import main
 from recallfs.integrations.mount import point
 
-
 WAYS = {
     "passthrough": "pass",
     "served": "passthrough._OPEN = 0",  # the kernel leaves all reading to the server

@@ -180,7 +180,7 @@ def context() -> tuple[int, int, int]:
 @functools.cache
 def _context_getter() -> Callable[[], int]:
     function = ctypes.PYFUNCTYPE(ctypes.c_void_p)
-    return function(ctypes.cast(load()._libfuse.fuse_get_context, ctypes.c_void_p).value)
+    return function(ctypes.cast(load()._libfuse.fuse_get_context, ctypes.c_void_p).value or 0)
 
 
 def is_interrupted() -> bool:
@@ -199,7 +199,7 @@ _READ_BUF = ctypes.CFUNCTYPE(
 _CONTEXT = struct.Struct("@IIi")
 """``struct fuse_context`` behind its first word: uid, gid, pid."""
 _BUFFER = struct.Struct("@4Q i P i q")
-"""``struct fuse_bufvec`` (count, idx, off) with its one ``fuse_buf`` (size, flags, mem, fd, pos)."""
+"""``struct fuse_bufvec`` (count, idx, off) and its one buffer (size, flags, mem, fd, pos)."""
 _BUFFER_BYTES = _BUFFER.size + 32  # later versions of libfuse have more in it
 
 
