@@ -196,10 +196,40 @@ def test_a_file_replaced_in_the_root_stays_whole_for_who_has_it_open(
         assert first.read() == old[4:]
         with mmap.mmap(first.fileno(), 0, prot=mmap.PROT_READ) as mapped:
             assert mapped[:] == old
+        replace(newest)
+        assert shown.read_bytes() == newest
+        replace(new)
+        shown.unlink()
+        assert not root.exists()
+        assert not shown.exists()
+        assert os.pread(first.fileno(), 4, 0) == b"old "
+    root.write_bytes(old)
+    with shown.open("rb", buffering=0) as first:
+        root.unlink()
+        assert os.fstat(first.fileno()).st_size == len(old)
+        shown.write_bytes(new)
+        assert root.read_bytes() == new
+        assert first.read() == old
     with shown.open("r+b") as file:
+        replace(newest)
         replace(new)
         file.write(b"into the old one")
         time.sleep(1.1)
         assert shown.read_bytes() == new
     assert root.read_bytes() == new
     assert [p.name for p in root.parent.iterdir()] == ["a b\n"]
+
+
+def test_what_is_read_and_removed_at_once_leaves_nothing(mount: Mount) -> None:
+    """The kernel tells of a close when the removal is under way: no hidden file stays for that."""
+    mount.start()
+    for number in range(150):
+        place = mount.place / str(number)
+        place.write_bytes(b"x")
+        with place.open("rb") as file:
+            file.read()
+        place.unlink()
+    end = time.monotonic() + 20
+    while [p.name for p in mount.lab.root.iterdir()] != [".recall"]:
+        assert time.monotonic() < end
+        time.sleep(0.05)

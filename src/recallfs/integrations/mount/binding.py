@@ -6,6 +6,7 @@ drop the flags of a rename, and copy each byte that is read twice.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -22,7 +23,7 @@ from recallfs import log
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.integrations.mount import passthrough
 from recallfs.integrations.mount.failures import errno_of
-from recallfs.integrations.mount.nodes import ASIDE, FileIdentity, Node, Nodes
+from recallfs.integrations.mount.nodes import HIDDEN, FileIdentity, Node, Nodes
 
 _CLONE_FS = 0x200
 _PLUS = 1, 2  # FUSE_READDIR_PLUS, FUSE_FILL_DIR_PLUS
@@ -180,7 +181,7 @@ def context() -> tuple[int, int, int]:
 @functools.cache
 def _context_getter() -> Callable[[], int]:
     function = ctypes.PYFUNCTYPE(ctypes.c_void_p)
-    return function(ctypes.cast(load()._libfuse.fuse_get_context, ctypes.c_void_p).value)
+    return function(ctypes.cast(load()._libfuse.fuse_get_context, ctypes.c_void_p).value or 0)
 
 
 def is_interrupted() -> bool:
@@ -199,7 +200,7 @@ _READ_BUF = ctypes.CFUNCTYPE(
 _CONTEXT = struct.Struct("@IIi")
 """``struct fuse_context`` behind its first word: uid, gid, pid."""
 _BUFFER = struct.Struct("@4Q i P i q")
-"""``struct fuse_bufvec`` (count, idx, off) with its one ``fuse_buf`` (size, flags, mem, fd, pos)."""
+"""``struct fuse_bufvec`` (count, idx, off) and its one buffer (size, flags, mem, fd, pos)."""
 _BUFFER_BYTES = _BUFFER.size + 32  # later versions of libfuse have more in it
 
 
@@ -298,15 +299,23 @@ class Server:
         """Return the attributes of a name that is open, and whose file may be another one now."""
         path, status = node.path, node.status()
         own = None if status is None else Attributes.from_stat(status)
-        if own is not None and path.rpartition("/")[2].startswith(ASIDE):
+        if own is not None and path.rpartition("/")[2].startswith(HIDDEN):
             return own
-        attributes = self._operations.getattr(path, None)
-        if own is None or node.is_of(attributes.identity):
-            return attributes
-        if context()[2] == os.getpid():
-            return own
-        # Whoever looks for the name gets it with a new node; for the old one this waits in vain.
-        return attributes if self._nodes.part(path).wait(_PARTING_S) else own
+        attributes, error = None, None
+        try:
+            attributes = self._operations.getattr(path, None)
+        except FileNotFoundError as gone:
+            error = gone
+        is_other = own is not None and (attributes is None or not node.is_of(attributes.identity))
+        if own is not None and is_other:
+            # Whoever looks for the name gets it with a new node; for the old one this waits in
+            # vain.
+            is_ours = context()[2] == os.getpid()
+            if is_ours or not self._nodes.part(path).wait(_PARTING_S):
+                return own
+        if attributes is None:
+            raise error or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return attributes
 
     def _on_opendir(self, path: bytes, info: Any) -> None:
         with self._lock:
@@ -388,7 +397,7 @@ class Server:
 
     def _on_release(self, _path: bytes | None, info: Any) -> None:
         handle = info.contents.fh
-        self._nodes.drop(handle)
+        node = self._nodes.drop(handle)
         if self._backings is not None:
             self._backings.end(handle)  # first: the next file may have the same number
         if handle < _FILES:
@@ -396,6 +405,8 @@ class Server:
         else:
             self._files.pop(handle).close()
         self._use(-1)
+        if not node.handles and node.path.rpartition("/")[2].startswith(HIDDEN):
+            self._drop_hidden(node.path)
 
     def _on_fsync(self, _path: bytes | None, only_data: int, info: Any) -> None:
         if info.contents.fh < _FILES:
@@ -448,8 +459,28 @@ class Server:
     def _on_rename(self, old: bytes, new: bytes, flags: int) -> None:
         source, target = os.fsdecode(old), os.fsdecode(new)
         if not self._nodes.is_parting(source, target):
+            if target.rpartition("/")[2].startswith(HIDDEN):
+                self._hide(source, target, flags)
+                return
             self._operations.rename(source, target, flags)
         self._nodes.move(source, target)
+
+    def _hide(self, source: str, target: str, flags: int) -> None:
+        """Remove a file that is open, as far as libfuse knows: it looked a moment ago."""
+        node = self._nodes.at(source)
+        if node is None or not node.is_of(self._operations.getattr(source, None).identity):
+            self._operations.unlink(source)  # it was closed, or is not the one that is open
+            self._nodes.move(source, target)
+            return
+        self._operations.rename(source, target, flags)
+        self._nodes.move(source, target)
+        if not node.handles:
+            self._drop_hidden(target)
+
+    def _drop_hidden(self, path: str) -> None:
+        """Remove a hidden file that was closed; libfuse forgets it if that happens meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            self._operations.unlink(path)
 
     def _on_chmod(self, path: bytes | None, mode: int, info: Any) -> None:
         self._operations.chmod(_text(path), mode, self._file(info))
@@ -502,9 +533,15 @@ class Server:
         with self._lock:
             self._uses += 1
             self._opening += 1
+        name = os.fsdecode(path)
         try:
-            opened = opening()
-            handle, node = self._held(os.fsdecode(path), opened)
+            try:
+                opened = opening()
+            except FileNotFoundError:
+                if self._nodes.at(name) is None:
+                    raise
+                raise self._parted(name) from None  # removed beside the mount
+            handle, node = self._held(name, opened)
         except BaseException:
             self._use(-1)
             raise
@@ -524,11 +561,8 @@ class Server:
         if isinstance(opened.file, int):
             node = self._nodes.hold(path, opened.file, opened.file)
             if node is None:
-                # Another file of that name is open: the kernel looks for the name again, and again
-                # opens it.
                 os.close(opened.file)
-                self._nodes.part(path)
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+                raise self._parted(path)
             return opened.file, node
         with self._lock:
             self._next += 1
@@ -537,6 +571,11 @@ class Server:
         node = self._nodes.hold(path, handle, None)
         assert node is not None  # noqa: S101 - of parts, none is another file
         return handle, node
+
+    def _parted(self, path: str) -> OSError:
+        """Return what makes the kernel look for a name again, which then has a new node."""
+        self._nodes.part(path)
+        return OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
 
     def _file(self, info: Any) -> int | Readable | None:
         if not info:

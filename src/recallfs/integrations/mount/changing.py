@@ -16,7 +16,8 @@ from recallfs.catalog import changes
 from recallfs.errors import ConflictError, NotRecallableError
 from recallfs.integrations.mount.binding import Times, has_own_umask
 from recallfs.integrations.mount.callers import Caller
-from recallfs.integrations.mount.view import HIDDEN, View
+from recallfs.integrations.mount.nodes import HIDDEN
+from recallfs.integrations.mount.view import View
 from recallfs.resolve import tree
 from recallfs.resolve.chain import plan_for
 from recallfs.resolve.presence import observe

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from recallfs import log
 
-ASIDE = ".fuse_hidden_recall_"
+HIDDEN = ".fuse_hidden"
+"""What libfuse calls removed files until those close them who have them open."""
+
+ASIDE = HIDDEN + "_recall_"
 """What a name becomes, for libfuse and the kernel alone, whose file was replaced while open."""
 
 FileIdentity = tuple[int, int]
@@ -90,14 +93,15 @@ class Nodes:
                 node.descriptors.add(descriptor)
             return node
 
-    def drop(self, handle: int) -> None:
-        """Note that it is about to be closed."""
+    def drop(self, handle: int) -> Node:
+        """Note that it is about to be closed; return what had it open."""
         with self._lock:
             node = self._by_handle.pop(handle)
             node.handles.discard(handle)
             node.descriptors.discard(handle)
             if not node.handles and self._by_path.get(node.path) is node:
                 del self._by_path[node.path]
+            return node
 
     def move(self, old: str, new: str) -> None:
         """Note that a name, of a file or a folder, is another one now."""
@@ -141,6 +145,8 @@ class Nodes:
         try:
             if self._outside is not None:
                 os.rename(f"{self._outside}{path}", f"{self._outside}{aside}")
+        except FileNotFoundError:
+            pass  # it was closed meanwhile, and the name is not here
         except OSError as error:
             log.event("mount", is_failure=True, operation="part", path=path, message=str(error))
         finally:

@@ -13,6 +13,7 @@ from recallfs.catalog.store import Store
 from recallfs.errors import InvalidInputError
 from recallfs.integrations.mount.binding import Attributes
 from recallfs.integrations.mount.callers import Caller
+from recallfs.integrations.mount.nodes import HIDDEN
 from recallfs.permissions import access_bits
 from recallfs.resolve.presence import observe
 from recallfs.values import CONTROL_FOLDER, Entry, State, normalise_path
@@ -22,9 +23,6 @@ STATE, SHA256 = "user.recall.state", "user.recall.sha256"
 
 ROOT = "user.recall.root"
 """Extended attribute of the mount point: the store's root."""
-
-HIDDEN = ".fuse_hidden"
-"""What libfuse calls removed files until those close them who have them open."""
 
 _UNKNOWN = "unknown"
 _BLOCK_BYTES = 512
@@ -240,6 +238,8 @@ class View:
         PermissionError, FileNotFoundError
         """
         native = self.native(path)
+        if mode & os.W_OK and os.statvfs(self.root).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
         if os.path.lexists(native):
             follows = not os.path.islink(native)
             with caller.acting():
