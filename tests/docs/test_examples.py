@@ -50,9 +50,7 @@ def _more(runner: Runner) -> None:
 
 BEFORE: dict[str, Callable[[], object]] = {
     "recall adopt": lambda: main(["get", "recall://analysis/s1_lfp.nwb"]),
-    "recall warm": lambda: main(
-        ["add", "--from-dandi", "000001", "--to", "recall://dandi/000001"]
-    ),
+    "recall warm": lambda: main(["add", "--from-dandi", "000001", "--to", "recall://dandi/000001"]),
     "recall drill": lambda: main(["forget", "recall://dandi", "recall://lab", "--yes"]),
     "recall undo": lambda: main(["release", "recall://analysis/sub-1", "--yes"]),
 }

@@ -38,7 +38,9 @@ def test_each_option_of_each_command_is_documented(name: str) -> None:
     for option in COMMANDS[name].params:
         if isinstance(option, click.Option) and not option.hidden:
             assert option.help, f"{name} {option.opts[0]} has no help"
-            name_in_page = rf"^\| `(?:[^|]*[ /,])?{re.escape(option.opts[-1])}(?:[ ,`/][^|]*)?\|(.*)\|$"
+            name_in_page = (
+                rf"^\| `(?:[^|]*[ /,])?{re.escape(option.opts[-1])}(?:[ ,`/][^|]*)?\|(.*)\|$"
+            )
             found = re.findall(name_in_page, section.replace("\\|", "/"), re.M)
             assert len(found) == 1, (name, option.opts)
             assert found[0].strip()
