@@ -1,4 +1,4 @@
-"""The examples that commands show in their help are run, in the order of the page that lists them."""
+"""The examples that commands show in their help are run, in the order of their page."""
 
 from __future__ import annotations
 
