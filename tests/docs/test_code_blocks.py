@@ -10,6 +10,8 @@ import page_lab
 import recallfs
 from pages import SHELL, Runner, blocks_of, needs_of, pages, program_folder
 
+pytestmark = pytest.mark.long
+
 GENERATED = ("docs/reference/cli.md", "docs/reference/json.md")
 """Made from the program: run by test_examples.py, and checked in tests/cli/test_schemas.py."""
 

@@ -15,6 +15,8 @@ from recallfs.catalog.store import create_store
 from recallfs.cli.app import COMMANDS, main
 from recallfs.resolve.commit import add_existing
 
+pytestmark = pytest.mark.long
+
 PAGE = "docs/reference/cli.md"
 
 ELSEWHERE = {
