@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -87,6 +88,10 @@ def prepare(runner: Runner, needs: list[str]) -> None:
         if level > 2:
             wanted = Wanted(hold=parse_span("0s"))
             release(stores, store, entry, assess(stores, store, entry, wanted), wanted)
+    if level:
+        (record,) = (root / ".recall/environments").glob("*.json")
+        label = json.loads(record.read_text("utf-8"))["label"]
+        runner.words.update(dict.fromkeys(("ada_lfp_03", "ada_lfp_04"), label))
     store.catalog.close()
 
 
@@ -96,12 +101,13 @@ def servers(runner: Runner, needs: list[str], monkeypatch: pytest.MonkeyPatch) -
     with contextlib.ExitStack() as stack:
         if "dandi" in needs:
             dandi = stack.enter_context(DandiServer())
-            for number, identifier in enumerate(("000006", "000233")):
+            for number, identifier in enumerate(("000001", "000006", "000233")):
                 file = runner.base / f"{identifier}.nwb"
                 page_recipes.write_recording(file, 10 + number)
                 dandi.add_dandiset(identifier)
                 name = "sub-anm369962/sub-anm369962_ses-20170310.nwb"
                 dandi.add_asset(identifier, name, file)
+                dandi.add_asset(identifier, "sub-1.nwb", file)
                 dandi.publish(identifier, "0.220126.1855")
             monkeypatch.setenv("RECALLFS_SOURCES__DANDI__ENABLED", "true")
             monkeypatch.setenv("RECALLFS_SOURCES__DANDI__INSTANCE", dandi.api_url)

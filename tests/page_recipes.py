@@ -21,6 +21,7 @@ def write_recording(path: Path, seed: int = 0, rows: int = 31_000) -> None:
     with h5py.File(path, "w") as file:
         data = np.random.default_rng(seed).integers(-9, 9, (rows, 8), dtype="i2")
         file.create_dataset(DATASET, data=data, chunks=(10_000, 8), compression=1)
+        file["units/spike_times"] = np.arange(2000) / 30_000
 
 
 def _derive(inputs: Mapping[str, Path], output: Path, factor: float) -> None:

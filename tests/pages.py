@@ -44,7 +44,7 @@ _FENCE = re.compile(
 )
 _NOTE = re.compile(r"<!-- (not run|services): (.*?) -->")
 _PLACES = re.compile(
-    r"(?:(?<=file://)|(?<![\w.:/}>~-]))/(?=(data|nas|backup|fast|scratch|srv|mnt|other|var)\b)"
+    r"(?:(?<=file://)|(?<![\w.:/}>~-]))/(?=(data|nas|backup|fast|scratch|srv|mnt|other|var|etc)\b)"
 )
 _UNASKED = {"--yes", "--dry-run", "--plan-out", "--purge"}
 """Without these, it asks whether to go on; the reader of a page says yes."""
@@ -110,16 +110,20 @@ def needs_of(page: str) -> list[str]:
 class Runner:
     """Runs the blocks of one page, one after the other, below a folder of its own.
 
-    ``/data``, ``/nas`` and other places that pages speak of are folders below `base`.
+    ``/data``, ``/nas`` and other places that pages speak of are folders below `base`; `words` says
+    what else stands for something here.
     """
 
     base: Path
     setenv: Callable[[str, str], None]
+    words: dict[str, str] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
     output: str = ""
 
     def real(self, text: str) -> str:
         """Put our folders into a text of a page."""
+        for word, real in self.words.items():
+            text = text.replace(word, real)
         return _PLACES.sub(lambda _: f"{self.base}/", text)
 
     def shown(self, text: str) -> str:
@@ -134,6 +138,8 @@ class Runner:
             place = Path(self.real(block.title))
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(self.real(block.text), encoding="utf-8")
+            if place.name == "config.toml":
+                load_config(place)
             if block.language == "python":
                 compile(block.text, block.place, "exec")
         elif block.language in SHELL:

@@ -10,8 +10,10 @@ import page_lab
 import recallfs
 from pages import SHELL, Runner, blocks_of, needs_of, pages, program_folder
 
+pytestmark = pytest.mark.long
+
 GENERATED = ("docs/reference/cli.md", "docs/reference/json.md")
-"""Their examples are held against the commands in tests/cli."""
+"""Made from the program: run by test_examples.py, and checked in tests/cli/test_schemas.py."""
 
 REASONS = {
     "needs root": 5,

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -62,13 +63,18 @@ def test_each_public_object_is_documented() -> None:
 
 
 def test_each_page_is_reached_from_the_first() -> None:
-    """Every page of docs/ is linked from the index, or from the index of its folder."""
-    folder = REPOSITORY / "docs"
-    index = (folder / "index.md").read_text("utf-8")
-    decisions = (folder / "decisions/index.md").read_text("utf-8")
-    for page in folder.rglob("*.md"):
-        name = str(page.relative_to(folder))
-        assert name == "index.md" or f"({name})" in index or f"({page.name})" in decisions, name
+    """Links lead from the site's first page, or the README, to every page."""
+    docs = REPOSITORY / "docs"
+    reached, new = set[Path](), {docs / "index.md", REPOSITORY / "README.md"}
+    while new:
+        reached |= new
+        linked = {
+            (page.parent / link).resolve()
+            for page in new
+            for link in re.findall(r"\]\(([^)#:\s]+\.md)", page.read_text("utf-8"))
+        }
+        new = {page for page in linked if page.exists()} - reached
+    assert [page for page in docs.rglob("*.md") if page not in reached] == []
 
 
 def test_the_architecture_names_each_layer() -> None:
