@@ -13,7 +13,7 @@ from recallfs.bench.suite import run_suite
 SUITE = """
 import time
 
-CASE = {"name": "EcephysSmallTestCase20ms", "https_url": "http://127.0.0.1/a.nwb", "size_bytes": 10**6}
+CASE = {"name": "EcephysSmallTestCase20ms", "https_url": "http://a/a.nwb", "size_bytes": 10**6}
 SLICED = {**CASE, "object_name": "e", "slice_range": (slice(0, 30), slice(0, 4))}
 
 

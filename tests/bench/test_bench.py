@@ -137,7 +137,7 @@ def test_machine_is_anonymous(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_report(results: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The table holds peers against recallfs; the page has its pictures in it, and needs no more."""
+    """The table holds peers against recallfs; the page holds its pictures and needs no more."""
     found = told(capfd, "report", results, "--to", tmp_path / "report")
     rows = {(row["method"], row["case"]): row for row in found["rows"]}
     case = "EcephysSmallTestCase20ms"
