@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from recallfs.resolve.recall import recall
+from recallfs.resolve.stores import stores_in_reach
 from suite.recordings import configure, free_port, offer, release
 from suite.selection import Timed, by_selection
 
@@ -27,7 +29,6 @@ def made_world() -> dict[str, Any]:
     from recallfs.release.proof import prove
     from recallfs.resolve.commit import add_existing
     from recallfs.resolve.derive import derive
-    from recallfs.resolve.stores import stores_in_reach
 
     base = Path.cwd() / "made-world"
     (base / "served").mkdir(parents=True)
@@ -84,8 +85,6 @@ class Tier(Timed):
 
     def reopen(self) -> None:
         """Open the store as the configuration has it now."""
-        from recallfs.resolve.stores import stores_in_reach
-
         self.stores = stores_in_reach()
         self.store = self.stores.by_name("far")
 
@@ -96,8 +95,6 @@ class Tier(Timed):
 
     def recall(self, source: str) -> None:
         """Bring the file back, from the one source that has it, and open it."""
-        from recallfs.resolve.recall import recall
-
         found = recall(self.stores, self.store, self.name)
         assert found.source.startswith(source), found.source
         self.open()

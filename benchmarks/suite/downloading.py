@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from recallfs.resolve.recall import recall
+from recallfs.resolve.stores import stores_in_reach
 from suite import peers
 from suite.reading import READ_CASES, Remote
 from suite.recordings import LARGE_CHUNKS, configure, release
@@ -51,8 +53,6 @@ class Download(Remote):
             port = int(about["url"].rpartition(":")[2])
             configure(self.base, port, sources=(method.removeprefix("recall_"),))
             os.environ["DANDI_INSTANCE"] = about.get("api", "")
-            from recallfs.resolve.stores import stores_in_reach
-
             self.stores = stores_in_reach()
             self.store = self.stores.by_name("far")
         elif method == "fsspec_https":
@@ -73,8 +73,6 @@ class Download(Remote):
     def bring(self) -> None:
         """Bring the file."""
         if self.method.startswith("recall"):
-            from recallfs.resolve.recall import recall
-
             recall(self.stores, self.store, self.name)
             self.target = self.store.root / self.name
         elif self.method == "fsspec_https":

@@ -11,6 +11,8 @@ from typing import Any
 import h5py
 import pynwb
 
+from recallfs.partial.opening import open_h5
+from recallfs.resolve.stores import stores_in_reach
 from suite import peers
 from suite.recordings import (
     APPENDED,
@@ -24,7 +26,7 @@ from suite.recordings import (
 from suite.selection import Timed, by_selection, tracked
 from suite.servers import Far
 
-SECONDS = by_selection(20, 40, 120)
+SECONDS = by_selection(10, 40, 120)
 """Length of the recordings."""
 
 RTT_MS = by_selection((20,), (20, 100))
@@ -59,7 +61,7 @@ SLICE_CASES = [
         "rtt_ms": case["rtt_ms"],
     }
     for case in READ_CASES
-    for number, seconds in enumerate(by_selection((1, 4), (1, 2, 4, 8, 16)), 1)
+    for number, seconds in enumerate(by_selection((1,), (1, 2, 4, 8, 16)), 1)
 ]
 
 
@@ -67,7 +69,12 @@ def far_world() -> dict[str, Any]:
     """Make the recordings and release them; asv does this once for all that ask for it."""
     base = Path.cwd() / "far-world"
     base.mkdir()
-    return {"base": str(base), "port": make_far_store(base, FILES, SECONDS, keep=False)}
+    port = make_far_store(base, FILES, SECONDS, keep=False)
+    if peers.has_lindi():
+        for name in FILES:
+            url = f"http://127.0.0.1:{port}/{name}"
+            peers.make_lindi_json(base / "served" / name, url, base / f"{name}.lindi.json")
+    return {"base": str(base), "port": port}
 
 
 far_world.timeout = 600.0  # type: ignore[attr-defined]
@@ -131,9 +138,6 @@ class Remote(Timed):
     def prepare(self, method: str) -> None:
         """Do what a session does once, before its first file: imports, and opening stores."""
         if method.startswith("recall"):
-            from recallfs.partial import opening  # noqa: F401 - so that it is loaded
-            from recallfs.resolve.stores import stores_in_reach
-
             stores_in_reach().by_name("far")
             if method.endswith("warm"):
                 self.read(method)
@@ -147,17 +151,14 @@ class Remote(Timed):
             import remfile  # noqa: F401
         elif method == "lindi_local_json":
             peers.require(peers.has_lindi(), "lindi")
-            references = self.folder / "file.lindi.json"
-            peers.make_lindi_json(self.base / "served" / self.name, self.url, references)
+            references = self.base / f"{self.name}.lindi.json"
             self.lindi = peers.Child(peers.OTHERS, peers.READ_BY_LINDI, references)
         self.server.traffic()
 
     def opened(self, method: str) -> Any:
         """Open the file as h5py, or what looks like it, does by a method."""
         if method.startswith("recall"):
-            import recallfs
-
-            return recallfs.open_h5(f"recall://far/{self.name}", True)
+            return open_h5(f"recall://far/{self.name}", True)
         if method.startswith("remfile"):
             import remfile
 

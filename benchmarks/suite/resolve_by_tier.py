@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import recallfs.sources.mirror
+import recallfs.sources.recompute  # noqa: F401 - loaded when they are first needed
 from suite.bringing_back import Tier
 from suite.recordings import configure
 from suite.servers import Far

@@ -137,12 +137,12 @@ def test_machine_is_anonymous(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_report(results: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The table holds peers against recallfs; the page has its pictures in it, and needs no more."""
+    """The table holds peers against recallfs; the page holds its pictures and needs no more."""
     found = told(capfd, "report", results, "--to", tmp_path / "report")
     rows = {(row["method"], row["case"]): row for row in found["rows"]}
     case = "EcephysSmallTestCase20ms"
     assert rows["recall_cold", case]["ratio"] == 1
-    assert 3 < rows["other", case]["ratio"] < 20
+    assert 1.5 < rows["other", case]["ratio"]
     assert rows["recall_cold", case]["tracked"]["number_of_http_requests"] == 1
     made = {path.name for path in (tmp_path / "report").iterdir()}
     assert made == {"opening.png", "requests.png", "sizes.png", "report.html"}
@@ -219,7 +219,7 @@ def test_export_is_what_nwb_benchmarks_takes(
         assert operation.startswith(("time_", "track_network_"))
     sliced = next(row["case"] for row in rows if "slice_range" in row["case"])
     assert re.match(r"slice\(0, (\d+),", sliced["slice_range"][0])
-    assert len([row for row in rows if "time" in row]) == 20
+    assert len([row for row in rows if "time" in row]) == 16
     machine = json.loads(
         (tmp_path / "out" / "machines" / f"machine-{data['machine_id']}.json").read_text()
     )
@@ -255,7 +255,7 @@ def test_compare(measured: Results, tmp_path: Path, capfd: pytest.CaptureFixture
 
     def verdicts(before: str, after: str) -> set[str]:
         found = told(capfd, "compare", places[before], places[after])
-        assert len(found["changes"]) == 5
+        assert len(found["changes"]) == 4
         for change in found["changes"]:
             assert change["low"] <= change["ratio"] <= change["high"]
         return {change["verdict"] for change in found["changes"]}

@@ -103,10 +103,12 @@ def _times(rows: list[Row], group: str) -> Any:
         quickest = min(row.median_s or 0 for row in each)
         if quickest and slowest / quickest > 50:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _place: format_seconds(value))
         else:
             axes.set_xlim(left=0)
+            axes.xaxis.set_major_formatter(lambda value, _place: f"{value:g} s")
         axes.set_title(case, loc="left", size=10, weight="bold")
-    panels[-1, 0].set_xlabel("seconds (median)")
+    panels[-1, 0].set_xlabel("median")
     return figure
 
 
@@ -179,12 +181,14 @@ def _sizes(rows: list[Row]) -> Any:
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _place: f"{value:g}")
+        axes.yaxis.set_major_formatter(lambda value, _place: format_seconds(value))
         axes.grid(color=_GRID)
         axes.set_axisbelow(True)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         axes.set_title(group, loc="left", size=10, weight="bold")
         axes.set_xlabel("MB")
-        axes.set_ylabel("seconds (median)")
+        axes.set_ylabel("median")
         axes.legend(fontsize=8, frameon=False)
     return figure

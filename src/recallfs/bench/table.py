@@ -95,6 +95,11 @@ def parse_name(benchmark: str) -> Name:
     return Name(base, plain, is_time)
 
 
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Return a key that sorts 2 before 10."""
+    return [(int(digits or 0), rest) for digits, rest in re.findall(r"(\d*)(\D*)", text)]
+
+
 def _snake(camel: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", camel).lower()
 
@@ -122,7 +127,9 @@ def rows_of(results: Results) -> list[Row]:
         ours = baseline(alike)
         if ours is not None and ours.median_s and row.median_s:
             row.ratio = row.median_s / ours.median_s
-    return sorted(rows, key=lambda row: (row.group, row.case, not row.is_ours, row.method))
+    return sorted(
+        rows, key=lambda row: (row.group, _natural(row.case), not row.is_ours, row.method)
+    )
 
 
 def baseline(rows: Iterable[Row]) -> Row | None:
