@@ -40,8 +40,9 @@ from recallfs.release.scratch import private_folder
 from recallfs.release.trial import Trial
 from recallfs.resolve.commit import keep_rejected
 from recallfs.resolve.lease import hold_lease
-from recallfs.resolve.recall import Wish, with_inputs
+from recallfs.resolve.recall import with_inputs
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 from recallfs.skeleton.contents import keep_contents
 from recallfs.skeleton.vault import keep_residual
 from recallfs.sources.base import Need

@@ -25,8 +25,8 @@ from recallfs.release.failed import (
 from recallfs.release.proof import Proved, prove
 from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, sweep
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 from recallfs.values import Derivation, Entry, Level, Proof, now_utc
 
 _INTERRUPT_CHECK_S = 0.2

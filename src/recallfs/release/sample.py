@@ -38,9 +38,11 @@ from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, own_folder, sweep
 from recallfs.resolve.binding import Present, adopt
 from recallfs.resolve.commit import add_existing
+from recallfs.resolve.inputs import entries_of_input
 from recallfs.resolve.presence import has_bytes
-from recallfs.resolve.recall import Wish, entries_of_input, obtain_input, recall
+from recallfs.resolve.recall import obtain_input, recall
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 from recallfs.values import Entry, Level, State, now_utc
 
 OUTCOMES = ("exact", "content", "tolerance", "failed")

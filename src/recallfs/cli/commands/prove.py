@@ -18,9 +18,9 @@ from recallfs.digest.difference import Tolerance
 from recallfs.errors import InvalidInputError
 from recallfs.release.proof import HIDING
 from recallfs.release.proving import Campaign, Terms, Tried, campaign
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
+from recallfs.resolve.wish import Wish
 from recallfs.values import Level, display_name, format_size, parse_size
 
 _SKIPPED = {
