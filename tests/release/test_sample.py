@@ -13,7 +13,7 @@ from conftest import Lab, sha256
 from quick_recipes import content
 from recallfs.catalog import records
 from recallfs.cli.app import main
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.release.sample import (
     draw,
     estimate,

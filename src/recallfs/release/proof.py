@@ -17,7 +17,7 @@ from recallfs.catalog import attempts, audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, ResidualRef
 from recallfs.catalog.store import Store
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.environment.capture import environment_id
 from recallfs.errors import IntegrityError, RecallError
 from recallfs.ownership import metadata_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from recallfs.catalog import attempts, records
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.environment.interpreter import check_start, find_environment, find_interpreter
 from recallfs.errors import RecallError
 from recallfs.release.failed import (

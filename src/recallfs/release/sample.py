@@ -25,7 +25,7 @@ from recallfs.catalog import attempts, records
 from recallfs.catalog.shadow import Shadow, cast_shadow, copy_records
 from recallfs.catalog.store import Store
 from recallfs.config import StoreSettings
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.environment.interpreter import label_of
 from recallfs.errors import InvalidInputError, RecallError, RecomputeError
 from recallfs.recipes.outputs import is_folder

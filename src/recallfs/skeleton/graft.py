@@ -14,7 +14,7 @@ import h5py
 from blake3 import blake3
 from h5py import h5d, h5o, h5p
 
-from recallfs.digest.difference import ValueDifference
+from recallfs.digest.tally import ValueDifference
 from recallfs.errors import IntegrityError, InvalidInputError
 from recallfs.hdf5.access import (
     HDF5_ERRORS,

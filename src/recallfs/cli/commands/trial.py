@@ -15,7 +15,7 @@ from recallfs.cli.commands.prove import check_numbers
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import count_bar, count_files, print_json, print_table, say
 from recallfs.cli.rows import query_of, spyglass_option
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.recipes.registry import find_recipe
 from recallfs.recipes.runs import read_batch
 from recallfs.release.sample import (

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from recallfs.catalog import audit
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.integrations.spyglass.database import (
     FileRow,
