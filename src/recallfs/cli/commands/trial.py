@@ -18,17 +18,14 @@ from recallfs.cli.rows import query_of, spyglass_option
 from recallfs.digest.tally import Tolerance
 from recallfs.recipes.registry import find_recipe
 from recallfs.recipes.runs import read_batch
+from recallfs.release.estimate import Group, estimate, groups, reasons
 from recallfs.release.sample import (
     OUTCOMES,
-    Group,
     Population,
     Sampled,
     draw,
-    estimate,
-    groups,
     population_of_entries,
     population_of_runs,
-    reasons,
     try_sample,
 )
 from recallfs.resolve.selection import select
