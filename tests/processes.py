@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -117,3 +118,28 @@ def _call(
             os.close(file)
     function(*arguments)
     sys.stdout.flush()
+
+
+def run_with_own_mounts(script: str | Path, *arguments: str | Path) -> str:
+    """Run a Python script where what it mounts is seen by nobody else; return what it said.
+
+    Parameters
+    ----------
+    script : str or Path
+        File in the folder of the tests; its modules can be imported.
+
+    Notes
+    -----
+    Any surprise in the script fails the test, with all that the script printed.
+    """
+    folder = Path(__file__).parent
+    unshare = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "-Urm"]
+    done = subprocess.run(
+        [*unshare, sys.executable, str(folder / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr

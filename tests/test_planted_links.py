@@ -15,7 +15,8 @@ from recallfs.catalog.recovery import end_strays
 from recallfs.errors import IntegrityError, RecallError
 from recallfs.release.release import purge
 from recallfs.resolve.chain import Limits
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Wish
 
 State = tuple[bytes, int, int, int]
 

@@ -22,8 +22,9 @@ from recallfs.errors import AccessError, InvalidInputError, NotRecallableError, 
 from recallfs.resolve import tree
 from recallfs.resolve.chain import plan_for
 from recallfs.resolve.presence import has_bytes, observe
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
 from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.resolve.wish import Wish
 from recallfs.resolve.writer import StagedFile, StagedText
 from recallfs.values import (
     BLOCK_BYTES,

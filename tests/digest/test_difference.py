@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from hdf5_files import Content, Layout, everything, mutations
-from recallfs.digest.difference import Tolerance, compare_digests, compare_files
+from recallfs.digest.difference import compare_digests, compare_files
 from recallfs.digest.hdf5 import content_digest
 from recallfs.digest.rules import KNOWN
+from recallfs.digest.tally import Tolerance
 
 CONTENT = everything()
 MUTATIONS = mutations(CONTENT)

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from recallfs.digest.difference import Tolerance
 from recallfs.digest.folder import folder_digest
 from recallfs.digest.folder_difference import compare_folders
 from recallfs.digest.hdf5 import content_digest
 from recallfs.digest.listing import list_folder
 from recallfs.digest.rules import KNOWN, Rules, find_rules
+from recallfs.digest.tally import Tolerance
 from recallfs.errors import InvalidInputError
 
 GOLDEN = "fdm1:strict:10ffc99d5af1194373efcc3d058f219387d39d8c15a8985c0b4b8107f6819934"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from actors import examine_without_rights
 from conftest import Lab
-from processes import start
+from processes import run_with_own_mounts, start
 from recallfs.doctor.computer import NETWORK, Mount, check_disk, mount_of
 
 TABLE = """\
@@ -85,14 +83,10 @@ main(["doctor", "--json"])
 @pytest.mark.services
 def test_small_disk_is_told(tmp_path: Path) -> None:
     """A disk that is nearly full, in bytes or in files, is a warning; one apart is no fault."""
-    unshare = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "-Urm"]
-    done = subprocess.run(
-        [*unshare, sys.executable, "-c", SMALL_DISK, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    report = json.loads(done.stdout.partition("----")[2])
+    script = tmp_path / "script.py"
+    script.write_text(SMALL_DISK)
+    said = run_with_own_mounts(script, tmp_path)
+    report, _ = json.JSONDecoder().raw_decode(said.partition("----\n")[2])
     assert {item["id"] for item in report["findings"]} >= {"space-low", "inodes-low"}
     assert "vault-same-disk" not in {item["id"] for item in report["findings"]}
     assert report["healthy"]

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 from channels import create, write_package, write_python, write_tools
-from conftest import TESTS, Lab, sha256
-from processes import start
+from conftest import Lab, sha256
+from processes import run_with_own_mounts, start
 from recallfs.catalog import records
 from recallfs.config import EnvironmentSettings
 from recallfs.environment import export
@@ -321,12 +321,4 @@ def test_what_pip_installed_from_a_folder_is_refused(conda: _Conda) -> None:
 @pytest.mark.services
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     """Full while a package is fetched or unpacked: which disk it is is said, nothing is left."""
-    unshare = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "-Urm"]
-    done = subprocess.run(
-        [*unshare, sys.executable, str(TESTS / "small_build.py"), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    run_with_own_mounts("small_build.py", tmp_path)

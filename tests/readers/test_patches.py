@@ -24,7 +24,8 @@ from quick_recipes import content
 from recallfs.errors import ConflictError, SourceError
 from recallfs.readers import is_installed
 from recallfs.resolve.chain import Limits
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Wish
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from conftest import Lab, sha256
 from recallfs.release.assessment import assess
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import prove
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Wish
 
 CASES = [
     ("gzip 9", "gzip 1"),

@@ -13,14 +13,9 @@ from conftest import Lab, sha256
 from quick_recipes import content
 from recallfs.catalog import records
 from recallfs.cli.app import main
-from recallfs.digest.difference import Tolerance
-from recallfs.release.sample import (
-    draw,
-    estimate,
-    groups,
-    population_of_entries,
-    try_sample,
-)
+from recallfs.digest.tally import Tolerance
+from recallfs.release.estimate import estimate, groups
+from recallfs.release.sample import draw, population_of_entries, try_sample
 from recallfs.resolve.selection import select
 
 

@@ -22,8 +22,9 @@ from quick_recipes import content
 from recallfs.config import Config, Floor, RecallSettings, load_config
 from recallfs.errors import InvalidInputError, RecallError, SourceError
 from recallfs.resolve.budget import hold_slot
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
 from recallfs.resolve.tickets import usual_folder
+from recallfs.resolve.wish import Wish
 from recallfs.sources.base import Need
 
 pytestmark = pytest.mark.long

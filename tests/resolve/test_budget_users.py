@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,8 +11,7 @@ import pytest
 
 from budget_actors import hold_many_as
 from catalog_actors import open_to_all
-from conftest import TESTS
-from processes import start
+from processes import run_with_own_mounts, start
 
 pytestmark = pytest.mark.services
 
@@ -88,12 +85,4 @@ def test_what_another_users_dead_process_held_is_free(shared: Path) -> None:
 
 def test_space_is_shared_out_on_a_small_disk(tmp_path: Path) -> None:
     """On a disk of 20 MB what does not fit beside the others waits, or is refused at once."""
-    unshare = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "-Urm"]
-    done = subprocess.run(
-        [*unshare, sys.executable, str(TESTS / "small_disk.py"), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    run_with_own_mounts("small_disk.py", tmp_path)

@@ -15,7 +15,8 @@ from processes import start
 from recallfs.errors import SourceError, SourceTimeoutError
 from recallfs.release.push import push, push_target
 from recallfs.resolve.commit import add_existing
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Wish
 from recallfs.testing.http import Files
 from recallfs.testing.misbehaviour import Fault
 

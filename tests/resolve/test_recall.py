@@ -20,7 +20,8 @@ from recallfs.errors import (
     SourceError,
 )
 from recallfs.resolve.chain import Limits, plan_for
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Wish
 
 
 def bring_back(lab: Lab, path: str = "derived.h5", wish: Wish | None = None) -> str:

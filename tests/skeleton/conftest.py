@@ -14,7 +14,8 @@ import pytest
 
 from recallfs.skeleton.build import build_skeleton
 from recallfs.skeleton.format import Skeleton
-from recallfs.skeleton.graft import GraftReport, graft
+from recallfs.skeleton.graft import graft
+from recallfs.skeleton.report import GraftReport
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from recallfs.config import CacheSettings
 from recallfs.errors import NotRecallableError, SourceError
 from recallfs.resolve.chain import Limits, plan_for
 from recallfs.resolve.commit import add_existing
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Wish
 from recallfs.sources.base import Request
 from recallfs.sources.cache import CacheSource
 from recallfs.values import Entry

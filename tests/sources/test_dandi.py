@@ -25,7 +25,8 @@ from recallfs.errors import (
     SourceTimeoutError,
 )
 from recallfs.resolve.dandisets import catalog_dandiset
-from recallfs.resolve.recall import Recalled, recall
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Recalled
 from recallfs.sources.dandi import DandiSource
 from recallfs.sources.dandi_address import DandiAddress, Instance
 from recallfs.testing.archive import dandi_etag

@@ -24,7 +24,8 @@ from recallfs.errors import (
     SourceError,
     SourceTimeoutError,
 )
-from recallfs.resolve.recall import Recalled, recall
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Recalled
 from recallfs.sources.kachery import KacherySource
 from recallfs.sources.kachery_uri import KacheryURI
 from recallfs.testing.kachery import KacheryServer

@@ -27,7 +27,8 @@ from recallfs.errors import (
     RecallError,
     SourceError,
 )
-from recallfs.resolve.recall import Recalled, recall
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Recalled
 from recallfs.sources.disks import local_path
 from recallfs.sources.mirror import MirrorSource
 

@@ -13,14 +13,13 @@ from recallfs.digest.difference import (
     VERDICTS,
     Difference,
     ObjectDifference,
-    Tally,
-    Tolerance,
     compare_files,
     same_bytes,
 )
 from recallfs.digest.folder import file_digest, read_file
 from recallfs.digest.listing import list_folder
 from recallfs.digest.rules import KNOWN, Rules
+from recallfs.digest.tally import Tally, Tolerance
 from recallfs.values import BLOCK_BYTES, canonical_json
 
 EXACT = Tolerance()

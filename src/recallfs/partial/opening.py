@@ -49,8 +49,9 @@ from recallfs.resolve.access import check_reader
 from recallfs.resolve.caching import cache_for, may_share
 from recallfs.resolve.chain import chain_for, plan_for
 from recallfs.resolve.presence import observe, settle
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
 from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.resolve.wish import Wish
 from recallfs.skeleton.vault import load_skeleton
 from recallfs.sources.remote import DownloadingSource
 from recallfs.values import Entry, State

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from recallfs.catalog.store import Store
     from recallfs.partial.opening import Parts
     from recallfs.partial.reading import PartialFile
-    from recallfs.resolve.recall import Recalled
     from recallfs.resolve.stores import Stores
+    from recallfs.resolve.wish import Recalled
     from recallfs.values import Entry
 
 _READING = ("r", "r+", "a")
@@ -121,7 +121,7 @@ def opened_in_parts(name: Any) -> PartialFile | None:
     if parts is None:
         return None
     from recallfs.partial.opening import hdf5_parts
-    from recallfs.resolve.recall import Wish
+    from recallfs.resolve.wish import Wish
 
     teller = Teller(parts.entry.size_bytes, shell())
     wish = Wish(announce=teller.announce, progress=teller.progress)
@@ -219,7 +219,8 @@ def _is_denied(stores: Stores) -> bool:
 
 def _bring(stores: Stores, store: Store, path: str, entries: Sequence[Entry]) -> list[Recalled]:
     """Recall a file, or the files of a folder; the user is told once."""
-    from recallfs.resolve.recall import Wish, recall
+    from recallfs.resolve.recall import recall
+    from recallfs.resolve.wish import Wish
 
     settings = stores.config.readers
     size_bytes = sum(entry.size_bytes for entry in entries)

@@ -20,8 +20,9 @@ from recallfs.errors import IntegrityError, InvalidInputError, RecallError, Reco
 from recallfs.release.revocation import revoke
 from recallfs.resolve.chain import Limits
 from recallfs.resolve.presence import has_bytes, settle
-from recallfs.resolve.recall import Wish, ask_sources
+from recallfs.resolve.recall import ask_sources
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 from recallfs.skeleton.salvage import VaultStore, find_in_vault, open_from_vault
 from recallfs.values import Digests, Entry, Level, State, now_utc
 

@@ -13,8 +13,8 @@ from recallfs.environment.compare import Difference, compare
 from recallfs.environment.interpreter import find_environment, find_interpreter, label_of
 from recallfs.errors import ConflictError, EnvironmentMismatchError, RecallError
 from recallfs.release.proof import Proved, prove
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 from recallfs.sources.recompute import recorded_environment
 from recallfs.values import Entry, Level, now_utc
 

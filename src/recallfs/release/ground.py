@@ -7,8 +7,8 @@ from collections.abc import Callable
 from recallfs.catalog import changes, records
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
+from recallfs.resolve.inputs import entries_of_input
 from recallfs.resolve.presence import settle
-from recallfs.resolve.recall import entries_of_input
 from recallfs.values import InputRef, State
 
 CanRun = Callable[[str, str], str]

@@ -17,7 +17,7 @@ from recallfs.catalog import attempts, audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, ResidualRef
 from recallfs.catalog.store import Store
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.environment.capture import environment_id
 from recallfs.errors import IntegrityError, RecallError
 from recallfs.ownership import metadata_of
@@ -40,8 +40,9 @@ from recallfs.release.scratch import private_folder
 from recallfs.release.trial import Trial
 from recallfs.resolve.commit import keep_rejected
 from recallfs.resolve.lease import hold_lease
-from recallfs.resolve.recall import Wish, with_inputs
+from recallfs.resolve.recall import with_inputs
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 from recallfs.skeleton.contents import keep_contents
 from recallfs.skeleton.vault import keep_residual
 from recallfs.sources.base import Need

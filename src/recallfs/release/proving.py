@@ -13,7 +13,7 @@ from pathlib import Path
 from recallfs.catalog import attempts, records
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.environment.interpreter import check_start, find_environment, find_interpreter
 from recallfs.errors import RecallError
 from recallfs.release.failed import (
@@ -25,8 +25,8 @@ from recallfs.release.failed import (
 from recallfs.release.proof import Proved, prove
 from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, sweep
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 from recallfs.values import Derivation, Entry, Level, Proof, now_utc
 
 _INTERRUPT_CHECK_S = 0.2

@@ -31,8 +31,9 @@ from recallfs.release.ground import Ground
 from recallfs.release.policy import Decision, Wanted
 from recallfs.resolve.chain import Limits
 from recallfs.resolve.lease import hold_lease
-from recallfs.resolve.recall import Recalled, Wish, recall
+from recallfs.resolve.recall import recall
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Recalled, Wish
 from recallfs.skeleton.vault import secure
 from recallfs.sources.base import Progress
 from recallfs.sources.disks import disk_of

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
-from recallfs.digest.difference import VERDICTS, Tolerance, compare_files
+from recallfs.digest.difference import VERDICTS, compare_files
 from recallfs.digest.hdf5 import content_digest
 from recallfs.digest.stream import digest_file
+from recallfs.digest.tally import Tolerance
 from recallfs.errors import IntegrityError, InvalidInputError
 from recallfs.skeleton.residual import Residual, ResidualWriter
 from recallfs.skeleton.vault import load_residual, load_skeleton

@@ -11,8 +11,8 @@ from recallfs.catalog.store import Store
 from recallfs.errors import RecallError, RecomputeError
 from recallfs.recipes.runs import Run, refusal
 from recallfs.resolve.derive import Derived, derive, foresee
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 
 _INTERRUPT_CHECK_S = 0.2
 

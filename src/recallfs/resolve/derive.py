@@ -33,10 +33,11 @@ from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.commit import commit_new
 from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.presence import has_bytes, observe, settle
-from recallfs.resolve.recall import Wish, recall, with_inputs
+from recallfs.resolve.recall import recall, with_inputs
 from recallfs.resolve.reuse import reuse as find_result
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.tree import forget
+from recallfs.resolve.wish import Wish
 from recallfs.sources.recompute import run_derivation, run_need
 from recallfs.values import DeclaredInput, Derivation, Entry, InputRef, OutputRef, State, now_utc
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,8 +32,9 @@ from recallfs.resolve.access import check_reader
 from recallfs.resolve.answers import all_failed, conflict
 from recallfs.resolve.budget import hold_slot
 from recallfs.resolve.caching import cache_for, find_cached, is_shared
-from recallfs.resolve.chain import EVERY_SOURCE, Limits, chain_for, inquire
+from recallfs.resolve.chain import EVERY_SOURCE, chain_for, inquire
 from recallfs.resolve.commit import commit_recalled, keep_rejected
+from recallfs.resolve.inputs import entries_of_input, was_released
 from recallfs.resolve.inquiry import answer_key
 from recallfs.resolve.lease import Grant, hold_lease
 from recallfs.resolve.presence import has_bytes, settle
@@ -48,11 +49,11 @@ from recallfs.resolve.together import (
     shared_run,
 )
 from recallfs.resolve.turns import first_in_process
+from recallfs.resolve.wish import Recalled, Wish
 from recallfs.sources.base import (
     Fetched,
     Need,
     Offer,
-    Progress,
     RemoteSource,
     Request,
     Source,
@@ -70,57 +71,6 @@ _POLL_S = 0.01
 
 _ATTEMPTS = 3
 """How often work starts over because an input was released before it could be read."""
-
-
-@dataclass(frozen=True)
-class Recalled:
-    """How a file came to be at its path.
-
-    Parameters
-    ----------
-    source : str
-        ``resident`` if it was there, ``another process`` if somebody else brought it while we
-        waited, ``cache`` if it was in the caller's cache, else the name of the source.
-    is_cached : bool
-        Whether `path` is in the caller's cache, because the caller may not write to the store.
-    """
-
-    url: str
-    path: Path
-    size_bytes: int
-    sha256: str
-    source: str
-    method: str
-    seconds: float
-    level: str = Level.EXACT.value
-    is_cached: bool = False
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a caller wants beside the file itself.
-
-    Parameters
-    ----------
-    limits : Limits
-        Which sources may be asked.
-    progress : callable, optional
-    announce : callable, optional
-        Told in one sentence what is about to be done, each time something is.
-    warn : callable, optional
-        Told in one sentence of a source that gave wrong bytes; else Python's `warnings` are.
-    chain : tuple of str
-        Addresses whose recall asked for this one, outermost first.
-    runs : tuple of str
-        Leases of the runs of recipes that asked for this file.
-    """
-
-    limits: Limits = EVERY_SOURCE
-    progress: Progress | None = None
-    announce: Callable[[str], None] | None = None
-    warn: Callable[[str], None] | None = None
-    chain: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
 
 
 def recall(stores: Stores, store: Store, path: str, wish: Wish | None = None) -> Recalled:
@@ -470,19 +420,13 @@ def with_inputs(
             try:
                 return work(paths)
             except (RecallError, FileNotFoundError):
-                if not any(_was_released(store, path) for path in paths.values()):
+                if not any(was_released(store, path) for path in paths.values()):
                     raise
     raise SourceError(
         f"inputs of the recipe were released {_ATTEMPTS} times while they were needed; pin them "
         "(`recall pin`), then try again.",
         details={"inputs": [store.url(item.path) for item in references]},
     )
-
-
-def _was_released(store: Store, path: Path) -> bool:
-    relative = store.relative(path)
-    entry = store.catalog.entry_at(relative) if relative else None
-    return entry is not None and not has_bytes(path) and entry.state is State.RELEASED
 
 
 def obtain_input(
@@ -523,14 +467,6 @@ def obtain_input(
         except NotRecallableError as error:
             failure = failure or error
     raise failure or AssertionError("unreachable")
-
-
-def entries_of_input(store: Store, reference: InputRef) -> list[Entry]:
-    """Return the entries that have an input's recorded bytes; the one it was bound to first."""
-    bound = store.catalog.entry(reference.entry_id)
-    same = store.catalog.entries_with_sha256(reference.sha256)
-    first = [bound] if bound is not None and bound.sha256 == reference.sha256 else []
-    return first + [entry for entry in same if bound is None or entry.id != bound.id]
 
 
 def _refuse_unusable(stores: Stores, store: Store, entry: Entry, state: State, wish: Wish) -> None:

@@ -35,9 +35,9 @@ from recallfs.recipes.outputs import (
 )
 from recallfs.resolve.budget import hold_slot
 from recallfs.resolve.commit import commit_new
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.results import Output, Result, blocks_digest, decode
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 from recallfs.sources.base import Need, Request
 from recallfs.sources.disks import store_around
 from recallfs.sources.mirror import MirrorSource, derivation_suffix

@@ -12,7 +12,8 @@ from typing import Any
 import h5py
 from h5py import h5d
 
-from recallfs.digest.difference import Tally, Tolerance, ValueDifference, element_values
+from recallfs.digest.difference import element_values
+from recallfs.digest.tally import Tally, Tolerance, ValueDifference
 from recallfs.hdf5.access import Bytes, hdf5_errors, open_hdf5, read_elements
 from recallfs.hdf5.canonical import canonical_type
 from recallfs.skeleton.format import SkeletonDataset

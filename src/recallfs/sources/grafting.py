@@ -22,7 +22,7 @@ from recallfs.recipes.job import Job
 from recallfs.recipes.model import recipe
 
 if TYPE_CHECKING:  # they load h5py, which who only looks something up need not wait for
-    from recallfs.skeleton.graft import GraftReport
+    from recallfs.skeleton.report import GraftReport
     from recallfs.skeleton.residual import Residual
 
 _REPORT_NAME = "report.json"
@@ -73,7 +73,7 @@ def graft_elsewhere(
     EnvironmentMismatchError
         The interpreter cannot be started, or has no recallfs.
     """
-    from recallfs.skeleton.graft import GraftReport
+    from recallfs.skeleton.report import GraftReport
     from recallfs.skeleton.vault import skeleton_place
 
     folder = Path(tempfile.mkdtemp(prefix="grafted-", dir=scratch))

@@ -13,22 +13,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from recallfs.catalog import schema, statistics
+from recallfs.catalog import schema
 from recallfs.catalog.database import Catalog, Intent
-from recallfs.catalog.evidence import listing
-from recallfs.catalog.sidecar import Pin, Record
+from recallfs.catalog.sidecar import Record
 from recallfs.errors import ConflictError, RecallError
+from recallfs.testing.fidelity import FidelityContract
+from recallfs.testing.overviews import OverviewContract
 from recallfs.testing.paths import AWKWARD, PathsMachine, check_listings, folders_of, moved_to
 from recallfs.testing.records import MOMENT, STORE_ID, hex_id, plain_record, rich_record
 from recallfs.testing.sharing import SharedCatalogContract
-from recallfs.values import PATH_BYTES, Copy, Entry, Identity, InputRef, State, after, now_utc
+from recallfs.values import Copy, Entry, Identity, State, after, now_utc
 
 _OTHER_STORE_ID = "6" * 32
 _EVIDENCE = [table for table in schema.metadata.tables.values() if table is not schema.stores]
@@ -40,7 +41,7 @@ def _rows(catalog: Catalog, table: sa.Table) -> list[tuple[object, ...]]:
         return sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
 
 
-class CatalogContract(SharedCatalogContract):
+class CatalogContract(FidelityContract, OverviewContract, SharedCatalogContract):
     """What every catalog does, whatever database holds it."""
 
     examples = 20
@@ -374,79 +375,6 @@ class CatalogContract(SharedCatalogContract):
             ),
         )
 
-    def test_names_that_differ_are_different(self, catalog: Catalog) -> None:
-        """Each awkward name is found by itself and by no other, alone and among all."""
-        catalog.put([plain_record(path) for path in AWKWARD])
-        assert [entry.path for entry in catalog.entries_below("")] == sorted(AWKWARD)
-        for path in AWKWARD:
-            found = catalog.entry_at(path)
-            assert found is not None
-            assert found.id == hex_id(path)
-            assert catalog.entry_at(f"{path} ") is None or f"{path} " in AWKWARD
-        assert set(catalog.entries_at(AWKWARD)) == set(AWKWARD)
-        catalog.drop(hex_id("A"))
-        assert catalog.entry_at("A") is None
-        assert catalog.entry_at("a") is not None
-
-    def test_the_longest_path_is_kept_whole(self, catalog: Catalog) -> None:
-        """A path of as many bytes as may be, which nothing compresses, is kept and can move."""
-        text = "".join(chr(0x4E00 + (i * 7919) % 20000) for i in range(800))
-        path = "/".join(text[i : i + 66] for i in range(0, 800, 66))
-        path += "/" + "z" * (PATH_BYTES - len(path.encode()) - 1)
-        assert len(path.encode()) == PATH_BYTES
-        record = plain_record(path)
-        copy = Copy("nas", path[:-1] + "y", "nas", True, MOMENT)
-        catalog.put([replace(record, copies=(copy,))])
-        catalog.put([plain_record(path[:-1])])
-        catalog.intend([Intent(record.entry.id, "move", path, {"new": path[:-2]}, "h")])
-        assert catalog.intents()[0].path == path
-        catalog.add_event("move", record.entry, "ana", {})
-        catalog.put([moved_to(record, path[:-2])])
-        assert [e.path for e in catalog.entries_below("")] == [path[:-2], path[:-1]]
-        assert catalog.events()[0]["path"] == path
-
-    def test_large_numbers_are_kept(self, catalog: Catalog) -> None:
-        """Sizes, times and ids beyond 32 bits, and inodes of 64, come back as they were."""
-        plain = plain_record("large")
-        metadata = replace(plain.entry.metadata, uid=2**32 - 2, gid=2**32 - 2, mtime_ns=-1)
-        for number, inode in enumerate((1, 2**31, 2**63 - 1, 2**63, 2**64 - 1)):
-            identity = Identity(2**64 - inode, inode, 2**50, 2**62, -(2**62))
-            entry = replace(
-                plain.entry,
-                id=hex_id(str(number)),
-                path=f"large {number}",
-                size_bytes=2**60,
-                metadata=metadata,
-                identity=identity,
-            )
-            catalog.put([replace(plain, entry=entry)])
-            assert catalog.entry(entry.id) == entry
-            catalog.see(entry, State.DIRTY, identity)
-            assert catalog.entry(entry.id) == replace(entry, state=State.DIRTY)
-        assert catalog.totals() == {"dirty": (5, 5 * 2**60)}
-
-    def test_long_and_odd_texts_are_kept(self, catalog: Catalog) -> None:
-        """Megabytes of JSON, every kind of character and long names come back as they were."""
-        record = plain_record("a")
-        text = "\U0001f9e0 'quoted' \\\\ %s \n\t" * 40_000
-        catalog.put([replace(record, pins=(Pin(True, text, "ω" * 200, MOMENT),))], {"e": "{}"})
-        catalog.intend([Intent(record.entry.id, "move", "a", {"text": text}, "h" * 250)])
-        assert catalog.intents()[0].details == {"text": text}
-        catalog.add_event("pin", record.entry, "ω" * 200, {"text": text})
-        assert catalog.events(record.entry.id)[0]["details"] == {"text": text}
-        assert catalog.take_lease("k", "h" * 250, instead_of=None) == 1
-        assert catalog.free_lease("k", 1, text)
-        lease = catalog.lease("k")
-        assert lease is not None
-        assert lease.failure == text
-
-    def test_seconds_keep_their_precision(self, catalog: Catalog) -> None:
-        """Durations are 64-bit numbers."""
-        entry = plain_record("a").entry
-        catalog.put([plain_record("a")])
-        catalog.add_recall(entry, who="a", source="nas", seconds=0.1234567890123, level="exact")
-        assert catalog.recalls(entry.id)[0]["seconds"] == 0.1234567890123
-
     def test_preparing_again_changes_nothing(self, url: str, catalog: Catalog) -> None:
         """A catalog that is there and new enough is opened as it is."""
         catalog.put([rich_record()])
@@ -509,140 +437,3 @@ class CatalogContract(SharedCatalogContract):
         assert sum(1 for _ in catalog.entries_below("")) == 2500
         assert catalog.intents() == []
         assert catalog.trashed() == []
-
-    def test_lists_and_sums_of_a_whole_catalog(self, catalog: Catalog) -> None:
-        """What an overview asks is answered from the right entries, and in the right order."""
-        record = rich_record()
-        now = datetime.now(timezone.utc)
-        iso = now.isoformat(timespec="microseconds")
-        ns = int(now.timestamp() * 1e9)
-        day = 86_400 * 10**9
-        proof = replace(record.proofs[0], made_at=iso, valid_until=after(iso, timedelta(days=1)))
-
-        def derived(name: str, size_bytes: int, days: int, *, proved: bool = True) -> Record:
-            metadata = replace(record.entry.metadata, mtime_ns=ns - days * day)
-            entry = replace(
-                record.entry,
-                id=hex_id(name),
-                path=name,
-                size_bytes=size_bytes,
-                metadata=metadata,
-                state=State.RESIDENT,
-            )
-            derivation = replace(record.derivations[0], id=hex_id(f"run {name}"), outputs=())
-            return replace(
-                record,
-                entry=entry,
-                incarnations=(),
-                copies=(),
-                derivations=(derivation,),
-                proofs=(replace(proof, id=hex_id(f"proof {name}"), entry_id=entry.id),)
-                if proved
-                else (),
-                pins=(),
-                release=None,
-            )
-
-        pinned = replace(derived("pinned", 7, 60), pins=(Pin(True, "", "ana", MOMENT),))
-        plain = plain_record("plain")
-        catalog.put(
-            [
-                record,
-                plain,
-                derived("b/new", 10, 1),
-                derived("b/old", 30, 60),
-                derived("b0", 20, 60),
-                derived("unproved", 40, 400, proved=False),
-                pinned,
-            ]
-        )
-        catalog.add_recall(
-            derived("b0", 20, 60).entry, who="ana", source="nas", seconds=1.0, level="exact"
-        )
-        catalog.add_event("recall-failed", plain.entry, "ana", {"why": "ω"})
-        catalog.add_event("forget", plain.entry, "ana", {})
-        month = now - timedelta(days=30)
-        assert list(catalog.releasable(iso)) == [("b/old", 30), ("b0", 20), ("b/new", 10)]
-        assert list(catalog.releasable(iso, folder="b")) == [("b/old", 30), ("b/new", 10)]
-        assert list(catalog.releasable(iso, unused_since=month)) == [("b/old", 30)]
-        assert list(catalog.releasable(iso, min_bytes=20)) == [("b/old", 30), ("b0", 20)]
-        assert catalog.came_back() == []
-        for path in ("b0", "b/old"):
-            catalog.add_event("release", derived(path, 1, 60).entry, "ana", {})
-        assert catalog.came_back() == [("b/old", 30), ("b0", 20)]
-        assert catalog.came_back(folder="b") == [("b/old", 30)]
-        assert catalog.came_back(unused_since=month) == [("b/old", 30)]
-        assert list(catalog.releasable(after(iso, timedelta(days=2)))) == []
-        summary = statistics.summarise(catalog, now)
-        assert summary.releasable == (3, 60)
-        assert summary.proved[0] >= 3
-        assert summary.recipes == {
-            "": {"resident": (1, 5)},
-            "lab.filter": {"resident": (5, 107), "released": (1, record.entry.size_bytes)},
-        }
-        assert {name: tuple(amount) for name, amount in summary.ages.items()} == {
-            "week": (2, 30),
-            "month": (0, 0),
-            "quarter": (2, 37),
-            "year": (0, 0),
-            "older": (2, 45),
-        }
-        idle = statistics.largest_idle(catalog, now, idle=timedelta(days=30), limit=2)
-        assert idle == [("unproved", 40), ("b/old", 30)]
-        assert summary.derived == (5, 107)
-        assert summary.states == catalog.totals()
-        trash = statistics.trash_totals(catalog, MOMENT)
-        assert trash.waiting == (1, record.entry.size_bytes)
-        assert trash.due == (0, 0)
-        assert record.release is not None
-        assert trash.next_purge == record.release.purge_after
-        assert statistics.trash_totals(catalog, iso).due == (1, record.entry.size_bytes)
-        assert statistics.recalls_since(catalog, MOMENT) == [("nas", 1, 20, 1.0)]
-        failures = statistics.failures_since(catalog, MOMENT, limit=5)
-        assert [event["details"] for event in failures] == [{"why": "ω"}]
-        identifier = plain.entry.id
-        assert set(statistics.entries_with_prefix(catalog, identifier[:6])) == {identifier}
-        assert identifier[:2] in statistics.prefixes(catalog)
-        assert statistics.forgotten(catalog, [identifier, "0" * 32]) == {identifier}
-        catalog.take_lease(f"entry:{identifier}", "ana", instead_of=None)
-        catalog.take_lease("entry:other", "ana", instead_of=None)
-        assert [key for key, _ in statistics.held_leases(catalog)] == [f"entry:{identifier}"]
-        newest = statistics.newest_moment(catalog)
-        assert newest is not None
-        assert newest >= iso
-        assert catalog.beat_leases({f"entry:{identifier}": 1, "entry:other": 9}) == {"entry:other"}
-        events = catalog.events()
-        catalog.restore_events([{k: v for k, v in event.items() if k != "id"} for event in events])
-        catalog.add_event("pin", plain.entry, "ana", {})
-        assert len(catalog.events()) == 9
-
-    def test_a_plan_gets_all_that_counts(self, catalog: Catalog) -> None:
-        """Of many at once: proofs, runs and inputs; also where nothing is kept at the path."""
-        rich, plain = rich_record(), plain_record("Ω/plain")
-        other = InputRef("other", "4" * 32, "day 1/Ω", "5" * 64)
-        ran = replace(rich.derivations[0], inputs=(other, *rich.derivations[0].inputs))
-        record = replace(
-            rich,
-            entry=replace(rich.entry, identity=Identity(2**64 - 5, 2**64 - 6, 7, 8, 9)),
-            derivations=(ran,),
-            proofs=(*rich.proofs, replace(rich.proofs[0], id="5" * 32, made_at="2024-05-08")),
-        )
-        ids = [record.entry.id, plain.entry.id]
-        for at, proofs in (("2024-05-07T12", ["6"]), ("2024-06", ["5", "6"]), ("2026", [])):
-            catalog.put([record, plain])
-            found = listing(catalog, ids, at)
-            item, without = found[record.entry.id], found[plain.entry.id]
-            assert [proof.id for proof in item.proofs] == [letter * 32 for letter in proofs]
-            assert (item.path, item.sha256, item.recipe) == (
-                record.entry.path,
-                record.entry.sha256,
-                ran.recipe,
-            )
-            assert item.inputs == ran.inputs
-            assert (item.device, item.inode) == (-5, -6)
-            assert item.seconds == (13.5 if proofs else 12.75)
-            assert (without.path, without.inputs, without.proofs) == ("Ω/plain", (), ())
-            emptied = sa.update(schema.paths).values(standing=None, made_from=None)
-            with catalog._database.engine.begin() as connection:
-                connection.execute(emptied)
-            assert listing(catalog, ids, at) == found

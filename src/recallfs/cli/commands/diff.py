@@ -14,8 +14,6 @@ from recallfs.cli.output import byte_bar, count_things, print_json, print_table,
 from recallfs.digest.difference import (
     Difference,
     ObjectDifference,
-    Tolerance,
-    ValueDifference,
     compare_digests,
     compare_files,
     same_bytes,
@@ -23,6 +21,7 @@ from recallfs.digest.difference import (
 from recallfs.digest.folder_difference import compare_folders
 from recallfs.digest.hdf5 import ContentDigest, content_digest
 from recallfs.digest.rules import KNOWN, find_rules
+from recallfs.digest.tally import Tolerance, ValueDifference
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach

@@ -14,9 +14,9 @@ from recallfs.cli.output import byte_bar, console, print_json, print_table, say
 from recallfs.errors import InvalidInputError
 from recallfs.release.drill import Drilled, draw, drill, from_vault, shares
 from recallfs.resolve.chain import Limits, known_source
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.selection import glob_pattern, select
 from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.resolve.wish import Wish
 from recallfs.values import Entry, RecallURL, display_name, format_size
 
 

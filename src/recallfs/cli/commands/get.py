@@ -10,9 +10,10 @@ from recallfs.cli.batch import for_each, print_failures
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, console, print_json, print_table, say, warn
 from recallfs.resolve.chain import Limits, known_source
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
+from recallfs.resolve.wish import Wish
 from recallfs.values import State, display_name, format_size
 
 

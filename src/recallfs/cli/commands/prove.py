@@ -14,13 +14,13 @@ from recallfs.cli.batch import jobs_option
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, console, count_files, print_json, print_table, say, warn
 from recallfs.cli.rows import spyglass_option, with_rows
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.errors import InvalidInputError
 from recallfs.release.proof import HIDING
 from recallfs.release.proving import Campaign, Terms, Tried, campaign
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
+from recallfs.resolve.wish import Wish
 from recallfs.values import Level, display_name, format_size, parse_size
 
 _SKIPPED = {

@@ -16,8 +16,8 @@ from recallfs.recipes.registry import find_recipe
 from recallfs.recipes.runs import Run, read_batch, sweep
 from recallfs.resolve.batch import Done, arrange, execute
 from recallfs.resolve.derive import derive
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.stores import Stores, stores_in_reach
+from recallfs.resolve.wish import Wish
 from recallfs.values import format_size
 
 _STATUS = {"made": "made", "there": "there already", "taken": "taken", "failed": "FAILED"}

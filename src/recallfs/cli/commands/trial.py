@@ -15,20 +15,17 @@ from recallfs.cli.commands.prove import check_numbers
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import count_bar, count_files, print_json, print_table, say
 from recallfs.cli.rows import query_of, spyglass_option
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.recipes.registry import find_recipe
 from recallfs.recipes.runs import read_batch
+from recallfs.release.estimate import Group, estimate, groups, reasons
 from recallfs.release.sample import (
     OUTCOMES,
-    Group,
     Population,
     Sampled,
     draw,
-    estimate,
-    groups,
     population_of_entries,
     population_of_runs,
-    reasons,
     try_sample,
 )
 from recallfs.resolve.selection import select

@@ -10,8 +10,8 @@ from recallfs.cli.output import byte_bar, print_json, print_table, say
 from recallfs.environment.compare import Difference
 from recallfs.release.elsewhere import Tried, try_environments
 from recallfs.release.proof import HIDING
-from recallfs.resolve.recall import Wish
 from recallfs.resolve.stores import stores_in_reach
+from recallfs.resolve.wish import Wish
 from recallfs.values import Level
 
 _NAMED = 6

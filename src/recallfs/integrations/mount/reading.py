@@ -16,8 +16,9 @@ from recallfs.errors import AccessError, ConflictError, SourceError
 from recallfs.integrations.mount.binding import Opened, is_interrupted
 from recallfs.integrations.mount.callers import Caller, can_become_others
 from recallfs.permissions import may_read
-from recallfs.resolve.recall import Wish, recall
+from recallfs.resolve.recall import recall
 from recallfs.resolve.stores import Stores
+from recallfs.resolve.wish import Wish
 from recallfs.values import Entry, Identity
 
 if TYPE_CHECKING:

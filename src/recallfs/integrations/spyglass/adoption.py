@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from recallfs.catalog import audit
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
-from recallfs.digest.difference import Tolerance
+from recallfs.digest.tally import Tolerance
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.integrations.spyglass.database import (
     FileRow,
@@ -29,18 +29,12 @@ from recallfs.integrations.spyglass.upstream import nearest_files
 from recallfs.recipes.registry import find_recipe
 from recallfs.recipes.runs import Run
 from recallfs.release.assessment import assess
+from recallfs.release.estimate import estimate
 from recallfs.release.policy import Wanted
 from recallfs.release.proving import Terms, Tried, campaign
 from recallfs.release.release import Released
 from recallfs.release.release import release as release_entry
-from recallfs.release.sample import (
-    Population,
-    Sampled,
-    draw,
-    estimate,
-    population_of_runs,
-    try_sample,
-)
+from recallfs.release.sample import Population, Sampled, draw, population_of_runs, try_sample
 from recallfs.resolve.binding import Adopted, Present
 from recallfs.resolve.binding import adopt as adopt_file
 from recallfs.resolve.commit import add_existing
