@@ -72,7 +72,7 @@ class BlockShelf:
         """Return where a file's folder is, or would be."""
         return self.folder / key[:2] / key
 
-    def put(self, staged: Path, key: str) -> None:
+    def put(self, staged: Path, key: str, *, is_durable: bool = True) -> None:
         """Move a folder that is whole into place; one that is there already stays."""
         place = self.path_of(key)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,7 +87,8 @@ class BlockShelf:
             except OSError:
                 if not place.is_dir():
                     raise
-        sync_folder(place.parent)
+        if is_durable:
+            sync_folder(place.parent)
 
     def drop(self, key: str) -> None:
         """Remove a folder; whoever has it open goes on with what they have."""

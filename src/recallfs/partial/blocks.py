@@ -389,6 +389,8 @@ def make_blocks(
     AccessError, SourceError, OSError
         The cache cannot be written to.
     """
+    # What a loss of power would do to it is found out when it is read, and it is made anew.
+    is_durable = not index.is_checked
     stops = np.append(index.starts[1:], index.size_bytes)
     size = int((stops - index.starts)[index.is_retained == _HERE].sum())
     shelf = cache.block_shelves()[-1]
@@ -401,19 +403,23 @@ def make_blocks(
             for offset, part in parts:
                 data.seek(offset)
                 data.write(part)
-            data.flush()
-            os.fsync(data.fileno())
+            if is_durable:
+                data.flush()
+                os.fsync(data.fileno())
         for name in ("map", "index"):
             with (folder / name).open("wb") as file:
                 if name == "map":
-                    file.write(index.is_retained.astype(np.uint8).tobytes())
+                    mark = _HERE if is_durable else _WRITTEN
+                    file.write((index.is_retained * mark).astype(np.uint8).tobytes())
                 else:
                     index.write(file)
-                file.flush()
-                os.fsync(file.fileno())
+                if is_durable:
+                    file.flush()
+                    os.fsync(file.fileno())
         if index.digests is None:
             (folder / UNVERIFIED).touch()
-        sync_folder(folder)
+        if is_durable:
+            sync_folder(folder)
         fault_point("blocks.made")
         is_among_theirs = share and staging.is_relative_to(shelf.folder.parent)
-        (shelf if is_among_theirs else cache.blocks).put(folder, key)
+        (shelf if is_among_theirs else cache.blocks).put(folder, key, is_durable=is_durable)

@@ -127,6 +127,17 @@ class Index:
         """`starts` as a list, which is quicker to look into, unless there are very many."""
         return self.starts.tolist() if len(self.starts) <= _FEW_UNITS else None
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether damage to it, or to any unit, is found out when it is read."""
+        return self.digests is not None and self._stored_bytes <= _HASHED_BYTES
+
+    @property
+    def _stored_bytes(self) -> int:
+        arrays = (self.starts, self.is_retained, self.begins, self.piece_units, self.coordinates)
+        digests = 0 if self.digests is None else self.digests.nbytes
+        return digests + sum(array.nbytes for array in arrays)
+
     def is_right(self, unit: int, data: bytes | memoryview) -> bool:
         """Tell whether bytes are a unit's, as far as that can be told."""
         if len(data) != self.stop_of(unit) - self.start_of(unit):
@@ -195,7 +206,7 @@ class Index:
         }
         digest, offset = blake3(), 0
         table = {}
-        is_hashed = sum(array.nbytes for array in arrays.values()) <= _HASHED_BYTES
+        is_hashed = self._stored_bytes <= _HASHED_BYTES
         for name, array in arrays.items():
             table[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": offset}
             if is_hashed:
