@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -38,7 +38,6 @@ from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
 from recallfs.values import Entry, InputRef, Level, State, now_utc
 
-_MANY = 1000
 _NO_INPUTS: Mapping[str, str] = {}
 
 Assessed = tuple[Store, Entry | Listed, Decision]
@@ -81,12 +80,16 @@ def collecting_nothing() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():
+                # What was made stays: as old objects it need not be gone through to find that out.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
 @collecting_nothing()
 def assess_all(
-    stores: Stores, found: Sequence[tuple[Store, Entry | Place]], wanted: Wanted
+    stores: Stores, found: Sequence[tuple[Store, Entry | Place | Listed]], wanted: Wanted
 ) -> Assessment:
     """Decide about many files, of which some may rest on others. Changes nothing.
 
@@ -94,7 +97,7 @@ def assess_all(
     -----
     Of many files one row of the catalog and one look at each are most of what it takes.
     """
-    by_store: dict[str, tuple[Store, list[Entry | Place]]] = {}
+    by_store: dict[str, tuple[Store, list[Entry | Place | Listed]]] = {}
     for store, place in found:
         by_store.setdefault(store.id, (store, []))[1].append(place)
     files: list[Assessed] = []
@@ -149,8 +152,13 @@ def runner(stores: Stores, store: Store) -> CanRun:
     return can_run
 
 
+def _way(item: Entry | Listed) -> tuple[str | None, str | None]:
+    """Return the recipe and the environment by which a file comes back, as far as it is listed."""
+    return (item.recipe, item.environment_id) if isinstance(item, Listed) else (None, None)
+
+
 def _if_it_runs(decision: Decision, problem: str) -> Decision:
-    if not problem:
+    if not problem or decision.verdict != "release":
         return decision
     reason = f"was proved where nothing runs now: {problem}"
     is_recipe = problem.startswith("the recipe ")
@@ -229,7 +237,7 @@ class _Survey:
     """What the catalog says of many files of one store, and one look at each."""
 
     def __init__(
-        self, stores: Stores, store: Store, places: Sequence[Entry | Place], wanted: Wanted
+        self, stores: Stores, store: Store, places: Sequence[Entry | Place | Listed], wanted: Wanted
     ) -> None:
         self._stores, self._store, self._wanted = stores, store, wanted
         self._settings = stores.config.release
@@ -240,10 +248,9 @@ class _Survey:
         self._lowest = _lowest(store, wanted)
         self._has_remotes = bool(stores.remotes())
         self._leaving = changes.leaving(store)
-        ids = [place.id for place in places]
-        if len(ids) > _MANY:
-            self._try_early(ids[0])
-        self.listed = listing(store.catalog, ids, self._now)
+        self.listed = {place.id: place for place in places if isinstance(place, Listed)}
+        ids = [place.id for place in places if place.id not in self.listed]
+        self.listed.update(listing(store.catalog, ids, self._now))
         self._resting = released_from(store.catalog, self.listed.values())
         # Files that are made from the same have the same object as inputs.
         inputs = {id(item.inputs): item.inputs for item in self.listed.values()}
@@ -251,46 +258,41 @@ class _Survey:
         self.listed.update(listing(store.catalog, wanted_ids - self.listed.keys(), self._now))
         self._are_here = {key: self._all_here(refs) for key, refs in inputs.items()}
 
-    def _try_early(self, entry_id: str) -> None:
-        """Begin to try whether the recipe of one file runs, which most likely is that of others.
-
-        It takes about as long as to read what the catalog says of the files.
-        """
-        for item in listing(self._store.catalog, [entry_id], self._now).values():
-            if item.proof_id is not None and item.recipe is not None:
-                pool = ThreadPoolExecutor(1)
-                pool.submit(self._can_run, item.recipe, str(item.environment_id))
-                pool.shutdown(wait=False)
-
-    def decide(self, places: Iterable[Entry | Place]) -> list[Assessed]:
+    def decide(self, places: Iterable[Entry | Place | Listed]) -> list[Assessed]:
         """Decide about files."""
         listed, resting, root, here = self.listed, self._resting, self._root, self._are_here
         store, present, lstat = self._store, self._present, os.lstat
         glance = Glance(self._url, self._settings, self._wanted, self._lowest).decide
         decided: list[Assessed] = []
-        runs: dict[tuple[str | None, str | None], bool] = {}
-        for place in places:
-            item = listed.get(place.id)
-            if item is None:
-                decided.append((store, *self._alone(place)))
-                continue
-            # Without a function of its own: of so many files each call costs.
-            try:
-                status = lstat(root + item.path)
-            except OSError:
-                status = None
-            decision = None
-            if status is not None and here.get(id(item.inputs)) and place.id not in resting:
-                decision = glance(item, status, present)
-            if decision is not None:
-                way = (item.recipe, item.environment_id)
-                can_run = runs.get(way)
-                if can_run is None:
-                    can_run = runs[way] = not self._can_run(str(way[0]), str(way[1]))
-                if can_run:
-                    decided.append((store, item, decision))
+        ways: dict[tuple[str | None, str | None], Future[str]] = {}
+        with ThreadPoolExecutor(1) as trying:
+            for place in places:
+                item = listed.get(place.id)
+                if item is None:
+                    decided.append((store, *self._alone(place)))
                     continue
-            decided.append((store, *self._closely(item, status)))
+                # Without a function of its own: of so many files each call costs.
+                try:
+                    status = lstat(root + item.path)
+                except OSError:
+                    status = None
+                decision = None
+                if status is not None and here.get(id(item.inputs)) and place.id not in resting:
+                    decision = glance(item, status, present)
+                if decision is None:
+                    decided.append((store, *self._closely(item, status)))
+                    continue
+                # Whether a recipe runs takes as long to find out as to look at many files.
+                way = (item.recipe, item.environment_id)
+                if way not in ways:
+                    ways[way] = trying.submit(self._can_run, str(way[0]), str(way[1]))
+                decided.append((store, item, decision))
+        problems = {way: trial.result() for way, trial in ways.items()}
+        if any(problems.values()):
+            decided = [
+                (store, item, _if_it_runs(decision, problems.get(_way(item), "")))
+                for store, item, decision in decided
+            ]
         return decided
 
     def _closely(

@@ -83,7 +83,16 @@ class Glance:
             or kept > self._kept * size
         ):
             return None
-        used, looked = last_uses(mtime_ns, recalled_at, status)
+        # As `last_uses` says it.
+        used = looked = mtime_ns / 1e9
+        if recalled_at:
+            used, looked = last_uses(mtime_ns, recalled_at, status)
+        else:
+            read, changed = status.st_atime, status.st_ctime
+            if read > looked:
+                looked = read
+            if changed > looked:
+                looked = changed
         if present - used < self._older_s or present - looked < self._idle_s:
             return None
         # Half of the proofs of a store were made in the same few nights.

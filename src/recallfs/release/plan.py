@@ -272,6 +272,7 @@ class _Chains:
         )
 
 
+@collecting_nothing()
 def write_plan(plan: ReleasePlan, path: Path) -> None:
     """Write a plan where people can read it; its digest tells if it was changed since."""
     rest = dict(vars(plan))
