@@ -117,8 +117,7 @@ def listed_below(catalog: Catalog, folder: str, at: str) -> list[Listed]:
     here = below(folder) if folder else sa.true()
     wanted = schema.paths.c.store_id == catalog.store_id
     if catalog.is_file:
-        counted = sa.select(sa.func.count()).select_from(schema.paths).where(wanted, here)
-        if _is_most(catalog, catalog.rows(counted)[0][0]):
+        if _is_most(catalog, _count(catalog, here)):
             wanted = _in_store(catalog)
     return sorted(_listed(catalog, [sa.and_(wanted, here)], at))  # text sorts as its UTF-8 does
 
@@ -245,7 +244,14 @@ def _in_store(catalog: Catalog) -> sa.ColumnElement[bool]:
 
 
 def _is_most(catalog: Catalog, count: int) -> bool:
-    return count * 2 > sum(number for number, _ in catalog.totals().values())
+    return count * 2 > _count(catalog)
+
+
+def _count(catalog: Catalog, *conditions: sa.ColumnElement[bool]) -> int:
+    """Return how many entries stand at paths of a store, or at those of which conditions hold."""
+    query = sa.select(sa.func.count()).select_from(schema.paths)
+    wanted = schema.paths.c.store_id == catalog.store_id
+    return int(catalog.rows(query.where(wanted, *conditions))[0][0])
 
 
 def _seen(catalog: Catalog) -> list[sa.ColumnElement[Any]]:

@@ -97,9 +97,9 @@ def assess_all(
     -----
     Of many files one row of the catalog and one look at each are most of what it takes.
     """
-    by_store: dict[str, tuple[Store, list[Entry | Place | Listed]]] = {}
-    for store, place in found:
-        by_store.setdefault(store.id, (store, []))[1].append(place)
+    by_store: dict[int, tuple[Store, list[Entry | Place | Listed]]] = {}
+    for store in {id(store): store for store, _ in found}.values():
+        by_store[id(store)] = store, [place for each, place in found if each is store]
     files: list[Assessed] = []
     evidence: dict[str, Listed] = {}
     for store, places in by_store.values():
@@ -249,8 +249,9 @@ class _Survey:
         self._has_remotes = bool(stores.remotes())
         self._leaving = changes.leaving(store)
         self.listed = {place.id: place for place in places if isinstance(place, Listed)}
-        ids = [place.id for place in places if place.id not in self.listed]
-        self.listed.update(listing(store.catalog, ids, self._now))
+        if len(self.listed) < len(places):
+            ids = [place.id for place in places if place.id not in self.listed]
+            self.listed.update(listing(store.catalog, ids, self._now))
         self._resting = released_from(store.catalog, self.listed.values())
         # Files that are made from the same have the same object as inputs.
         inputs = {id(item.inputs): item.inputs for item in self.listed.values()}
@@ -267,7 +268,7 @@ class _Survey:
         ways: dict[tuple[str | None, str | None], Future[str]] = {}
         with ThreadPoolExecutor(1) as trying:
             for place in places:
-                item = listed.get(place.id)
+                item = place if type(place) is Listed else listed.get(place.id)
                 if item is None:
                     decided.append((store, *self._alone(place)))
                     continue
@@ -359,7 +360,7 @@ class _Survey:
         if item is None or item.id in self._leaving or item.sha256 != ref.sha256:
             return False
         # Of what is made from itself nothing is here in its own stead.
-        is_own = any(other.entry_id == item.id for other in item.inputs)
+        is_own = bool(item.inputs) and any(other.entry_id == item.id for other in item.inputs)
         is_resident = item.state == State.RESIDENT.value
         return is_resident and not is_own and is_as_seen(item, _status(self._root + item.path))
 

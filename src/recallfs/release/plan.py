@@ -144,15 +144,15 @@ def draw_up(
     known : mapping of str to Evidence, optional
         What the catalog said of entries a moment ago, by id.
     """
-    files_of: dict[str, tuple[Store, list[Entry | Listed]]] = {}
-    for store, file, _ in fit:
-        files_of.setdefault(store.id, (store, []))[1].append(file)
-    chains = {key: _Chains(store, files, known or {}) for key, (store, files) in files_of.items()}
+    chains = {
+        id(store): _Chains(store, [file for each, file, _ in fit if each is store], known or {})
+        for store in {id(store): store for store, *_ in fit}.values()
+    }
     items: list[Item] = []
     # What `Item` does, of which there is one call for each of so many files.
     new = tuple.__new__
     for store, file, decision in fit:
-        seconds, depth, rests_on = chains[store.id].of(file)
+        seconds, depth, rests_on = chains[id(store)].of(file)
         url, _, _, reason, evidence, frees, expected, _ = decision
         worst = seconds if evidence[:6] == "proof:" else None
         values = (url, file.id, file.sha256, file.size_bytes, frees, evidence, reason, expected,
@@ -210,7 +210,7 @@ class _Chains:
 
     def of(self, file: Entry | Listed) -> _Chain:
         """Return the chain of a file."""
-        item = file if isinstance(file, Listed) else self._item(file.id)
+        item = file if type(file) is Listed else self._item(file.id)
         if item is None or item.recipe is None:
             return _NO_CHAIN
         below = self._below.get(id(item.inputs))
@@ -253,10 +253,14 @@ class _Chains:
 
     def _under(self, item: Listed) -> _Chain:
         """Return what a file rests on, without its own run."""
-        chains = [self._once(ref.entry_id) for ref in item.inputs]
-        urls = {self._url + ref.path for ref in item.inputs}.union(*(chain[2] for chain in chains))
-        seconds = sum(chain[0] for chain in chains)
-        return seconds, max((chain[1] for chain in chains), default=0), tuple(sorted(urls))
+        seconds, depth = 0.0, 0
+        urls: set[str] = set()
+        for ref in item.inputs:
+            chain = self._once(ref.entry_id)
+            seconds, depth = seconds + chain[0], max(depth, chain[1])
+            urls.add(self._url + ref.path)
+            urls.update(chain[2])
+        return seconds, depth, tuple(sorted(urls))
 
 
 @collecting_nothing()
@@ -284,7 +288,7 @@ def write_plan(plan: ReleasePlan, path: Path) -> None:
         f'{json.dumps(rest, indent=1, ensure_ascii=False)[:-2]},\n "ground": [\n'
         f'{ground}\n],\n "files": [\n'
     )
-    write_record(path, b"".join([text.encode(), *pages, b"\n]}}\n"]))
+    write_record(path, [text.encode(), *pages, b"\n]}}\n"])
 
 
 _NO_FILES = b'"files":[]'
