@@ -130,10 +130,8 @@ def write_record(
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             descriptor = os.open(temporary, flags, 0o600 if mode is None else mode)
         with os.fdopen(descriptor, "wb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            elif isinstance(content, Sequence):
-                file.writelines(content)
+            if isinstance(content, Sequence):
+                file.writelines([content] if isinstance(content, bytes) else content)
             else:
                 shutil.copyfileobj(content, file, _COPY_BYTES)
             file.flush()

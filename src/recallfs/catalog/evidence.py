@@ -124,7 +124,7 @@ def listed_below(catalog: Catalog, folder: str, at: str) -> list[Listed]:
 
 def released_from(catalog: Catalog, entries: Collection[Listed]) -> dict[str, list[str]]:
     """Return the paths of released files that are made from each entry or from the same bytes."""
-    released, _ = catalog.totals().get(State.RELEASED.value, (0, 0))
+    released = _count(catalog, schema.paths.c.state == State.RELEASED.value)
     if not released:
         return {}
     inputs, outputs, paths = (

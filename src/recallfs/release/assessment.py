@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from recallfs.errors import EnvironmentMismatchError, InvalidInputError
 from recallfs.release.copies import verified_copies
 from recallfs.release.glance import Glance, is_as_seen, last_uses
 from recallfs.release.ground import CanRun, Ground
+from recallfs.release.looks import Looks, Status, look
 from recallfs.release.policy import (
     Candidate,
     Decision,
@@ -103,8 +103,9 @@ def assess_all(
     files: list[Assessed] = []
     evidence: dict[str, Listed] = {}
     for store, places in by_store.values():
-        survey = _Survey(stores, store, places, wanted)
-        files += survey.decide(places)
+        with Looks(store.root, [place.path for place in places]) as looks:
+            survey = _Survey(stores, store, places, wanted)
+            files += survey.decide(places, looks)
         evidence.update(survey.listed)
     if not wanted.allow_chain:
         files = _without_conflicts(files, evidence)
@@ -259,24 +260,21 @@ class _Survey:
         self.listed.update(listing(store.catalog, wanted_ids - self.listed.keys(), self._now))
         self._are_here = {key: self._all_here(refs) for key, refs in inputs.items()}
 
-    def decide(self, places: Iterable[Entry | Place | Listed]) -> list[Assessed]:
-        """Decide about files."""
-        listed, resting, root, here = self.listed, self._resting, self._root, self._are_here
-        store, present, lstat = self._store, self._present, os.lstat
+    def decide(
+        self, places: Iterable[Entry | Place | Listed], looks: Iterable[Status | None]
+    ) -> list[Assessed]:
+        """Decide about files, of each of which a look tells how it is now."""
+        listed, resting, here = self.listed, self._resting, self._are_here
+        store, present = self._store, self._present
         glance = Glance(self._url, self._settings, self._wanted, self._lowest).decide
         decided: list[Assessed] = []
         ways: dict[tuple[str | None, str | None], Future[str]] = {}
         with ThreadPoolExecutor(1) as trying:
-            for place in places:
+            for place, status in zip(places, looks, strict=True):
                 item = place if type(place) is Listed else listed.get(place.id)
-                if item is None:
+                if item is None or (item is not place and item.path != place.path):
                     decided.append((store, *self._alone(place)))
                     continue
-                # Without a function of its own: of so many files each call costs.
-                try:
-                    status = lstat(root + item.path)
-                except OSError:
-                    status = None
                 decision = None
                 if status is not None and here.get(id(item.inputs)) and place.id not in resting:
                     decision = glance(item, status, present)
@@ -297,7 +295,7 @@ class _Survey:
         return decided
 
     def _closely(
-        self, item: Listed, status: os.stat_result | None
+        self, item: Listed, status: Status | None
     ) -> tuple[Entry | Listed, Decision]:
         """Decide about one file that is out of the ordinary."""
         candidate = self._candidate(item, status)
@@ -323,7 +321,7 @@ class _Survey:
             )
         return entry, assess(self._stores, self._store, entry, self._wanted)
 
-    def _candidate(self, item: Listed, status: os.stat_result | None) -> Candidate | None:
+    def _candidate(self, item: Listed, status: Status | None) -> Candidate | None:
         """Put together what is known of a file; None if that is not enough."""
         if item.kept_bytes is None:
             return None
@@ -362,11 +360,4 @@ class _Survey:
         # Of what is made from itself nothing is here in its own stead.
         is_own = bool(item.inputs) and any(other.entry_id == item.id for other in item.inputs)
         is_resident = item.state == State.RESIDENT.value
-        return is_resident and not is_own and is_as_seen(item, _status(self._root + item.path))
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None
+        return is_resident and not is_own and is_as_seen(item, look(self._root + item.path))

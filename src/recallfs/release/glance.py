@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import stat
 from datetime import datetime, timedelta
 
 from recallfs.catalog.evidence import Listed
 from recallfs.config import ReleaseSettings
+from recallfs.release.looks import Status
 from recallfs.release.policy import Decision, Wanted, proved
 from recallfs.values import Level, State
 
@@ -40,12 +40,12 @@ class Glance:
         self._levels = {level.value for level in Level if lowest is None or level.reaches(lowest)}
         self._reasons: dict[tuple[str, str, str], str] = {}
 
-    def decide(self, item: Listed, status: os.stat_result, present: float) -> Decision | None:
+    def decide(self, item: Listed, status: Status, present: float) -> Decision | None:
         """Decide about a resident file that nothing rests on and that rests on resident ones.
 
         Parameters
         ----------
-        status : os.stat_result
+        status : Status
             Of the file now.
         present : float
             Seconds since the epoch.
@@ -106,7 +106,7 @@ class Glance:
         return tuple.__new__(Decision, fields)
 
 
-def is_as_seen(item: Listed, status: os.stat_result | None) -> bool:
+def is_as_seen(item: Listed, status: Status | None) -> bool:
     """Tell whether a file is the one of which the digests were last known to be right. Pure."""
     return (
         status is not None
@@ -122,7 +122,7 @@ def is_as_seen(item: Listed, status: os.stat_result | None) -> bool:
 
 
 def last_uses(
-    mtime_ns: int, recalled_at: str | None, status: os.stat_result | None
+    mtime_ns: int, recalled_at: str | None, status: Status | None
 ) -> tuple[float, float]:
     """Return when a file was last written or recalled, and last used in any way that shows."""
     used = mtime_ns / 1e9
