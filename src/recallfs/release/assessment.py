@@ -45,7 +45,7 @@ Assessed = tuple[Store, Entry | Listed, Decision]
 
 
 class Assessment(NamedTuple):
-    """What was decided about many files; what the catalog said of them and of others, by entry."""
+    """What was decided about many files; what the catalog said of others that matter, by entry."""
 
     files: list[Assessed]
     evidence: dict[str, Listed]
@@ -117,16 +117,21 @@ def assess_all(
 
 def _without_conflicts(files: list[Assessed], evidence: Mapping[str, Listed]) -> list[Assessed]:
     """Refuse of files that rest on one another those that free less."""
-    distinct = {id(item.inputs): item.inputs for item in evidence.values()}
+    listed = [
+        item
+        for _, file, _ in files
+        if (item := file if type(file) is Listed else evidence.get(file.id)) is not None
+    ]
+    distinct = {id(item.inputs): item.inputs for item in listed}
     relied = {ref.entry_id for refs in distinct.values() for ref in refs}
     relied = {file.id for _, file, each in files if file.id in relied and each.verdict == "release"}
     if not relied:
         return files
     decisions = {file.id: decision for _, file, decision in files}
     inputs = {
-        entry_id: [ref.entry_id for ref in evidence[entry_id].inputs]
-        for entry_id in decisions.keys() & evidence.keys()
-        if any(ref.entry_id in relied for ref in evidence[entry_id].inputs)
+        item.id: [ref.entry_id for ref in item.inputs]
+        for item in listed
+        if any(ref.entry_id in relied for ref in item.inputs)
     }
     changed = without_conflicts(decisions, inputs)
     return [(store, file, changed.get(file.id, decision)) for store, file, decision in files]
@@ -249,14 +254,15 @@ class _Survey:
         self._lowest = _lowest(store, wanted)
         self._has_remotes = bool(stores.remotes())
         self._leaving = changes.leaving(store)
-        self.listed = {place.id: place for place in places if isinstance(place, Listed)}
-        if len(self.listed) < len(places):
-            ids = [place.id for place in places if place.id not in self.listed]
-            self.listed.update(listing(store.catalog, ids, self._now))
-        self._resting = released_from(store.catalog, self.listed.values())
+        known = [place for place in places if isinstance(place, Listed)]
+        ids = [place.id for place in places if type(place) is not Listed]
+        self.listed = listing(store.catalog, ids, self._now)
+        known += self.listed.values()
+        self._resting = released_from(store.catalog, known)
         # Files that are made from the same have the same object as inputs.
-        inputs = {id(item.inputs): item.inputs for item in self.listed.values()}
+        inputs = {id(item.inputs): item.inputs for item in known}
         wanted_ids = {ref.entry_id for refs in inputs.values() for ref in refs}
+        self.listed.update({item.id: item for item in known if item.id in wanted_ids})
         self.listed.update(listing(store.catalog, wanted_ids - self.listed.keys(), self._now))
         self._are_here = {key: self._all_here(refs) for key, refs in inputs.items()}
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from recallfs.catalog.evidence import Listed
 from recallfs.config import ReleaseSettings
-from recallfs.release.looks import Status
+from recallfs.release.looks import Look, Status, look_of
 from recallfs.release.policy import Decision, Wanted, proved
 from recallfs.values import Level, State
 
@@ -59,16 +59,18 @@ class Glance:
         (path, _, state, size, _, mtime_ns, device, inode, seen_size, seen_mtime, seen_ctime,
          is_pinned, kept, recalled_at, proof_id, _, level, method, made_at, seconds, _, _,
          others) = item  # fmt: skip
+        (mode, now_device, now_inode, links, now_size, now_mtime, now_ctime, read_at,
+         changed_at) = status if type(status) is Look else look_of(status)  # fmt: skip
         if (
             # As `is_as_seen` says it.
             inode is None
             or device is None
-            or inode & _UNSIGNED != status.st_ino
-            or seen_ctime != status.st_ctime_ns
-            or seen_mtime != status.st_mtime_ns
-            or seen_size != status.st_size
-            or device & _UNSIGNED != status.st_dev
-            or not stat.S_ISREG(status.st_mode)
+            or inode & _UNSIGNED != now_inode
+            or seen_ctime != now_ctime
+            or seen_mtime != now_mtime
+            or seen_size != now_size
+            or device & _UNSIGNED != now_device
+            or not stat.S_ISREG(mode)
             or state != _RESIDENT
             or made_at is None
             or proof_id is None
@@ -78,7 +80,7 @@ class Glance:
             or level not in self._levels
             or others
             or is_pinned
-            or status.st_nlink != 1
+            or links != 1
             or size < self._min_size
             or kept > self._kept * size
         ):
@@ -88,11 +90,10 @@ class Glance:
         if recalled_at:
             used, looked = last_uses(mtime_ns, recalled_at, status)
         else:
-            read, changed = status.st_atime, status.st_ctime
-            if read > looked:
-                looked = read
-            if changed > looked:
-                looked = changed
+            if read_at > looked:
+                looked = read_at
+            if changed_at > looked:
+                looked = changed_at
         if present - used < self._older_s or present - looked < self._idle_s:
             return None
         # Half of the proofs of a store were made in the same few nights.

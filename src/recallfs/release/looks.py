@@ -126,6 +126,11 @@ class Looks:
         return cast("Iterator[tuple[int, ...]]", struct.iter_unpack(_FORM, content))
 
 
+def look_of(status: os.stat_result) -> Look:
+    """Return what matters here of what `os.lstat` said."""
+    return Look._make(getattr(status, name) for name in Look._fields)
+
+
 def look(path: str) -> os.stat_result | None:
     """Return what `os.lstat` says of a file; None if it is not there."""
     try:

@@ -141,7 +141,7 @@ def draw_up(
 
     Parameters
     ----------
-    known : mapping of str to Evidence, optional
+    known : mapping of str to Listed, optional
         What the catalog said of entries a moment ago, by id.
     """
     chains = {
