@@ -60,7 +60,7 @@ class Glance:
          is_pinned, kept, recalled_at, proof_id, _, level, method, made_at, seconds, _, _,
          others) = item  # fmt: skip
         (mode, now_device, now_inode, links, now_size, now_mtime, now_ctime, read_at,
-         changed_at) = status if type(status) is Look else look_of(status)  # fmt: skip
+         changed_at) = status if isinstance(status, Look) else look_of(status)  # fmt: skip
         if (
             # As `is_as_seen` says it.
             inode is None
