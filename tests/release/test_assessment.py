@@ -123,7 +123,9 @@ def test_the_quick_way_plans_what_the_slow_way_does(
         for wanted in (WANTED, chain):
             found = select_listed(stores, folder) if is_quick else select_places(stores, folder)
             assessment = assess_all(stores, found, wanted)
-            told.append([(file.id, each._replace(unused_s=0)) for _, file, each in assessment.files])
+            told.append(
+                [(file.id, each._replace(unused_s=0)) for _, file, each in assessment.files]
+            )
             fit = [item for item in assessment.files if item[2].verdict == "release"]
             known = assessment.evidence if is_quick else None
             plans.append(replace(draw_up(stores, fit, wanted, known=known), made_at=""))

@@ -202,9 +202,7 @@ class _Spelled(dict[str, tuple[InputRef, ...]]):
         return inputs
 
 
-def _listed(
-    catalog: Catalog, batches: Collection[sa.ColumnElement[bool]], at: str
-) -> list[Listed]:
+def _listed(catalog: Catalog, batches: Collection[sa.ColumnElement[bool]], at: str) -> list[Listed]:
     """Return what is indexed of the entries of which conditions hold."""
     shared = _Shared()
     found: list[Listed] = []
@@ -220,9 +218,7 @@ def _listed(
     several = len(rest) > _BATCH and _is_most(catalog, len(rest))
     query = _query(catalog, at)
     for condition in batches if several else map(_of, _batches(rest)):
-        closely.update(
-            catalog.folded(query.where(condition), lambda rows: _gathered(rows, shared))
-        )
+        closely.update(catalog.folded(query.where(condition), lambda rows: _gathered(rows, shared)))
     if several:
         closely = {entry_id: closely[entry_id] for entry_id in rest if entry_id in closely}
     unproved = [item.id for item in closely.values() if item.proof_id is None]
@@ -293,9 +289,7 @@ def _quick_query(catalog: Catalog) -> sa.Select[Any]:
     )
 
 
-def _read_quickly(
-    rows: Iterator[Any], at: str, shared: _Shared
-) -> tuple[list[Listed], list[str]]:
+def _read_quickly(rows: Iterator[Any], at: str, shared: _Shared) -> tuple[list[Listed], list[str]]:
     """Return the entries of which one proof counts, and the ids of the others."""
     found: list[Listed] = []
     rest: list[str] = []

@@ -300,9 +300,7 @@ class _Survey:
             ]
         return decided
 
-    def _closely(
-        self, item: Listed, status: Status | None
-    ) -> tuple[Entry | Listed, Decision]:
+    def _closely(self, item: Listed, status: Status | None) -> tuple[Entry | Listed, Decision]:
         """Decide about one file that is out of the ordinary."""
         candidate = self._candidate(item, status)
         if candidate is None:

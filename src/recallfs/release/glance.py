@@ -122,9 +122,7 @@ def is_as_seen(item: Listed, status: Status | None) -> bool:
     )
 
 
-def last_uses(
-    mtime_ns: int, recalled_at: str | None, status: Status | None
-) -> tuple[float, float]:
+def last_uses(mtime_ns: int, recalled_at: str | None, status: Status | None) -> tuple[float, float]:
     """Return when a file was last written or recalled, and last used in any way that shows."""
     used = mtime_ns / 1e9
     if recalled_at:

@@ -166,9 +166,7 @@ def draw_up(
         max_skeleton=wanted.max_skeleton,
         allow_chain=wanted.allow_chain,
         files=tuple(items),
-        ground=tuple(
-            support for each in chains.values() for support in each.supports(items)
-        ),
+        ground=tuple(support for each in chains.values() for support in each.supports(items)),
         warnings=tuple(warnings),
         policy=wanted.policy,
         lowest=wanted.lowest.value if wanted.lowest else "",
