@@ -115,10 +115,10 @@ def test_the_quick_way_plans_what_the_slow_way_does(
     stores, folder = lab.stores, ["recall://lab/a"]
     chain = Wanted(max_skeleton=1.0, allow_chain=True)
     told, plans = [], []
+    emptied = sa.update(schema.paths).values(standing=None, made_from=None)
     for is_quick in (True, False):
         monkeypatch.setattr("recallfs.release.looks.MANY", 1 if is_quick else 1000)
         if not is_quick:
-            emptied = sa.update(schema.paths).values(standing=None, made_from=None)
             lab.store.catalog._database.transact(lambda connection: connection.execute(emptied))
         for wanted in (WANTED, chain):
             found = select_listed(stores, folder) if is_quick else select_places(stores, folder)

@@ -116,9 +116,8 @@ def listed_below(catalog: Catalog, folder: str, at: str) -> list[Listed]:
     """
     here = below(folder) if folder else sa.true()
     wanted = schema.paths.c.store_id == catalog.store_id
-    if catalog.is_file:
-        if _is_most(catalog, _count(catalog, here)):
-            wanted = _in_store(catalog)
+    if catalog.is_file and _is_most(catalog, _count(catalog, here)):
+        wanted = _in_store(catalog)
     return sorted(_listed(catalog, [sa.and_(wanted, here)], at))  # text sorts as its UTF-8 does
 
 

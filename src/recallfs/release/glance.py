@@ -86,14 +86,10 @@ class Glance:
         ):
             return None
         # As `last_uses` says it.
-        used = looked = mtime_ns / 1e9
+        used = mtime_ns / 1e9
+        looked = max(used, read_at, changed_at)
         if recalled_at:
             used, looked = last_uses(mtime_ns, recalled_at, status)
-        else:
-            if read_at > looked:
-                looked = read_at
-            if changed_at > looked:
-                looked = changed_at
         if present - used < self._older_s or present - looked < self._idle_s:
             return None
         # Half of the proofs of a store were made in the same few nights.
