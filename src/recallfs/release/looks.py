@@ -126,7 +126,7 @@ class Looks:
         return cast("Iterator[tuple[int, ...]]", struct.iter_unpack(_FORM, content))
 
 
-def look_of(status: os.stat_result) -> Look:
+def look_of(status: Status) -> Look:
     """Return what matters here of what `os.lstat` said."""
     return Look._make(getattr(status, name) for name in Look._fields)
 
