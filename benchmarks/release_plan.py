@@ -27,7 +27,7 @@ from recallfs.environment.capture import capture_environment, environment_id
 from recallfs.release.assessment import assess_all, collecting_nothing
 from recallfs.release.plan import draw_up, write_plan
 from recallfs.release.policy import Wanted
-from recallfs.resolve.selection import select_places
+from recallfs.resolve.selection import select_listed
 from recallfs.resolve.stores import Stores
 from recallfs.values import (
     Derivation,
@@ -156,7 +156,7 @@ def measure(files: int, folder: Path, *, profile: bool) -> dict[str, Any]:
     times = {}
     start = CLOCK()
     with collecting_nothing():
-        found = select_places(stores, ["recall://lab/derived"])
+        found = select_listed(stores, ["recall://lab/derived"])
     times["select_s"] = CLOCK() - start
     wanted = Wanted(older_than=None)
     start = CLOCK()

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -92,7 +92,7 @@ def new_name(prefix: str = "") -> str:
 
 def write_record(
     path: Path,
-    content: bytes | BinaryIO,
+    content: bytes | Sequence[bytes] | BinaryIO,
     *,
     mode: int | None = None,
     like: Metadata | None = None,
@@ -104,8 +104,8 @@ def write_record(
     ----------
     path : Path
         Replaced if it exists. Its folder is made if need be.
-    content : bytes or binary file
-        A file is copied from where it stands to its end.
+    content : bytes, sequence of bytes, or binary file
+        Pieces follow one another; a file is copied from where it stands to its end.
     mode : int, optional
         Permission bits before the umask. By default those of the folder count, and no umask.
     like : Metadata, optional
@@ -130,8 +130,8 @@ def write_record(
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             descriptor = os.open(temporary, flags, 0o600 if mode is None else mode)
         with os.fdopen(descriptor, "wb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
+            if isinstance(content, Sequence):
+                file.writelines([content] if isinstance(content, bytes) else content)
             else:
                 shutil.copyfileobj(content, file, _COPY_BYTES)
             file.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from recallfs.cli.app import main
 from recallfs.config import ReleaseSettings
 from recallfs.release.assessment import assess, assess_all
 from recallfs.release.glance import Glance, last_uses
+from recallfs.release.looks import Looks, look_of
 from recallfs.release.plan import draw_up, read_plan, write_plan
 from recallfs.release.policy import Candidate, Decision, Wanted, decide, without_conflicts
 from recallfs.resolve.derive import derive
+from recallfs.resolve.selection import select, select_listed, select_places
 from recallfs.values import Level, State, now_utc
 
 WANTED = Wanted(max_skeleton=1.0)
@@ -87,6 +90,77 @@ def test_what_is_kept_at_the_path_says_what_the_tables_say(lab: Lab) -> None:
     emptied = sa.update(schema.paths).values(standing=None, made_from=None)
     lab.store.catalog._database.transact(lambda connection: connection.execute(emptied))
     assert listing(lab.store.catalog, ids, now_utc()) == quick
+
+
+def test_the_quick_way_plans_what_the_slow_way_does(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder read at once and looked at beside is judged as file by file, from other tables."""
+    names = ("proved", "twice", "revoked", "expired", "linked", "pinned", "dirty", "gone", "plain")
+    for number, name in enumerate(names):
+        lab.derive(f"a/{name}.h5", factor=3.0 + number)
+    lab.write_config('[release]\nproof_validity = "1s"\n')
+    lab.prove("a/expired.h5")
+    lab.write_config()
+    for name in ("twice", *names):
+        if name not in {"plain", "expired", "gone"}:
+            lab.prove(f"a/{name}.h5")
+    second(lab, "a/orphan.h5", "a/gone.h5")
+    second(lab, "a/chained.h5", "a/linked.h5")
+    os.link(lab.root / "a/linked.h5", tmp_path / "linked.h5")
+    (lab.root / "a/dirty.h5").write_bytes(b"other")
+    (lab.root / "a/gone.h5").unlink()
+    assert main(["pin", "recall://lab/a/pinned.h5"]) == 0
+    assert main(["revoke", "recall://lab/a/revoked.h5", "--why", "x"]) == 0
+    stores, folder = lab.stores, ["recall://lab/a"]
+    chain = Wanted(max_skeleton=1.0, allow_chain=True)
+    told, plans = [], []
+    emptied = sa.update(schema.paths).values(standing=None, made_from=None)
+    for is_quick in (True, False):
+        monkeypatch.setattr("recallfs.release.looks.MANY", 1 if is_quick else 1000)
+        if not is_quick:
+            lab.store.catalog._database.transact(lambda connection: connection.execute(emptied))
+        for wanted in (WANTED, chain):
+            found = select_listed(stores, folder) if is_quick else select_places(stores, folder)
+            assessment = assess_all(stores, found, wanted)
+            told.append(
+                [(file.id, each._replace(unused_s=0)) for _, file, each in assessment.files]
+            )
+            fit = [item for item in assessment.files if item[2].verdict == "release"]
+            known = assessment.evidence if is_quick else None
+            plans.append(replace(draw_up(stores, fit, wanted, known=known), made_at=""))
+    assert (told[:2], plans[:2]) == (told[2:], plans[2:])
+    fit_names = [file.url.rpartition("/")[2] for file in plans[1].files]
+    assert fit_names == ["chained.h5", "proved.h5", "twice.h5"]
+    alone = {
+        entry.id: assess(stores, store, entry, chain)._replace(unused_s=0)
+        for store, entry in select(stores, folder)
+    }
+    assert alone == dict(told[1])
+    assert {each.kind for each in alone.values()} == {
+        "", "unproved", "hard-linked", "pinned", "dirty", "conflict", "relied-on"
+    }  # fmt: skip
+    for plan in plans:
+        write_plan(plan, tmp_path / "plan.json")
+        document = json.loads((tmp_path / "plan.json").read_text())
+        assert (read_plan(tmp_path / "plan.json"), document["totals"]) == (plan, plan.totals)
+
+
+def test_files_are_looked_at_alike_by_a_process_beside(tmp_path: Path) -> None:
+    """Whichever process looks, the same is seen, of odd names and of what is not there as well."""
+    names = ["a", "Ω é", "line\nbreak", "gone", "folder", "link", "folder/b"]
+    (tmp_path / "folder").mkdir()
+    for name in ("a", "Ω é", "line\nbreak", "folder/b"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to("gone")
+    os.link(tmp_path / "a", tmp_path / "b")
+    os.utime(tmp_path / "a", ns=(-5, 2**62 + 1))
+    with Looks(tmp_path, names, is_beside=True) as beside, Looks(tmp_path, names) as here:
+        seen = [status and look_of(status) for status in here]
+        assert list(beside) == seen
+    assert [status and status.st_nlink for status in seen] == [2, 1, 1, None, 2, 1, 1]
+    with Looks(tmp_path / "no", names, is_beside=True) as nothing:
+        assert list(nothing) == [None] * len(names)
 
 
 @given(

@@ -117,7 +117,9 @@ class Catalog(Leases, History):
         query = sa.select(path, paths.entry_id).where(
             paths.store_id == self.store_id, *([below(folder)] if folder else [])
         )
-        places = self.folded(query, lambda rows: list(map(Place._make, rows)))
+        # What `Place` does, of which there is one call for each of so many files.
+        new = tuple.__new__
+        places = self.folded(query, lambda rows: [new(Place, row) for row in rows])
         return sorted(places)  # text sorts as its UTF-8 does
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> Iterator[Entry]:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from recallfs.catalog import schema
 from recallfs.catalog.database import Catalog
 from recallfs.catalog.standing import read_inputs, read_standing
+from recallfs.catalog.view import below
 from recallfs.values import InputRef, Level, State
 
 _BATCH = 500
@@ -98,32 +99,31 @@ def listing(catalog: Catalog, entry_ids: Collection[str], at: str) -> dict[str, 
     One query for each 500 entries, or one in all. Of entries whose newest proof is not the only
     one, or does not count, further tables are asked.
     """
-    if not entry_ids:
-        return {}
-    count = sum(count for count, _ in catalog.totals().values())
-    shared = _Shared()
-    found: dict[str, Listed] = {}
-    rest: list[str] = []
-    # Of most of a store, what is not asked for costs less than to name all that is.
-    for batch in [None] if len(entry_ids) * 2 > count else _batches(entry_ids):
-        quick, more = catalog.folded(
-            _quick_query(catalog, batch), lambda rows: _read_quickly(rows, at, shared)
-        )
-        found.update(quick)
-        rest += more
-    for batch in [None] if len(rest) * 2 > count else _batches(rest):
-        query = _query(catalog, batch, at)
-        found.update(catalog.folded(query, lambda rows: _gathered(rows, shared)))
-    closely = (found[entry_id] for entry_id in rest if entry_id in found)
-    unproved = [item.id for item in closely if item.proof_id is None]
-    for batch in _batches(unproved):
-        _add_runs(catalog, batch, found, shared)
-    return found
+    batches: list[sa.ColumnElement[bool]] = [_of(batch) for batch in _batches(entry_ids)]
+    if len(batches) > 1 and _is_most(catalog, len(entry_ids)):
+        # Of most of a store, what is not asked for costs less than to name all that is.
+        batches = [_in_store(catalog)]
+    return {item.id: item for item in _listed(catalog, batches, at)}
+
+
+def listed_below(catalog: Catalog, folder: str, at: str) -> list[Listed]:
+    """Return what is indexed of all entries at or below a folder, in path order.
+
+    Parameters
+    ----------
+    at : str
+        ISO time at which a proof must be valid.
+    """
+    here = below(folder) if folder else sa.true()
+    wanted = schema.paths.c.store_id == catalog.store_id
+    if catalog.is_file and _is_most(catalog, _count(catalog, here)):
+        wanted = _in_store(catalog)
+    return sorted(_listed(catalog, [sa.and_(wanted, here)], at))  # text sorts as its UTF-8 does
 
 
 def released_from(catalog: Catalog, entries: Collection[Listed]) -> dict[str, list[str]]:
     """Return the paths of released files that are made from each entry or from the same bytes."""
-    released, _ = catalog.totals().get(State.RELEASED.value, (0, 0))
+    released = _count(catalog, schema.paths.c.state == State.RELEASED.value)
     if not released:
         return {}
     inputs, outputs, paths = (
@@ -165,14 +165,7 @@ class _Shared:
         self._known: dict[tuple[Any, ...], tuple[InputRef, ...]] = {(): ()}
         self._more: dict[tuple[int, tuple[Any, ...]], tuple[InputRef, ...]] = {}
         self._sorted: dict[tuple[InputRef, ...], tuple[InputRef, ...]] = {}
-        self._spelled: dict[str, tuple[InputRef, ...]] = {}
-
-    def spelled(self, text: str) -> tuple[InputRef, ...]:
-        """Return inputs by the text that is kept of them."""
-        inputs = self._spelled.get(text)
-        if inputs is None:
-            inputs = self._spelled[text] = self._in_order(read_inputs(text))
-        return inputs
+        self.spelled = _Spelled(self)
 
     def one(self, values: tuple[Any, ...]) -> tuple[InputRef, ...]:
         """Return a single input."""
@@ -187,56 +180,117 @@ class _Shared:
         """Return inputs with one more. The objects live on, so that each has an `id` of its own."""
         key = (id(inputs), values)
         if key not in self._more:
-            self._more[key] = self._in_order((*inputs, *self.one(values)))
+            self._more[key] = self.in_order((*inputs, *self.one(values)))
         return self._more[key]
 
-    def _in_order(self, inputs: tuple[InputRef, ...]) -> tuple[InputRef, ...]:
+    def in_order(self, inputs: tuple[InputRef, ...]) -> tuple[InputRef, ...]:
         """Sort by name: a server gives the rows of a derivation in any order."""
-        inputs = tuple(sorted(inputs, key=lambda each: each.name))
+        if len(inputs) > 1:
+            inputs = tuple(sorted(inputs, key=lambda each: each.name))
         return self._sorted.setdefault(inputs, inputs)
 
 
-def _quick_query(catalog: Catalog, batch: Sequence[str] | None) -> sa.Select[Any]:
-    """Ask for each entry, with what is kept at its path of its newest proof."""
-    paths, accesses = schema.paths.c, schema.accesses.c
-    plain = _as_stored if catalog.is_file else _as_told
-    query = (
+class _Spelled(dict[str, tuple[InputRef, ...]]):
+    """Inputs by the text that is kept of them."""
+
+    def __init__(self, shared: _Shared) -> None:
+        self._shared = shared
+
+    def __missing__(self, text: str) -> tuple[InputRef, ...]:
+        inputs = self[text] = self._shared.in_order(read_inputs(text))
+        return inputs
+
+
+def _listed(catalog: Catalog, batches: Collection[sa.ColumnElement[bool]], at: str) -> list[Listed]:
+    """Return what is indexed of the entries of which conditions hold."""
+    shared = _Shared()
+    found: list[Listed] = []
+    rest: list[str] = []
+    quick = _quick_query(catalog)
+    for condition in batches:
+        plain, more = catalog.folded(
+            quick.where(condition), lambda rows: _read_quickly(rows, at, shared)
+        )
+        found += plain
+        rest += more
+    closely: dict[str, Listed] = {}
+    several = len(rest) > _BATCH and _is_most(catalog, len(rest))
+    query = _query(catalog, at)
+    for condition in batches if several else map(_of, _batches(rest)):
+        closely.update(catalog.folded(query.where(condition), lambda rows: _gathered(rows, shared)))
+    if several:
+        closely = {entry_id: closely[entry_id] for entry_id in rest if entry_id in closely}
+    unproved = [item.id for item in closely.values() if item.proof_id is None]
+    for batch in _batches(unproved):
+        _add_runs(catalog, batch, closely, shared)
+    found += closely.values()
+    return found
+
+
+def _of(entry_ids: Sequence[str]) -> sa.ColumnElement[bool]:
+    return schema.paths.c.entry_id.in_(entry_ids)
+
+
+def _in_store(catalog: Catalog) -> sa.ColumnElement[bool]:
+    """Tell whether a row is of this store, where most of the rows are asked for."""
+    # To find them SQLite would go through an index, and from there all over the table.
+    column = sa.literal_column("+paths.store_id") if catalog.is_file else schema.paths.c.store_id
+    return column == sa.bindparam("store_id", catalog.store_id)
+
+
+def _is_most(catalog: Catalog, count: int) -> bool:
+    return count * 2 > _count(catalog)
+
+
+def _count(catalog: Catalog, *conditions: sa.ColumnElement[bool]) -> int:
+    """Return how many entries stand at paths of a store, or at those of which conditions hold."""
+    query = sa.select(sa.func.count()).select_from(schema.paths)
+    wanted = schema.paths.c.store_id == catalog.store_id
+    return int(catalog.rows(query.where(wanted, *conditions))[0][0])
+
+
+def _seen(catalog: Catalog) -> list[sa.ColumnElement[Any]]:
+    """Return the columns from `path` to `recalled_at` of a `Listed`, but for the digest."""
+    paths = schema.paths.c
+    return [
+        _plain(catalog, paths.path),
+        paths.entry_id,
+        paths.state,
+        paths.size_bytes,
+        paths.mtime_ns,
+        sa.type_coerce(paths.device, sa.BigInteger),
+        sa.type_coerce(paths.inode, sa.BigInteger),
+        paths.seen_size_bytes,
+        paths.seen_mtime_ns,
+        paths.seen_ctime_ns,
+        sa.type_coerce(paths.is_pinned, sa.Integer),
+        paths.kept_bytes,
+        schema.accesses.c.last_at,
+    ]
+
+
+def _plain(catalog: Catalog, path: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """Ask for a path without a conversion where it is kept as the text that it is."""
+    return sa.type_coerce(path, sa.String) if catalog.is_file else path
+
+
+def _quick_query(catalog: Catalog) -> sa.Select[Any]:
+    """Ask for entries, with what is kept at their paths of their newest proofs."""
+    paths = schema.paths.c
+    return (
         sa.select(
-            plain(paths.path),
-            paths.entry_id,
-            paths.state,
-            paths.size_bytes,
-            paths.mtime_ns,
-            sa.type_coerce(paths.device, sa.BigInteger),
-            sa.type_coerce(paths.inode, sa.BigInteger),
-            paths.seen_size_bytes,
-            paths.seen_mtime_ns,
-            paths.seen_ctime_ns,
-            sa.type_coerce(paths.is_pinned, sa.Integer),
-            paths.kept_bytes,
-            accesses.last_at,
+            *_seen(catalog),
             sa.type_coerce(paths.standing, sa.Text),
             sa.type_coerce(paths.made_from, sa.Text),
         )
         .select_from(schema.paths)
-        .outerjoin(schema.accesses, accesses.entry_id == paths.entry_id)
+        .outerjoin(schema.accesses, schema.accesses.c.entry_id == paths.entry_id)
     )
-    return _of(query, catalog, batch)
 
 
-def _of(query: sa.Select[Any], catalog: Catalog, batch: Sequence[str] | None) -> sa.Select[Any]:
-    """Ask of some entries, or of all."""
-    if batch is not None:
-        return query.where(schema.paths.c.entry_id.in_(batch))
-    # To find the rows of a store SQLite goes through an index, and from there all over the table.
-    return query if catalog.is_file else query.where(schema.paths.c.store_id == catalog.store_id)
-
-
-def _read_quickly(
-    rows: Iterator[Any], at: str, shared: _Shared
-) -> tuple[dict[str, Listed], list[str]]:
+def _read_quickly(rows: Iterator[Any], at: str, shared: _Shared) -> tuple[list[Listed], list[str]]:
     """Return the entries of which one proof counts, and the ids of the others."""
-    found: dict[str, Listed] = {}
+    found: list[Listed] = []
     rest: list[str] = []
     # What `Listed` does, of which there is one call for each of so many files.
     new, spelled = tuple.__new__, shared.spelled
@@ -250,56 +304,45 @@ def _read_quickly(
         (
             sha256, proof, environment, level, method, made_at, until, seconds, recipe, others,
         ) = read_standing(standing)  # fmt: skip
+        inputs = spelled[made_from]
         if not proof:
-            found[entry_id] = Listed(
+            found.append(Listed(
                 path, entry_id, state, size, sha256, mtime, device, inode, seen_size, seen_mtime,
                 seen_ctime, is_pinned, kept, recalled_at, None, environment or None, None, None,
-                None, float(seconds) if recipe else None, recipe or None, spelled(made_from),
-            )  # fmt: skip
+                None, float(seconds) if recipe else None, recipe or None, inputs,
+            ))  # fmt: skip
             continue
         if made_at > at or until <= at or others > at:
             rest.append(entry_id)
             continue
-        found[entry_id] = new(Listed, (
+        found.append(new(Listed, (
             path, entry_id, state, size, sha256, mtime, device, inode, seen_size, seen_mtime,
             seen_ctime, is_pinned, kept, recalled_at, proof, environment, level, method, made_at,
-            float(seconds), recipe, spelled(made_from), (),
-        ))  # fmt: skip
+            float(seconds), recipe, inputs, (),
+        )))  # fmt: skip
     return found, rest
 
 
-def _query(catalog: Catalog, batch: Sequence[str] | None, at: str) -> sa.Select[Any]:
-    """Ask for each entry, with its valid proofs and the inputs of these, of all at once."""
-    paths, entries, accesses = schema.paths.c, schema.entries.c, schema.accesses.c
+def _query(catalog: Catalog, at: str) -> sa.Select[Any]:
+    """Ask for entries, with their valid proofs and the inputs of these, of all at once."""
+    paths, entries = schema.paths.c, schema.entries.c
     proofs, derivations, inputs = (
         schema.proofs.c,
         schema.derivations.c,
         schema.derivation_inputs.c,
     )
-    # Of so many rows each conversion costs; in a file paths are the text that they are.
-    plain = _as_stored if catalog.is_file else _as_told
+    seen = _seen(catalog)
     is_valid = sa.and_(
         proofs.entry_id == paths.entry_id,
         proofs.made_at <= at,
         proofs.valid_until > at,
         ~sa.exists().where(schema.revocations.c.proof_id == proofs.id),
     )
-    query = (
+    return (
         sa.select(
-            plain(paths.path),
-            paths.entry_id,
-            paths.state,
-            paths.size_bytes,
+            *seen[:4],
             entries.sha256,
-            paths.mtime_ns,
-            sa.type_coerce(paths.device, sa.BigInteger),
-            sa.type_coerce(paths.inode, sa.BigInteger),
-            paths.seen_size_bytes,
-            paths.seen_mtime_ns,
-            paths.seen_ctime_ns,
-            sa.type_coerce(paths.is_pinned, sa.Integer),
-            paths.kept_bytes,
-            accesses.last_at,
+            *seen[4:],
             proofs.id,
             proofs.environment_id,
             proofs.level,
@@ -309,25 +352,16 @@ def _query(catalog: Catalog, batch: Sequence[str] | None, at: str) -> sa.Select[
             derivations.recipe,
             inputs.name,
             inputs.entry_id,
-            plain(inputs.path),
+            _plain(catalog, inputs.path),
             inputs.sha256,
         )
         .select_from(schema.paths)
         .join(schema.entries, entries.id == paths.entry_id)
-        .outerjoin(schema.accesses, accesses.entry_id == paths.entry_id)
+        .outerjoin(schema.accesses, schema.accesses.c.entry_id == paths.entry_id)
         .outerjoin(schema.proofs, is_valid)
         .outerjoin(schema.derivations, derivations.id == proofs.derivation_id)
         .outerjoin(schema.derivation_inputs, inputs.derivation_id == proofs.derivation_id)
     )
-    return _of(query, catalog, batch)
-
-
-def _as_stored(path: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    return sa.type_coerce(path, sa.String)
-
-
-def _as_told(path: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    return path
 
 
 def _gathered(rows: Iterator[Any], shared: _Shared) -> dict[str, Listed]:

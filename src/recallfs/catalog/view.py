@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from recallfs.catalog import schema
 from recallfs.catalog.engine import Database
@@ -61,13 +63,24 @@ class View:
         Parameters
         ----------
         fold : callable
-            Gets the rows; again from the start if the connection was lost meanwhile.
+            Gets the rows; again from the start if the connection was lost meanwhile. Of an SQLite
+            file they are as the driver gives them: no type of a column converts anything.
         """
-        return self._database.query(
-            lambda connection: fold(
-                row for rows in connection.execute(query).partitions(_PAGE_ROWS) for row in rows
-            )
-        )
+
+        def ask(connection: sa.Connection) -> _Result:
+            result = connection.execute(query)
+            if not self.is_file:
+                return fold(row for rows in result.partitions(_PAGE_ROWS) for row in rows)
+            try:
+                return fold(cast("Iterator[Any]", result.cursor))
+            except sqlite3.Error as error:
+                raise DBAPIError.instance(
+                    str(query), None, error, sqlite3.Error, dialect=connection.dialect
+                ) from error
+            finally:
+                result.close()
+
+        return self._database.query(ask)
 
 
 def below(folder: str) -> sa.ColumnElement[bool]:

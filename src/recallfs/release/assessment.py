@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from recallfs.errors import EnvironmentMismatchError, InvalidInputError
 from recallfs.release.copies import verified_copies
 from recallfs.release.glance import Glance, is_as_seen, last_uses
 from recallfs.release.ground import CanRun, Ground
+from recallfs.release.looks import Looks, Status, look
 from recallfs.release.policy import (
     Candidate,
     Decision,
@@ -38,7 +38,6 @@ from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
 from recallfs.values import Entry, InputRef, Level, State, now_utc
 
-_MANY = 1000
 _NO_INPUTS: Mapping[str, str] = {}
 
 Assessed = tuple[Store, Entry | Listed, Decision]
@@ -46,7 +45,7 @@ Assessed = tuple[Store, Entry | Listed, Decision]
 
 
 class Assessment(NamedTuple):
-    """What was decided about many files; what the catalog said of them and of others, by entry."""
+    """What was decided about many files; what the catalog said of others that matter, by entry."""
 
     files: list[Assessed]
     evidence: dict[str, Listed]
@@ -81,12 +80,16 @@ def collecting_nothing() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():
+                # What was made stays: as old objects it need not be gone through to find that out.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
 @collecting_nothing()
 def assess_all(
-    stores: Stores, found: Sequence[tuple[Store, Entry | Place]], wanted: Wanted
+    stores: Stores, found: Sequence[tuple[Store, Entry | Place | Listed]], wanted: Wanted
 ) -> Assessment:
     """Decide about many files, of which some may rest on others. Changes nothing.
 
@@ -94,14 +97,15 @@ def assess_all(
     -----
     Of many files one row of the catalog and one look at each are most of what it takes.
     """
-    by_store: dict[str, tuple[Store, list[Entry | Place]]] = {}
-    for store, place in found:
-        by_store.setdefault(store.id, (store, []))[1].append(place)
+    by_store: dict[int, tuple[Store, list[Entry | Place | Listed]]] = {}
+    for store in {id(store): store for store, _ in found}.values():
+        by_store[id(store)] = store, [place for each, place in found if each is store]
     files: list[Assessed] = []
     evidence: dict[str, Listed] = {}
     for store, places in by_store.values():
-        survey = _Survey(stores, store, places, wanted)
-        files += survey.decide(places)
+        with Looks(store.root, [place.path for place in places]) as looks:
+            survey = _Survey(stores, store, places, wanted)
+            files += survey.decide(places, looks)
         evidence.update(survey.listed)
     if not wanted.allow_chain:
         files = _without_conflicts(files, evidence)
@@ -113,16 +117,21 @@ def assess_all(
 
 def _without_conflicts(files: list[Assessed], evidence: Mapping[str, Listed]) -> list[Assessed]:
     """Refuse of files that rest on one another those that free less."""
-    distinct = {id(item.inputs): item.inputs for item in evidence.values()}
+    listed = [
+        item
+        for _, file, _ in files
+        if (item := file if type(file) is Listed else evidence.get(file.id)) is not None
+    ]
+    distinct = {id(item.inputs): item.inputs for item in listed}
     relied = {ref.entry_id for refs in distinct.values() for ref in refs}
     relied = {file.id for _, file, each in files if file.id in relied and each.verdict == "release"}
     if not relied:
         return files
     decisions = {file.id: decision for _, file, decision in files}
     inputs = {
-        entry_id: [ref.entry_id for ref in evidence[entry_id].inputs]
-        for entry_id in decisions.keys() & evidence.keys()
-        if any(ref.entry_id in relied for ref in evidence[entry_id].inputs)
+        item.id: [ref.entry_id for ref in item.inputs]
+        for item in listed
+        if any(ref.entry_id in relied for ref in item.inputs)
     }
     changed = without_conflicts(decisions, inputs)
     return [(store, file, changed.get(file.id, decision)) for store, file, decision in files]
@@ -149,8 +158,13 @@ def runner(stores: Stores, store: Store) -> CanRun:
     return can_run
 
 
+def _way(item: Entry | Listed) -> tuple[str | None, str | None]:
+    """Return the recipe and the environment by which a file comes back, as far as it is listed."""
+    return (item.recipe, item.environment_id) if isinstance(item, Listed) else (None, None)
+
+
 def _if_it_runs(decision: Decision, problem: str) -> Decision:
-    if not problem:
+    if not problem or decision.verdict != "release":
         return decision
     reason = f"was proved where nothing runs now: {problem}"
     is_recipe = problem.startswith("the recipe ")
@@ -229,7 +243,7 @@ class _Survey:
     """What the catalog says of many files of one store, and one look at each."""
 
     def __init__(
-        self, stores: Stores, store: Store, places: Sequence[Entry | Place], wanted: Wanted
+        self, stores: Stores, store: Store, places: Sequence[Entry | Place | Listed], wanted: Wanted
     ) -> None:
         self._stores, self._store, self._wanted = stores, store, wanted
         self._settings = stores.config.release
@@ -240,62 +254,53 @@ class _Survey:
         self._lowest = _lowest(store, wanted)
         self._has_remotes = bool(stores.remotes())
         self._leaving = changes.leaving(store)
-        ids = [place.id for place in places]
-        if len(ids) > _MANY:
-            self._try_early(ids[0])
+        known = [place for place in places if isinstance(place, Listed)]
+        ids = [place.id for place in places if type(place) is not Listed]
         self.listed = listing(store.catalog, ids, self._now)
-        self._resting = released_from(store.catalog, self.listed.values())
+        known += self.listed.values()
+        self._resting = released_from(store.catalog, known)
         # Files that are made from the same have the same object as inputs.
-        inputs = {id(item.inputs): item.inputs for item in self.listed.values()}
+        inputs = {id(item.inputs): item.inputs for item in known}
         wanted_ids = {ref.entry_id for refs in inputs.values() for ref in refs}
+        self.listed.update({item.id: item for item in known if item.id in wanted_ids})
         self.listed.update(listing(store.catalog, wanted_ids - self.listed.keys(), self._now))
         self._are_here = {key: self._all_here(refs) for key, refs in inputs.items()}
 
-    def _try_early(self, entry_id: str) -> None:
-        """Begin to try whether the recipe of one file runs, which most likely is that of others.
-
-        It takes about as long as to read what the catalog says of the files.
-        """
-        for item in listing(self._store.catalog, [entry_id], self._now).values():
-            if item.proof_id is not None and item.recipe is not None:
-                pool = ThreadPoolExecutor(1)
-                pool.submit(self._can_run, item.recipe, str(item.environment_id))
-                pool.shutdown(wait=False)
-
-    def decide(self, places: Iterable[Entry | Place]) -> list[Assessed]:
-        """Decide about files."""
-        listed, resting, root, here = self.listed, self._resting, self._root, self._are_here
-        store, present, lstat = self._store, self._present, os.lstat
+    def decide(
+        self, places: Iterable[Entry | Place | Listed], looks: Iterable[Status | None]
+    ) -> list[Assessed]:
+        """Decide about files, of each of which a look tells how it is now."""
+        listed, resting, here = self.listed, self._resting, self._are_here
+        store, present = self._store, self._present
         glance = Glance(self._url, self._settings, self._wanted, self._lowest).decide
         decided: list[Assessed] = []
-        runs: dict[tuple[str | None, str | None], bool] = {}
-        for place in places:
-            item = listed.get(place.id)
-            if item is None:
-                decided.append((store, *self._alone(place)))
-                continue
-            # Without a function of its own: of so many files each call costs.
-            try:
-                status = lstat(root + item.path)
-            except OSError:
-                status = None
-            decision = None
-            if status is not None and here.get(id(item.inputs)) and place.id not in resting:
-                decision = glance(item, status, present)
-            if decision is not None:
-                way = (item.recipe, item.environment_id)
-                can_run = runs.get(way)
-                if can_run is None:
-                    can_run = runs[way] = not self._can_run(str(way[0]), str(way[1]))
-                if can_run:
-                    decided.append((store, item, decision))
+        ways: dict[tuple[str | None, str | None], Future[str]] = {}
+        with ThreadPoolExecutor(1) as trying:
+            for place, status in zip(places, looks, strict=True):
+                item = place if type(place) is Listed else listed.get(place.id)
+                if item is None or (item is not place and item.path != place.path):
+                    decided.append((store, *self._alone(place)))
                     continue
-            decided.append((store, *self._closely(item, status)))
+                decision = None
+                if status is not None and here.get(id(item.inputs)) and place.id not in resting:
+                    decision = glance(item, status, present)
+                if decision is None:
+                    decided.append((store, *self._closely(item, status)))
+                    continue
+                # Whether a recipe runs takes as long to find out as to look at many files.
+                way = (item.recipe, item.environment_id)
+                if way not in ways:
+                    ways[way] = trying.submit(self._can_run, str(way[0]), str(way[1]))
+                decided.append((store, item, decision))
+        problems = {way: trial.result() for way, trial in ways.items()}
+        if any(problems.values()):
+            decided = [
+                (store, item, _if_it_runs(decision, problems.get(_way(item), "")))
+                for store, item, decision in decided
+            ]
         return decided
 
-    def _closely(
-        self, item: Listed, status: os.stat_result | None
-    ) -> tuple[Entry | Listed, Decision]:
+    def _closely(self, item: Listed, status: Status | None) -> tuple[Entry | Listed, Decision]:
         """Decide about one file that is out of the ordinary."""
         candidate = self._candidate(item, status)
         if candidate is None:
@@ -320,7 +325,7 @@ class _Survey:
             )
         return entry, assess(self._stores, self._store, entry, self._wanted)
 
-    def _candidate(self, item: Listed, status: os.stat_result | None) -> Candidate | None:
+    def _candidate(self, item: Listed, status: Status | None) -> Candidate | None:
         """Put together what is known of a file; None if that is not enough."""
         if item.kept_bytes is None:
             return None
@@ -357,13 +362,6 @@ class _Survey:
         if item is None or item.id in self._leaving or item.sha256 != ref.sha256:
             return False
         # Of what is made from itself nothing is here in its own stead.
-        is_own = any(other.entry_id == item.id for other in item.inputs)
+        is_own = bool(item.inputs) and any(other.entry_id == item.id for other in item.inputs)
         is_resident = item.state == State.RESIDENT.value
-        return is_resident and not is_own and is_as_seen(item, _status(self._root + item.path))
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None
+        return is_resident and not is_own and is_as_seen(item, look(self._root + item.path))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import stat
 from datetime import datetime, timedelta
 
 from recallfs.catalog.evidence import Listed
 from recallfs.config import ReleaseSettings
+from recallfs.release.looks import Look, Status, look_of
 from recallfs.release.policy import Decision, Wanted, proved
 from recallfs.values import Level, State
 
@@ -40,12 +40,12 @@ class Glance:
         self._levels = {level.value for level in Level if lowest is None or level.reaches(lowest)}
         self._reasons: dict[tuple[str, str, str], str] = {}
 
-    def decide(self, item: Listed, status: os.stat_result, present: float) -> Decision | None:
+    def decide(self, item: Listed, status: Status, present: float) -> Decision | None:
         """Decide about a resident file that nothing rests on and that rests on resident ones.
 
         Parameters
         ----------
-        status : os.stat_result
+        status : Status
             Of the file now.
         present : float
             Seconds since the epoch.
@@ -59,16 +59,18 @@ class Glance:
         (path, _, state, size, _, mtime_ns, device, inode, seen_size, seen_mtime, seen_ctime,
          is_pinned, kept, recalled_at, proof_id, _, level, method, made_at, seconds, _, _,
          others) = item  # fmt: skip
+        (mode, now_device, now_inode, links, now_size, now_mtime, now_ctime, read_at,
+         changed_at) = status if isinstance(status, Look) else look_of(status)  # fmt: skip
         if (
             # As `is_as_seen` says it.
             inode is None
             or device is None
-            or inode & _UNSIGNED != status.st_ino
-            or seen_ctime != status.st_ctime_ns
-            or seen_mtime != status.st_mtime_ns
-            or seen_size != status.st_size
-            or device & _UNSIGNED != status.st_dev
-            or not stat.S_ISREG(status.st_mode)
+            or inode & _UNSIGNED != now_inode
+            or seen_ctime != now_ctime
+            or seen_mtime != now_mtime
+            or seen_size != now_size
+            or device & _UNSIGNED != now_device
+            or not stat.S_ISREG(mode)
             or state != _RESIDENT
             or made_at is None
             or proof_id is None
@@ -78,12 +80,16 @@ class Glance:
             or level not in self._levels
             or others
             or is_pinned
-            or status.st_nlink != 1
+            or links != 1
             or size < self._min_size
             or kept > self._kept * size
         ):
             return None
-        used, looked = last_uses(mtime_ns, recalled_at, status)
+        # As `last_uses` says it.
+        used = mtime_ns / 1e9
+        looked = max(used, read_at, changed_at)
+        if recalled_at:
+            used, looked = last_uses(mtime_ns, recalled_at, status)
         if present - used < self._older_s or present - looked < self._idle_s:
             return None
         # Half of the proofs of a store were made in the same few nights.
@@ -97,7 +103,7 @@ class Glance:
         return tuple.__new__(Decision, fields)
 
 
-def is_as_seen(item: Listed, status: os.stat_result | None) -> bool:
+def is_as_seen(item: Listed, status: Status | None) -> bool:
     """Tell whether a file is the one of which the digests were last known to be right. Pure."""
     return (
         status is not None
@@ -112,9 +118,7 @@ def is_as_seen(item: Listed, status: os.stat_result | None) -> bool:
     )
 
 
-def last_uses(
-    mtime_ns: int, recalled_at: str | None, status: os.stat_result | None
-) -> tuple[float, float]:
+def last_uses(mtime_ns: int, recalled_at: str | None, status: Status | None) -> tuple[float, float]:
     """Return when a file was last written or recalled, and last used in any way that shows."""
     used = mtime_ns / 1e9
     if recalled_at:

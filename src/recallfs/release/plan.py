@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,34 +141,23 @@ def draw_up(
 
     Parameters
     ----------
-    known : mapping of str to Evidence, optional
+    known : mapping of str to Listed, optional
         What the catalog said of entries a moment ago, by id.
     """
-    files_of: dict[str, tuple[Store, list[str]]] = {}
-    for store, entry, _ in fit:
-        files_of.setdefault(store.id, (store, []))[1].append(entry.id)
-    chains = {key: _Chains(store, ids, known or {}) for key, (store, ids) in files_of.items()}
+    chains = {
+        id(store): _Chains(store, [file for each, file, _ in fit if each is store], known or {})
+        for store in {id(store): store for store, *_ in fit}.values()
+    }
     items: list[Item] = []
     # What `Item` does, of which there is one call for each of so many files.
     new = tuple.__new__
-    resting: dict[int, int] = {}
-    grounds: dict[int, tuple[str, _Ground]] = {}
     for store, file, decision in fit:
-        seconds, depth, ground = chains[store.id].of(file.id)
-        key = id(ground)
-        if key in resting:
-            resting[key] += 1
-        else:
-            grounds[key], resting[key] = (store.id, ground), 1
+        seconds, depth, rests_on = chains[id(store)].of(file)
         url, _, _, reason, evidence, frees, expected, _ = decision
         worst = seconds if evidence[:6] == "proof:" else None
         values = (url, file.id, file.sha256, file.size_bytes, frees, evidence, reason, expected,
-                  worst, depth, ground.urls)  # fmt: skip
+                  worst, depth, rests_on)  # fmt: skip
         items.append(new(Item, values))
-    files: Counter[tuple[str, str]] = Counter()
-    for key, (store_id, ground) in grounds.items():
-        for path in ground.paths:
-            files[store_id, path] += resting[key]
     hold = stores.config.release.hold if wanted.hold is None else wanted.hold
     return ReleasePlan(
         made_at=now_utc(),
@@ -176,10 +166,7 @@ def draw_up(
         max_skeleton=wanted.max_skeleton,
         allow_chain=wanted.allow_chain,
         files=tuple(items),
-        ground=tuple(
-            chains[store_id].support(path, count)
-            for (store_id, path), count in sorted(files.items())
-        ),
+        ground=tuple(support for each in chains.values() for support in each.supports(items)),
         warnings=tuple(warnings),
         policy=wanted.policy,
         lowest=wanted.lowest.value if wanted.lowest else "",
@@ -187,91 +174,94 @@ def draw_up(
     )
 
 
-class _Ground(NamedTuple):
-    """Paths in a store that files rest on, in order, and their addresses."""
+_Chain = tuple[float, int, tuple[str, ...]]
+"""Seconds and recipes that it takes to bring a file back with all that it rests on; and that."""
 
-    paths: tuple[str, ...]
-    urls: tuple[str, ...]
-
-
-class _Chain(NamedTuple):
-    """Seconds and recipes that it takes to bring a file back with all that it rests on."""
-
-    seconds: float
-    depth: int
-    ground: _Ground
-
-
-_NO_CHAIN = _Chain(0.0, 0, _Ground((), ()))
+_NO_CHAIN: _Chain = (0.0, 0, ())
 
 
 class _Chains:
     """What files of a store rest on, read from the catalog one generation at a time."""
 
-    def __init__(self, store: Store, entry_ids: Sequence[str], known: Mapping[str, Listed]) -> None:
-        self._store, self._url = store, store.url("")
-        self._listed = dict(known)
+    def __init__(
+        self, store: Store, files: Sequence[Entry | Listed], known: Mapping[str, Listed]
+    ) -> None:
+        self._url = store.url("")
+        self._known, self._read = known, dict[str, Listed]()
         self._chains: dict[str, _Chain] = {}
         self._below: dict[int, _Chain] = {}
         self._ids: dict[str, str] = {}
         now = now_utc()
-        asked: set[str] = set()
-        waiting: Collection[str] = entry_ids
-        while waiting:
-            unknown = [each for each in waiting if each not in self._listed]
-            self._listed.update(listing(store.catalog, unknown, now))
+        items = [file for file in files if isinstance(file, Listed)]
+        waiting = {file.id for file in files if not isinstance(file, Listed)}
+        asked = set(waiting)
+        while items or waiting:
+            unknown = waiting - known.keys() - self._read.keys()
+            self._read.update(listing(store.catalog, unknown, now))
+            items += filter(None, map(self._item, waiting))
             # Files that are made from the same have the same object as inputs.
-            distinct = {
-                id(item.inputs): item.inputs
-                for item in map(self._listed.get, waiting)
-                if item is not None
-            }
+            distinct = {id(item.inputs): item.inputs for item in items}
             inputs = {ref.path: ref.entry_id for refs in distinct.values() for ref in refs}
             self._ids.update(inputs)
-            waiting = set(inputs.values()) - asked
+            items, waiting = [], set(inputs.values()) - asked
             asked |= waiting
 
-    def of(self, entry_id: str) -> tuple[float, int, _Ground]:
-        """Return the chain of an entry, as a `_Chain` has it."""
-        item = self._listed.get(entry_id)
+    def of(self, file: Entry | Listed) -> _Chain:
+        """Return the chain of a file."""
+        item = file if type(file) is Listed else self._item(file.id)
         if item is None or item.recipe is None:
             return _NO_CHAIN
         below = self._below.get(id(item.inputs))
         if below is None:
-            self._chains[entry_id] = _NO_CHAIN  # what is made from itself stops here
+            self._chains[item.id] = _NO_CHAIN  # what is made from itself stops here
             below = self._below[id(item.inputs)] = self._under(item)
-            del self._chains[entry_id]
-        seconds, depth, ground = below
-        return (item.seconds or 0.0) + seconds, depth + 1, ground
+            del self._chains[item.id]
+        seconds, depth, rests_on = below
+        return (item.seconds or 0.0) + seconds, depth + 1, rests_on
 
-    def support(self, path: str, files: int) -> Support:
-        """Say why an input can be relied on."""
-        item = self._listed.get(self._ids[path])
+    def supports(self, items: Sequence[Item]) -> Iterator[Support]:
+        """Say of each input of files why it can be relied on, in the order of paths."""
+        groups = {id(item.rests_on): item.rests_on for item in items}
+        counts = Counter(map(id, map(itemgetter(Item._fields.index("rests_on")), items)))
+        files: Counter[str] = Counter()
+        for key, urls in groups.items():
+            for url in urls:
+                files[url] += counts[key]
+        for path, entry_id in sorted(self._ids.items()):
+            url = self._url + path
+            if files[url]:
+                yield Support(url, self._hold(entry_id), files[url])
+
+    def _hold(self, entry_id: str) -> str:
+        item = self._item(entry_id)
         if item is not None and item.is_pinned:
-            how = "pinned"
-        elif item is None or item.state != State.RELEASED.value:
-            how = "held"
-        else:
-            how = "proof" if item.proof_id is not None else "copies"
-        return Support(self._url + path, how, files)
+            return "pinned"
+        if item is None or item.state != State.RELEASED.value:
+            return "held"
+        return "proof" if item.proof_id is not None else "copies"
+
+    def _item(self, entry_id: str) -> Listed | None:
+        return self._known.get(entry_id) or self._read.get(entry_id)
 
     def _once(self, entry_id: str) -> _Chain:
         if entry_id not in self._chains:
-            self._chains[entry_id] = _Chain(*self.of(entry_id))
+            item = self._item(entry_id)
+            self._chains[entry_id] = _NO_CHAIN if item is None else self.of(item)
         return self._chains[entry_id]
 
     def _under(self, item: Listed) -> _Chain:
         """Return what a file rests on, without its own run."""
-        chains = [self._once(ref.entry_id) for ref in item.inputs]
-        own = {ref.path for ref in item.inputs}
-        paths = sorted(own.union(*(chain.ground.paths for chain in chains)))
-        return _Chain(
-            sum(chain.seconds for chain in chains),
-            max((chain.depth for chain in chains), default=0),
-            _Ground(tuple(paths), tuple(self._url + path for path in paths)),
-        )
+        seconds, depth = 0.0, 0
+        urls: set[str] = set()
+        for ref in item.inputs:
+            chain = self._once(ref.entry_id)
+            seconds, depth = seconds + chain[0], max(depth, chain[1])
+            urls.add(self._url + ref.path)
+            urls.update(chain[2])
+        return seconds, depth, tuple(sorted(urls))
 
 
+@collecting_nothing()
 def write_plan(plan: ReleasePlan, path: Path) -> None:
     """Write a plan where people can read it; its digest tells if it was changed since."""
     rest = dict(vars(plan))
@@ -284,19 +274,19 @@ def write_plan(plan: ReleasePlan, path: Path) -> None:
         _NO_FILES
     )
     digest = blake3(before + between[:-1])
-    for number, page in enumerate(pages):
-        digest.update((b"," if number else b"") + page.replace(b"\n", b""))
+    for page in pages:
+        digest.update(page.replace(b"\n", b""))
     digest.update(b"]" + after)
     totals = plan.totals
     canonical_json(totals)  # which tells of a number that JSON does not have
     head = {"format": FORMAT, "digest": digest.hexdigest(), "totals": totals}
-    ground = ",\n".join(json.dumps(item, ensure_ascii=False) for item in supports)
+    ground = ",\n".join(map(json.JSONEncoder(ensure_ascii=False).encode, supports))
     text = (
         f'{json.dumps(head, indent=1, ensure_ascii=False)[:-2]},\n "plan": '
         f'{json.dumps(rest, indent=1, ensure_ascii=False)[:-2]},\n "ground": [\n'
         f'{ground}\n],\n "files": [\n'
     )
-    write_record(path, b"".join([text.encode(), b",\n".join(pages), b"\n]}}\n"]))
+    write_record(path, [text.encode(), *pages, b"\n]}}\n"])
 
 
 _NO_FILES = b'"files":[]'
@@ -304,29 +294,28 @@ _NO_FILES = b'"files":[]'
 
 
 def _pages(items: Sequence[Item]) -> Iterator[bytes]:
-    """Spell files as `canonical_json` does, so many at a time."""
+    """Spell files as `canonical_json` does, with a line for each; so many at a time."""
     quoted = json.encoder.encode_basestring
     reasons: dict[str, str] = {}
     lists: dict[tuple[str, ...], str] = {}
-    lines: list[str] = []
-    for url, entry_id, sha256, size, frees, evidence, reason, expected, worst, depth, on in items:
-        why, rests_on = reasons.get(reason), lists.get(on)
-        if why is None:
-            why = reasons[reason] = quoted(reason)
-        if rests_on is None:
-            rests_on = lists[on] = f"[{','.join(map(quoted, on))}]"
-        lines.append(
-            f'{{"depth":{depth},"entry_id":{quoted(entry_id)},"evidence":{quoted(evidence)},'
-            f'"expected_s":{"null" if expected is None else repr(expected)},'
-            f'"frees_bytes":{frees},"reason":{why},"rests_on":{rests_on},'
-            f'"sha256":{quoted(sha256)},"size_bytes":{size},"url":{quoted(url)},'
-            f'"worst_s":{"null" if worst is None else repr(worst)}}}'
-        )
-        if len(lines) == _PAGE_ITEMS:
-            yield ",\n".join(lines).encode()
-            lines.clear()
-    if lines:
-        yield ",\n".join(lines).encode()
+    for start in range(0, len(items), _PAGE_ITEMS):
+        lines = []
+        for (
+            url, entry_id, sha256, size, frees, evidence, reason, expected, worst, depth, on,
+        ) in items[start : start + _PAGE_ITEMS]:  # fmt: skip
+            why, rests_on = reasons.get(reason), lists.get(on)
+            if why is None:
+                why = reasons[reason] = quoted(reason)
+            if rests_on is None:
+                rests_on = lists[on] = f"[{','.join(map(quoted, on))}]"
+            lines.append(
+                f'{{"depth":{depth},"entry_id":{quoted(entry_id)},"evidence":{quoted(evidence)},'
+                f'"expected_s":{"null" if expected is None else repr(expected)},'
+                f'"frees_bytes":{frees},"reason":{why},"rests_on":{rests_on},'
+                f'"sha256":{quoted(sha256)},"size_bytes":{size},"url":{quoted(url)},'
+                f'"worst_s":{"null" if worst is None else repr(worst)}}}'
+            )
+        yield (",\n" if start else "").encode() + ",\n".join(lines).encode()
 
 
 def read_plan(path: Path) -> ReleasePlan:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from recallfs.catalog.database import Place
+from recallfs.catalog.evidence import Listed, listed_below
 from recallfs.catalog.store import Store
 from recallfs.errors import InvalidInputError
 from recallfs.resolve.stores import Stores
-from recallfs.values import Entry
+from recallfs.values import Entry, now_utc
 
-_Placed = TypeVar("_Placed", Entry, Place)
+_Placed = TypeVar("_Placed", Entry, Place, Listed)
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -43,6 +44,23 @@ def select_places(stores: Stores, addresses: Sequence[str]) -> list[tuple[Store,
         As for `select`.
     """
     return _select(stores, addresses, lambda store, folder: store.catalog.places_below(folder))
+
+
+def select_listed(
+    stores: Stores, addresses: Sequence[str]
+) -> list[tuple[Store, Place]] | list[tuple[Store, Listed]]:
+    """Return what `select_places` does; of a file or folder with what the catalog says of them.
+
+    Raises
+    ------
+    InvalidInputError
+        As for `select`.
+    """
+    if any(map(_MAGIC.search, addresses)):
+        # Of all that are gone through to find those of a pattern no more than that is needed.
+        return select_places(stores, addresses)
+    now = now_utc()
+    return _select(stores, addresses, lambda store, below: listed_below(store.catalog, below, now))
 
 
 def _select(

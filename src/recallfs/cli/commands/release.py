@@ -35,7 +35,7 @@ from recallfs.release.release import (
     vault_warning,
 )
 from recallfs.release.snapshots import snapshot_warning
-from recallfs.resolve.selection import select_places
+from recallfs.resolve.selection import select_listed, select_places
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import Entry, after, format_size, now_utc, parse_size, parse_span
 
@@ -189,7 +189,7 @@ class _Filters(NamedTuple):
 
 def _sought(
     stores: Stores, selection: Sequence[str], filters: _Filters
-) -> tuple[Wanted, Sequence[tuple[Store, Entry | Place]], Floor | None]:
+) -> tuple[Wanted, Sequence[tuple[Store, Entry | Place | Listed]], Floor | None]:
     """Return what is asked for, the files, and how much of their disks is to be free."""
     span = None if filters.idle is None else _idle(stores, filters.idle)
     if not selection and span is None and filters.policy is None:
@@ -211,7 +211,7 @@ def _sought(
     if filters.policy is None:
         if span is not None:
             return wanted, _came_back(stores, selection, span), None
-        return wanted, select_places(stores, selection), None
+        return wanted, select_listed(stores, selection), None
     if filters.older_than or filters.min_size or span is not None:
         raise click.UsageError(
             "--policy says which files; give no --older-than, --min-size or --idle."
