@@ -14,8 +14,9 @@ from pathlib import Path
 from recallfs.atomic import make_folder, rename_without_replacing
 from recallfs.catalog import changes
 from recallfs.errors import ConflictError, NotRecallableError
-from recallfs.integrations.mount.binding import Times, has_own_umask
+from recallfs.integrations.mount.binding import has_own_umask
 from recallfs.integrations.mount.callers import Caller
+from recallfs.integrations.mount.contract import Times
 from recallfs.integrations.mount.nodes import HIDDEN
 from recallfs.integrations.mount.view import View
 from recallfs.resolve import tree

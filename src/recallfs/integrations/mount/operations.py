@@ -12,9 +12,9 @@ from typing import Any, TypeVar, cast
 from recallfs import log
 from recallfs.catalog.store import Store
 from recallfs.errors import RecallError
-from recallfs.integrations.mount.binding import Attributes, Opened, Readable, Times
 from recallfs.integrations.mount.callers import Caller
 from recallfs.integrations.mount.changing import Changer, set_times
+from recallfs.integrations.mount.contract import Attributes, Opened, Readable, Times
 from recallfs.integrations.mount.reading import Opener, recalled
 from recallfs.integrations.mount.view import View
 from recallfs.resolve.stores import Stores
@@ -45,7 +45,7 @@ def _told(method: _Method) -> _Method:
 
 
 class MountOperations:
-    """A store as a file system; see `recallfs.integrations.mount.binding.Operations`.
+    """A store as a file system; see `recallfs.integrations.mount.contract.Operations`.
 
     Parameters
     ----------

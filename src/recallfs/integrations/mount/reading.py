@@ -13,8 +13,9 @@ from recallfs import log
 from recallfs.catalog import records
 from recallfs.catalog.store import Store
 from recallfs.errors import AccessError, ConflictError, SourceError
-from recallfs.integrations.mount.binding import Opened, is_interrupted
+from recallfs.integrations.mount.binding import is_interrupted
 from recallfs.integrations.mount.callers import Caller, can_become_others
+from recallfs.integrations.mount.contract import Opened
 from recallfs.permissions import may_read
 from recallfs.resolve.recall import recall
 from recallfs.resolve.stores import Stores

@@ -11,8 +11,8 @@ from typing import Any
 
 from recallfs.catalog.store import Store
 from recallfs.errors import InvalidInputError
-from recallfs.integrations.mount.binding import Attributes
 from recallfs.integrations.mount.callers import Caller
+from recallfs.integrations.mount.contract import Attributes
 from recallfs.integrations.mount.nodes import HIDDEN
 from recallfs.permissions import access_bits
 from recallfs.resolve.presence import observe
