@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Lab
+from mirrored import released_file
 from recallfs.catalog import records
 from recallfs.release.drill import wilson
 from recallfs.values import State, now_utc
@@ -144,3 +145,27 @@ def test_revocation_needs_its_words(lab: Lab, arguments: tuple[str, ...], said: 
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_only_what_a_recipe_makes_is_drilled_by_recompute(lab: Lab) -> None:
+    """A file that is released for its copies is no failure of a recipe."""
+    released_file(lab, "copied.bin")
+    lab.released("one.h5")
+    (file,) = lab.cli_json("drill", "--from", "recompute", "--sample", "2")["files"]
+    assert file["url"] == "recall://lab/one.h5"
+    assert len(lab.cli_json("drill", "--sample", "2")["files"]) == 2
+    done = lab.cli("get", "recall://lab/copied.bin", "--source", "recompute", check=False)
+    assert "No source that may be asked knows of it" in done.stderr
+
+
+def test_a_damaged_record_fails_alone(lab: Lab) -> None:
+    """A file of which the evidence cannot be read did not come back; the others are drilled."""
+    lab.released("one.h5")
+    lab.derive("two.h5", factor=3.0)
+    lab.prove("two.h5")
+    lab.release("two.h5")
+    lab.store.sidecar_path(lab.entry("one.h5").id).write_bytes(b"spoilt")
+    document = lab.cli_json("drill", "--from", "recompute", check=False)
+    errors = {file["url"]: file["error"] for file in document["files"]}
+    assert errors["recall://lab/two.h5"] is None
+    assert errors["recall://lab/one.h5"]["kind"] == "damaged-record"

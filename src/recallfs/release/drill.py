@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import random
 import tempfile
@@ -81,7 +82,11 @@ class Share:
 
 
 def draw(
-    found: Iterable[tuple[Store, Entry]], count: int, seed: int | None = None
+    found: Iterable[tuple[Store, Entry]],
+    count: int,
+    seed: int | None = None,
+    *,
+    only_made: bool = False,
 ) -> list[tuple[Store, Entry]]:
     """Draw released files at random, each with the same chance.
 
@@ -89,10 +94,21 @@ def draw(
     ----------
     found : iterable of (Store, Entry)
         Others among them are passed over.
+    only_made : bool
+        Whether those that no recipe makes are, too.
     """
     released = [(store, entry) for store, entry in found if entry.state is State.RELEASED]
-    chosen = random.Random(seed)  # noqa: S311 - nothing is kept secret by it
-    return chosen.sample(released, min(count, len(released)))
+    chance = random.Random(seed)  # noqa: S311 - nothing is kept secret by it
+    mixed = chance.sample(released, len(released))
+    return list(itertools.islice((item for item in mixed if not only_made or _made(*item)), count))
+
+
+def _made(store: Store, entry: Entry) -> bool:
+    """Tell whether a recipe makes a file; where the record is damaged the drill will say so."""
+    try:
+        return records.load(store, entry.id).derivation(now_utc()) is not None
+    except IntegrityError:
+        return True
 
 
 @contextlib.contextmanager
@@ -166,15 +182,15 @@ def drill(stores: Stores, store: Store, entry: Entry, wish: Wish | None = None) 
     concluded but that the drill failed.
     """
     wish = wish or Wish(limits=Limits(from_afar=True))
-    record = records.load(store, entry.id)
-    derivation = record.derivation(now_utc())
-    recipe = "" if derivation is None else derivation.recipe
+    recipe = ""
     start = time.monotonic()
 
     def look(_: object, digests: Digests, level: Level) -> tuple[str, Level]:
         return digests.sha256, level
 
     try:
+        derivation = records.load(store, entry.id).derivation(now_utc())
+        recipe = "" if derivation is None else derivation.recipe
         state = settle(store, entry)
         if state not in (State.RELEASED, State.MISSING):
             raise RecallError(f"{store.url(entry.path)} is {state.value} by now.")

@@ -43,6 +43,7 @@ def all_failed(store: Store, entry: Entry, answers: Mapping[str, RecallError]) -
     gravest: RecallError | None = None
     for kind in (IntegrityError, RecomputeError, AccessError, SourceError):
         gravest = gravest or next((e for e in answers.values() if isinstance(e, kind)), None)
+    said = said or "No source that may be asked knows of it; `recall explain` shows all there are."
     message = f"{store.url(entry.path)} could not be recalled. {said}"
     if gravest is None:
         return NotRecallableError(message, details=details)

@@ -17,13 +17,18 @@ from recallfs.resolve.chain import Limits, known_source
 from recallfs.resolve.selection import glob_pattern, select
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.resolve.wish import Wish
+from recallfs.sources.recompute import RecomputeSource
 from recallfs.values import Entry, RecallURL, display_name, format_size
 
 
 @click.command(name="drill")
 @click.argument("selection", shell_complete=complete_address, nargs=-1)
 @click.option("--sample", default=20, show_default=True, type=click.IntRange(1), help="Files.")
-@click.option("--from", "source", help="Only this source, such as recompute; by default as usual.")
+@click.option(
+    "--from",
+    "source",
+    help="Only this source, by default as usual; with recompute, only files that a recipe makes.",
+)
 @click.option(
     "--from-vault",
     "vault",
@@ -64,17 +69,19 @@ def command(  # noqa: PLR0917 - each is an option
     source = known_source(stores, source)
     if source in ("trash", "cache"):
         raise InvalidInputError(f"a drill from the {source} says nothing of the day it is empty.")
+    only_made = source == RecomputeSource.name
     if scratch is not None and vault is None:
         raise click.UsageError("--scratch belongs to --from-vault.")
     with contextlib.ExitStack() as stack:
         if vault is None:
-            found = draw(_everything(stores, selection), sample, seed)
+            found = draw(_everything(stores, selection), sample, seed, only_made=only_made)
         else:
             names, wanted = _named(stores, selection)
             place = Path(vault).absolute() if vault else None
             opened = from_vault(stores.config, names, place, scratch)
             stores, known = stack.enter_context(opened)
-            found = draw((item for item in known if wanted(item)), sample, seed)
+            wanted_ones = (item for item in known if wanted(item))
+            found = draw(wanted_ones, sample, seed, only_made=only_made)
         total = sum(entry.size_bytes for _, entry in found)
         progress = stack.enter_context(byte_bar("drilling", total, quiet=as_json or quiet))
         wish = Wish(limits=Limits(only=source, from_afar=True), progress=progress)
