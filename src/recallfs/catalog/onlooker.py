@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from recallfs.catalog import schema
 from recallfs.catalog.engine import Database
-from recallfs.catalog.store import CATALOG_FILE, read_store_file
+from recallfs.catalog.store import CATALOG_FILE
+from recallfs.catalog.store_file import read_store_file
 from recallfs.errors import CatalogError
 from recallfs.values import CONTROL_FOLDER
 

@@ -31,7 +31,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from recallfs.atomic import (
     is_full,
@@ -42,20 +41,17 @@ from recallfs.atomic import (
     new_name,
     no_space,
     not_ours,
-    read_record,
     refuse_links,
-    write_record,
 )
 from recallfs.catalog import locks
 from recallfs.catalog.database import Catalog
 from recallfs.catalog.holder import Holder
+from recallfs.catalog.store_file import STORE_FILE, read_store_file, write_store_file
 from recallfs.config import StoreSettings
 from recallfs.errors import AccessError, InvalidInputError, LockedError
 from recallfs.values import CONTROL_FOLDER, normalise_path
 
 _STOPPED_PATIENCE_S = 5.0
-STORE_FILE = "store.toml"
-"""Name, id and vault of a store, in its control folder."""
 
 CATALOG_FILE = "catalog.sqlite"
 """A store's own catalog, in its control folder."""
@@ -404,7 +400,7 @@ def create_store(
         make_folder(root)
         refuse_links(root, root / CONTROL_FOLDER)
         make_folders(root / CONTROL_FOLDER)
-        _write_store_file(root, {"format": 1, "id": identifier, "name": name, "vault": str(place)})
+        write_store_file(root, {"format": 1, "id": identifier, "name": name, "vault": str(place)})
     except PermissionError as error:
         raise AccessError(f"you cannot write to {root}: {error.strerror}.") from error
     except OSError as error:
@@ -488,42 +484,3 @@ def _make_catalog_file(store: Store) -> None:
         # Who may not write here is told so by those who need to.
         with contextlib.suppress(OSError):
             make_shared_file(catalog)
-
-
-def _write_store_file(root: Path, values: dict[str, Any]) -> None:
-    import tomlkit
-
-    content = tomlkit.dumps(values).encode("utf-8")
-    write_record(root / CONTROL_FOLDER / STORE_FILE, content)
-
-
-def read_store_file(root: Path) -> dict[str, Any]:
-    """Read name, id and vault of the store at a folder, and nothing else."""
-    return read_store_file_at(root / CONTROL_FOLDER / STORE_FILE)
-
-
-def read_store_file_at(path: Path) -> dict[str, Any]:
-    """Read name, id and vault of a store from its file, which the vault has a copy of."""
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    root = path.parent.parent
-    try:
-        values = dict(tomlkit.parse(read_record(path).decode("utf-8")).unwrap())
-    except (FileNotFoundError, NotADirectoryError):
-        raise InvalidInputError(
-            f"{root} is not a store; `recall init {root} --name NAME` makes it one.",
-            kind="not-a-store",
-            details={"root": str(root)},
-        ) from None
-    except PermissionError as error:
-        raise AccessError(f"you cannot read {path}: {error.strerror}.") from error
-    except (TOMLKitError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path} is damaged: {error}.", kind="not-a-store") from error
-    if values.get("format") != 1 or not all(
-        isinstance(values.get(key), str) for key in ("id", "name", "vault")
-    ):
-        raise InvalidInputError(
-            f"{path} is not a store file of a version that this recallfs reads.", kind="not-a-store"
-        )
-    return values

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recallfs.atomic import read_record, write_record
-from recallfs.catalog.store import STORE_FILE, Store
+from recallfs.catalog.store import Store
+from recallfs.catalog.store_file import STORE_FILE
 from recallfs.doctor.faults import Finding
 from recallfs.skeleton.vault import vault_place
 from recallfs.sources.disks import disk_of

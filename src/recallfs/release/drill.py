@@ -15,7 +15,8 @@ from pathlib import Path
 
 from recallfs.catalog import audit, records
 from recallfs.catalog.holder import user_name
-from recallfs.catalog.store import Store, read_store_file
+from recallfs.catalog.store import Store
+from recallfs.catalog.store_file import read_store_file
 from recallfs.config import CacheSettings, Config
 from recallfs.errors import IntegrityError, InvalidInputError, RecallError, RecomputeError
 from recallfs.release.revocation import revoke

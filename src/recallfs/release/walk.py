@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recallfs.catalog.onlooker import Known, Onlooker
-from recallfs.catalog.store import STORE_FILE
+from recallfs.catalog.store_file import STORE_FILE
 from recallfs.errors import InvalidInputError, RecallError
 from recallfs.mounts import file_system, read_mounts
 from recallfs.release import kinds

@@ -18,7 +18,8 @@ from recallfs.atomic import (
 )
 from recallfs.catalog.rebuild import rebuild
 from recallfs.catalog.sidecar import Incarnation, Record, decode, encode
-from recallfs.catalog.store import STORE_FILE, Store, make_folders, read_store_file_at
+from recallfs.catalog.store import Store, make_folders
+from recallfs.catalog.store_file import STORE_FILE, read_store_file_at
 from recallfs.config import StoreSettings
 from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.ownership import metadata_of

@@ -27,7 +27,8 @@ from recallfs.atomic import (
     write_record,
 )
 from recallfs.catalog.sidecar import Record, ResidualRef, decode
-from recallfs.catalog.store import STORE_FILE, Store
+from recallfs.catalog.store import Store
+from recallfs.catalog.store_file import STORE_FILE
 from recallfs.errors import AccessError, IntegrityError, RecallError, SourceError
 from recallfs.ownership import metadata_of
 from recallfs.skeleton.container import damaged, record_digest
