@@ -13,7 +13,7 @@ from recallfs.skeleton.graft import graft
 from suite.recordings import LARGE_CHUNKS, RATE_HZ, write_recording
 from suite.selection import Timed, by_selection
 
-SECONDS = by_selection((5, 20), (5, 20, 80))
+SECONDS = by_selection((2, 8), (5, 20, 80))
 BYTES_A_SECOND = RATE_HZ * 64 * 2
 CASES = [
     {

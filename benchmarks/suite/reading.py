@@ -13,7 +13,7 @@ import pynwb
 
 from recallfs.partial.opening import open_h5
 from recallfs.resolve.stores import stores_in_reach
-from suite import peers
+from suite import online, peers
 from suite.recordings import (
     APPENDED,
     LARGE_CHUNKS,
@@ -23,7 +23,7 @@ from suite.recordings import (
     configure,
     make_far_store,
 )
-from suite.selection import Timed, by_selection, tracked
+from suite.selection import ONLINE, Timed, by_selection, tracked
 from suite.servers import Far
 
 SECONDS = by_selection(10, 40, 120)
@@ -52,9 +52,13 @@ READ_CASES = [
     for rtt_ms in RTT_MS
     for file in FILES
 ]
+if ONLINE:
+    READ_CASES = [{"name": "Online", "https_url": ONLINE, "rtt_ms": 0}]
 SLICE_CASES = [
     {
-        "name": case_name(case["https_url"], f"TestCase{number}At{case['rtt_ms']}ms"),
+        "name": "Online"
+        if ONLINE
+        else case_name(case["https_url"], f"TestCase{number}At{case['rtt_ms']}ms"),
         "https_url": case["https_url"],
         "object_name": SERIES,
         "slice_range": (slice(0, seconds * RATE_HZ), CHANNELS),
@@ -69,6 +73,8 @@ def far_world() -> dict[str, Any]:
     """Make the recordings and release them; asv does this once for all that ask for it."""
     base = Path.cwd() / "far-world"
     base.mkdir()
+    if ONLINE:
+        return {"base": str(base), "port": 0, **online.make_store(base)}
     port = make_far_store(base, FILES, SECONDS, keep=False)
     if peers.has_lindi():
         for name in FILES:
@@ -112,14 +118,17 @@ class Remote(Timed):
     def setup(self, world: dict[str, Any], case: dict[str, Any]) -> None:
         """Start the server, forget what an earlier process kept, and prepare."""
         self.base = Path(world["base"])
-        self.name = Path(case["https_url"]).name
-        configure(self.base, world["port"])
+        self.name = str(world["path"]) if ONLINE else Path(case["https_url"]).name
+        if ONLINE:
+            online.configure(self.base, world["api"])
+        else:
+            configure(self.base, world["port"])
         shutil.rmtree(self.base / "cache", ignore_errors=True)
         self.folder = Path(tempfile.mkdtemp(dir=self.base))
         self.kept: list[Any] = []
         self.lindi: peers.Child | None = None
-        self.server = self.serve(world, case)
-        self.url = f"{self.server.about['url']}/{self.name}"
+        self.server: Any = online.Wire() if ONLINE else self.serve(world, case)
+        self.url = world["url"] if ONLINE else f"{self.server.about['url']}/{self.name}"
         self.prepare(self.method)
 
     def serve(self, world: dict[str, Any], case: dict[str, Any]) -> Far:
@@ -150,7 +159,7 @@ class Remote(Timed):
             peers.require(peers.has("remfile"), "remfile")
             import remfile  # noqa: F401
         elif method == "lindi_local_json":
-            peers.require(peers.has_lindi(), "lindi")
+            peers.require(peers.has_lindi() and not ONLINE, "lindi, or its JSON of a real file,")
             references = self.base / f"{self.name}.lindi.json"
             self.lindi = peers.Child(peers.OTHERS, peers.READ_BY_LINDI, references)
         self.server.traffic()
@@ -158,7 +167,9 @@ class Remote(Timed):
     def opened(self, method: str) -> Any:
         """Open the file as h5py, or what looks like it, does by a method."""
         if method.startswith("recall"):
-            return open_h5(f"recall://far/{self.name}", True)
+            # What an archive's file looked like when it was whole nobody has recorded.
+            partial: bool | str = "unverified" if ONLINE else True
+            return open_h5(f"recall://far/{self.name}", partial)
         if method.startswith("remfile"):
             import remfile
 
@@ -180,7 +191,8 @@ class Remote(Timed):
             return
         file = self.opened(method)
         io = pynwb.NWBHDF5IO(file=file, mode="r")
-        self.data = io.read().acquisition[SERIES].data
+        acquired = io.read().acquisition
+        self.data = (next(iter(acquired.values())) if ONLINE else acquired[SERIES]).data
         self.kept += [file, io]  # so that no collector runs in what is measured
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ SELECTION = os.environ.get("BENCHMARK_SELECTION", "quick")
 """``quick``, ``usual`` or ``large``."""
 
 ONLINE = os.environ.get("BENCHMARK_ONLINE", "")
-"""URL of a file of a real dandiset; empty: everything is on loopback."""
+"""Address of an asset of a real dandiset; empty: everything is on loopback."""
 
 T = TypeVar("T")
 

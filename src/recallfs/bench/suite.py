@@ -104,7 +104,8 @@ def run_suite(
     selection : str
         One of `SELECTIONS`.
     online : str
-        URL of a file of a real dandiset, which is read instead of loopback's.
+        API's URL of an asset of a real dandiset, which is read instead of loopback's files; only
+        remote reading, if `pattern` says nothing.
     quiet : bool
         Whether nothing is shown while it runs.
 
@@ -114,6 +115,8 @@ def run_suite(
         If asv is not installed, or ran nothing.
     """
     require("asv")
+    if online and not pattern:
+        pattern = "remote_"  # the rest has files of its own
     machine, environment = describe_machine(), describe_environment()
     name, commit = machine["name"], _commit(suite)
     with tempfile.TemporaryDirectory(prefix="recallfs-bench-") as folder:

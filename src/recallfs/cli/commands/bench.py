@@ -46,7 +46,12 @@ def command() -> None:
     show_default=True,
     help="How much: quick takes minutes, large has a catalog of a million entries.",
 )
-@click.option("--online", metavar="URL", default="", help="Read this file of a real dandiset.")
+@click.option(
+    "--online",
+    metavar="URL",
+    default="",
+    help="Read a file of a real dandiset: API/dandisets/ID/versions/VERSION/assets/ASSET/.",
+)
 @click.option(
     "--results",
     "folder",
