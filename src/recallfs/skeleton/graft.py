@@ -30,7 +30,7 @@ from recallfs.skeleton.anew import Spare, lay_anew
 from recallfs.skeleton.container import damaged
 from recallfs.skeleton.format import Skeleton, SkeletonDataset
 from recallfs.skeleton.frame import lay_retained, new_file, write_at
-from recallfs.skeleton.report import GraftReport, ObjectDifference
+from recallfs.skeleton.report import DatasetMismatch, GraftReport
 from recallfs.skeleton.residual import Mender, Residual
 from recallfs.skeleton.witness import Witness
 
@@ -81,7 +81,7 @@ def graft(
     ------
     IntegrityError
         Kind ``digest-mismatch`` if any piece is not what it was; ``details['objects']`` lists the
-        datasets (see `ObjectDifference`), ``details['expected']`` is the sha256 of the original.
+        datasets (see `DatasetMismatch`), ``details['expected']`` is the sha256 of the original.
         Kind ``damaged-record`` if the skeleton does not hold together.
     InvalidInputError
         Kind ``not-hdf5`` if `recomputed` is not a sound HDF5 file; kind ``invalid-input`` if a
@@ -252,7 +252,7 @@ class _Work:
     spared: frozenset[str]
     spares: list[Spare]
 
-    def graft_dataset(self, number: int) -> Iterator[ObjectDifference]:
+    def graft_dataset(self, number: int) -> Iterator[DatasetMismatch]:
         """Put one dataset back; yield what differs."""
         dataset = self.skeleton.datasets[number]
         original = _open_original(self.mould, dataset)
@@ -283,7 +283,7 @@ class _Work:
             values = None
             if reason == "values" and self.witness is not None:
                 values = self.witness.difference(dataset.path)
-            yield ObjectDifference(
+            yield DatasetMismatch(
                 dataset.path,
                 reason,
                 pieces=len(places),
@@ -326,13 +326,11 @@ class _Work:
 
 def _structure_difference(
     dataset: SkeletonDataset, original: Any, found: Any
-) -> ObjectDifference | None:
+) -> DatasetMismatch | None:
     """Compare shape and type; None if the values can be compared."""
 
-    def difference(reason: str, note: str) -> ObjectDifference:
-        return ObjectDifference(
-            dataset.path, reason, dataset.n_pieces, dataset.n_pieces, None, note
-        )
+    def difference(reason: str, note: str) -> DatasetMismatch:
+        return DatasetMismatch(dataset.path, reason, dataset.n_pieces, dataset.n_pieces, None, note)
 
     if found is None:
         return difference("missing", "missing")
@@ -425,7 +423,7 @@ def _open_original(mould: h5py.File, dataset: SkeletonDataset) -> Any:
     return original
 
 
-def _mismatch(skeleton: Skeleton, differences: list[ObjectDifference]) -> IntegrityError:
+def _mismatch(skeleton: Skeleton, differences: list[DatasetMismatch]) -> IntegrityError:
     paths = list(dict.fromkeys(one.path for one in differences))
     shown = "; ".join(str(one) for one in differences[:_NAMED_IN_MESSAGE])
     more = len(differences) - _NAMED_IN_MESSAGE

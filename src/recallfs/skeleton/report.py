@@ -40,7 +40,7 @@ class GraftReport:
 
 
 @dataclass(frozen=True)
-class ObjectDifference:
+class DatasetMismatch:
     """Why a dataset cannot be put back.
 
     Parameters

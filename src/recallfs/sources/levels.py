@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # it loads h5py, which who only looks something up need not w
     from recallfs.skeleton.residual import Residual
 
 _SPARED = {Level.CONTENT: ("encoding",), Level.TOLERANCE: ("encoding", "values")}
-"""What may stand in the way of the exact bytes at each level; see `ObjectDifference`."""
+"""What may stand in the way of the exact bytes at each level; see `DatasetMismatch`."""
 
 
 @dataclass(frozen=True)
