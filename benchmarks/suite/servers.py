@@ -150,6 +150,7 @@ def main(wanted: dict[str, Any]) -> None:
         rtt_s=wanted["rtt_s"],
         bytes_per_s=BYTES_PER_S,
         port=wanted["port"],
+        slow_start=True,
     )
     servers: list[Any] = [distant]
     about: dict[str, Any] = {"url": distant.url}
@@ -176,7 +177,8 @@ def main(wanted: dict[str, Any]) -> None:
             servers += [archive, archive.bucket]
         for server in servers[1:]:
             server.connect_s = wanted["rtt_s"]
-            server.fail(Fault(delay_s=wanted["rtt_s"], bytes_per_second=BYTES_PER_S))
+            far = {"delay_s": wanted["rtt_s"], "window_s": wanted["rtt_s"]}
+            server.fail(Fault(**far, bytes_per_second=BYTES_PER_S))
         counters = [Packets(server._listener) for server in servers]
         print(json.dumps(about), flush=True)
         before = [0, 0]

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "recall mount": "tests/integrations/mount, and docs/how-to/mount.md",
     "recall unmount": "the same",
     "recall demo": "README.md",
+    "recall bench": "tests/bench: it measures for minutes",
     "recall env restore": "tests/environment/test_restore.py: it builds from an index",
     "recall env remove": "tests/environment/test_restore.py",
 }

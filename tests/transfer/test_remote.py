@@ -78,7 +78,8 @@ def test_fsspec_errors_are_told_apart(site: Site) -> None:
 
     def answer(status: int) -> None:
         site.answers["/x"] = lambda _: (status, {}, b"")
-        FsspecRemote(site.url("/x"), {}, deadlines=QUICK, source="files").stat()
+        patient = Deadlines(connect_s=5, answer_s=5, read_s=5)
+        FsspecRemote(site.url("/x"), {}, deadlines=patient, source="files").stat()
 
     for status, expected in ((404, NotRecallableError), (403, AccessError), (500, SourceError)):
         with pytest.raises(expected):
