@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import io
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
@@ -25,20 +26,16 @@ def stocked(lab: Lab) -> Lab:
 
 def complete(*words: str) -> list[str]:
     """Ask for completions of the last word, as click's script for bash does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "recallfs"],
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            "_RECALL_COMPLETE": "bash_complete",
-            "COMP_WORDS": " ".join(("recall", *words)),
-            "COMP_CWORD": str(len(words)),
-        },
-        check=True,
-    )
-    assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("_RECALL_COMPLETE", "bash_complete")
+        patch.setenv("COMP_WORDS", " ".join(("recall", *words)))
+        patch.setenv("COMP_CWORD", str(len(words)))
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main([])
+    assert (ended.value.code, err.getvalue()) == (0, "")
+    out.seek(0)
+    return [line.partition(",")[2] for line in out.read().splitlines() if line]
 
 
 def test_commands_options_and_stores(stocked: Lab) -> None:
