@@ -133,6 +133,9 @@ def run_suite(
         }
         (home / CONFIGURATION).write_text(json.dumps(configuration))
         command = [sys.executable, "-m", "asv", "run", "--config", str(home / CONFIGURATION)]
+        # Forked from one process that has imported the suite: to import it anew for each of hundreds
+        # would take longer than what is measured.
+        command += ["--launch-method", "forkserver"]
         command += ["--python=same", "--record-samples", "--show-stderr", "--machine", name]
         command += ["--set-commit-hash", commit]
         command += ["--bench", pattern] if pattern else []
