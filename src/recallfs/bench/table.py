@@ -172,6 +172,7 @@ HEAD = ("what", "case", "method", "median>", "samples>", "against recall>", "req
 def cells(row: Row) -> list[str]:
     """Write a row for a table with `HEAD`."""
     size = row.figure("amount_downloaded_in_bytes")
+    memory = row.figure("peak_memory_in_MB")
 
     def count(name: str) -> str:
         value = row.figure(name)
@@ -181,7 +182,7 @@ def cells(row: Row) -> list[str]:
         row.group,
         row.case,
         row.method.replace("_", " "),
-        format_seconds(row.median_s),
+        format_seconds(row.median_s) if memory is None else f"{memory:,.0f} MB",
         str(len(row.seconds) or ""),
         format_ratio(row.ratio),
         count("number_of_http_requests"),
@@ -192,7 +193,7 @@ def cells(row: Row) -> list[str]:
 
 def others(row: Row) -> dict[str, float]:
     """Return the medians of the tracked figures that the table has no column for."""
-    shown = ("number_of_http_requests", "amount_downloaded_in_bytes")
+    shown = ("number_of_http_requests", "amount_downloaded_in_bytes", "peak_memory_in_MB")
     return {
         name: statistics.median(values)
         for name, values in row.tracked.items()
