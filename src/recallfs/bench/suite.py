@@ -133,8 +133,8 @@ def run_suite(
         }
         (home / CONFIGURATION).write_text(json.dumps(configuration))
         command = [sys.executable, "-m", "asv", "run", "--config", str(home / CONFIGURATION)]
-        # Forked from one process that has imported the suite: to import it anew for each of hundreds
-        # would take longer than what is measured.
+        # Forked from one process that has imported the suite: hundreds of others would each take
+        # longer to do so than what they measure.
         command += ["--launch-method", "forkserver"]
         command += ["--python=same", "--record-samples", "--show-stderr", "--machine", name]
         command += ["--set-commit-hash", commit]
