@@ -9,6 +9,8 @@ import pytest
 import page_lab
 import recallfs
 from pages import SHELL, Runner, blocks_of, needs_of, pages, program_folder
+from recallfs.cli.app import main
+from recallfs.mounts import read_mounts
 
 pytestmark = pytest.mark.long
 
@@ -68,6 +70,9 @@ def _run(page: str, base: Path, monkeypatch: pytest.MonkeyPatch, *, services: bo
                 runner.run(block)
         finally:
             recallfs.uninstall()
+            for mount in read_mounts():  # what the page mounts last, for its reader to use
+                if Path(mount.info.mount_point).is_relative_to(base):
+                    main(["unmount", "--lazy", mount.info.mount_point])
 
 
 def test_each_block_is_run_or_says_why_not() -> None:
