@@ -28,6 +28,7 @@ from recallfs.errors import (
 )
 from recallfs.filesystem import RecallFileSystem
 from recallfs.release.pins import set_pin
+from recallfs.values import Metadata
 
 
 @pytest.fixture
@@ -209,6 +210,10 @@ def test_times(lab: Lab, fs: RecallFileSystem) -> None:
     before = fs.created("lab/far.bin"), fs.modified("lab/far.bin")
     fs.cat("lab/far.bin")
     assert (fs.created("lab/far.bin"), fs.modified("lab/far.bin")) == before
+    place = lab.root / "far.bin"
+    for mtime_ns in range(1_700_000_000_000_000_001, 1_700_000_001_000_000_000, 99_999_989):
+        os.utime(place, ns=(mtime_ns, mtime_ns))
+        assert Metadata.from_stat(place.stat()).mtime == place.stat().st_mtime
     with pytest.raises(FileNotFoundError):
         fs.modified("lab/nothing")
 

@@ -690,7 +690,7 @@ def _entry_info(store: Store, entry: Entry, status: os.stat_result | None) -> di
         "name": f"{store.name}/{entry.path}",
         "size": entry.size_bytes if status is None else status.st_size,
         "type": "file",
-        "mtime": entry.metadata.mtime_ns / 1e9 if status is None else status.st_mtime,
+        "mtime": entry.metadata.mtime if status is None else status.st_mtime,
         "created": datetime.fromisoformat(entry.created_at).timestamp(),
         "mode": stat.S_IFREG | entry.metadata.mode if status is None else status.st_mode,
         "sha256": entry.sha256,

@@ -111,6 +111,12 @@ class Metadata:
         """Take mode, owner and time from an `os.stat` result."""
         return cls(status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, acl)
 
+    @property
+    def mtime(self) -> float:
+        """Its seconds, to the last bit those of `os.stat_result.st_mtime`."""
+        seconds, rest = divmod(self.mtime_ns, 10**9)
+        return seconds + 1e-9 * rest
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -447,6 +453,4 @@ def format_size(size_bytes: float) -> str:
 
 def display_name(path: str) -> str:
     """Make a path safe to print: control characters are replaced, so it cannot drive a terminal."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" else c for c in path
-    )
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in path)

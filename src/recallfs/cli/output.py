@@ -9,16 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -107,16 +97,18 @@ def byte_bar(
     if quiet or not screen.is_terminal:
         yield lambda _size: None
         return
+    from rich import progress as bars  # where there is no terminal, nothing needs it
+
     columns = (
-        SpinnerColumn(),  # while a recipe runs there are no bytes to count
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        bars.SpinnerColumn(),  # while a recipe runs there are no bytes to count
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=screen, transient=True) as progress:
+    with bars.Progress(*columns, console=screen, transient=True) as progress:
         task = progress.add_task(display_name(title), total=total_bytes or None)
         _bar_console = screen
         try:
@@ -138,13 +130,15 @@ def count_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[str, int
     if quiet or not screen.is_terminal:
         yield lambda _what, _count: None
         return
+    from rich import progress as bars
+
     columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.completed:,.0f}"),
-        TimeElapsedColumn(),
+        bars.SpinnerColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.TextColumn("{task.completed:,.0f}"),
+        bars.TimeElapsedColumn(),
     )
-    with Progress(*columns, console=screen, transient=True) as progress:
+    with bars.Progress(*columns, console=screen, transient=True) as progress:
         task = progress.add_task(title, total=None)
 
         def update(what: str, count: int) -> None:

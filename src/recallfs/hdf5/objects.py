@@ -155,6 +155,6 @@ def readable(name: bytes) -> str:
         return name.decode()
     except UnicodeDecodeError:
         return "".join(
-            f"\N{REPLACEMENT CHARACTER}{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c
+            f"\ufffd{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c
             for c in name.decode("utf-8", "surrogateescape")
         )

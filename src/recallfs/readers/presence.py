@@ -86,7 +86,7 @@ def _is_for_recallfs(frame: FrameType | None) -> bool:
 
 def _as_recorded(store: Store, entry: Entry) -> os.stat_result:
     recorded = entry.metadata
-    seconds = recorded.mtime_ns / 1e9
+    seconds = recorded.mtime
     whole = recorded.mtime_ns // 10**9
     root = _native(store.root)
     number = int(entry.id[:15], 16)  # no two released files are the same one

@@ -23,7 +23,6 @@ from recallfs.resolve.inquiry import answer_key
 from recallfs.resolve.stores import Stores
 from recallfs.sources.base import Holding, Progress, RemoteSource
 from recallfs.sources.disks import disk_of
-from recallfs.sources.remote import deadlines_of
 from recallfs.sources.rereading import read_right
 from recallfs.values import Copy, Entry, now_utc
 
@@ -225,6 +224,8 @@ def _read_right(
     source: RemoteSource, holding: Holding, record: Record, progress: Progress | None = None
 ) -> None:
     """Read a copy whole; raise unless it is the entry's bytes."""
+    from recallfs.sources.remote import deadlines_of  # it brings what speaks HTTP
+
     deadlines = deadlines_of(source.settings)
     read_right(holding.remote, record, deadlines=deadlines, progress=progress)
 

@@ -59,7 +59,7 @@ from recallfs.sources.base import (
     Source,
 )
 from recallfs.sources.recompute import RecomputeSource
-from recallfs.transfer.download import sweep
+from recallfs.transfer.partial import sweep
 from recallfs.values import Digests, Entry, InputRef, Level, State
 
 _Result = TypeVar("_Result")
