@@ -55,8 +55,8 @@ def lfp_world() -> dict[str, str]:
 lfp_world.timeout = 600.0  # type: ignore[attr-defined]
 
 
-class RecomputeOverheadBenchmark(Timed):
-    """Both start a process; the peer imports the recipe and calls it, as a person would."""
+class ReleasedLFP(Timed):
+    """A file that a recipe makes again in seconds; released at first."""
 
     setup_cache = staticmethod(lfp_world)
     param_names = ("case",)
@@ -70,6 +70,16 @@ class RecomputeOverheadBenchmark(Timed):
         self.store = self.stores.by_name("far")
         self.store.catalog.totals()
 
+    def teardown(self, _world: dict[str, str], _case: dict[str, Any]) -> None:
+        """Release it again."""
+        (self.base / "peer.nwb").unlink(missing_ok=True)
+        if (self.base / "far" / "lfp.nwb").exists():
+            release("lfp.nwb")
+
+
+class RecomputeOverheadBenchmark(ReleasedLFP):
+    """Both start a process; the peer imports the recipe and calls it, as a person would."""
+
     def time_recall_recompute(self, _world: dict[str, str], _case: dict[str, Any]) -> None:
         """Open a released file."""
         assert recall(self.stores, self.store, "lfp.nwb").source == "recompute"
@@ -77,10 +87,4 @@ class RecomputeOverheadBenchmark(Timed):
     def time_recipe_alone(self, _world: dict[str, str], _case: dict[str, Any]) -> None:
         """Call the recipe."""
         paths = [str(self.base / "far" / "raw.nwb"), str(self.base / "peer.nwb")]
-        subprocess.run([sys.executable, "-c", PEER, *paths], check=True)
-
-    def teardown(self, _world: dict[str, str], _case: dict[str, Any]) -> None:
-        """Release it again."""
-        (self.base / "peer.nwb").unlink(missing_ok=True)
-        if (self.base / "far" / "lfp.nwb").exists():
-            release("lfp.nwb")
+        subprocess.run([sys.executable, "-c", PEER, *paths], check=True, capture_output=True)
