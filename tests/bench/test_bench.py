@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import getpass
 import json
+import os
 import re
 import shutil
 import socket
@@ -23,8 +24,11 @@ from recallfs.bench.results import Results
 from recallfs.bench.suite import changes_since, digest_configuration
 from recallfs.bench.table import parse_name
 from recallfs.cli.app import main
+from recallfs.cli.demo.recording import write_recording
 from recallfs.cli.schemas import document, strict
+from recallfs.testing.dandi import DandiServer
 
+REPOSITORY = Path(__file__).parents[2]
 OURS = "time_remote_file_reading.HDF5PyNWBRecallColdFileReadBenchmark"
 
 
@@ -97,6 +101,66 @@ def test_nothing_to_run(
     assert code == 10
     assert "asv measured nothing for 'nosuchthing'" in err
     assert not (checkout / "benchmarks" / "results").exists()
+
+
+@pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="asv wants a git repository")
+def test_a_real_dandiset_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An asset of an archive is read over whatever network there is, by its URL at the API."""
+    write_recording(tmp_path / "a.nwb", 1)
+    monkeypatch.chdir(REPOSITORY)
+    with DandiServer() as dandi:
+        dandiset = dandi.add_dandiset()
+        asset = dandi.add_asset(dandiset, "sub-1/a.nwb", tmp_path / "a.nwb")
+        url = f"{dandi.api_url}/dandisets/{dandiset}/versions/draft/assets/{asset}/"
+        pattern = "time_remote_file_reading.*RecallCold"
+        found = told(
+            capfd, "run", "--online", url, "--bench", pattern, "--results", tmp_path / "results"
+        )
+        assert any(request.method == "GET" for request in dandi.bucket.log)
+    kept = Results.load(Path(found["results"]))
+    assert kept.online == url
+    assert found["failed"] == []
+    assert found["benchmarks"] == 1
+
+
+@pytest.mark.parametrize("url", ["x", "https://api.dandiarchive.org/api/dandisets/000123/"])
+def test_online_wants_an_asset(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is no asset's URL is refused before anything runs."""
+    code, _, err = bench(capfd, "run", "--online", url)
+    assert code == 10
+    assert f"error: {url} is not a URL such as https://api.dandiarchive.org/" in err
+
+
+def test_ended_from_outside(checkout: Path, tmp_path: Path) -> None:
+    """No process is left where the command is ended half-way, and nothing is kept."""
+    results = tmp_path / "results"
+    with subprocess.Popen(
+        [sys.executable, "-m", "recallfs", "bench", "run", "--results", str(results)],
+        cwd=checkout,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Benchmarking" in line:
+                break
+        process.terminate()
+        assert process.wait(30) == 130
+    assert not [place for place in tmp_path.iterdir() if place.name.startswith("recallfs-bench")]
+    assert not results.exists()
+    folder = f"TMPDIR={tmp_path}".encode()
+    assert not [one for one in Path("/proc").glob("[0-9]*/environ") if folder in variables(one)]
+
+
+def variables(place: Path) -> bytes:
+    """Return the environment of a process; nothing of one that is gone, or of somebody else's."""
+    try:
+        return place.read_bytes()
+    except OSError:
+        return b""
 
 
 def test_changes_between_runs(measured: Results, results: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,10 @@ from recallfs.errors import InvalidInputError
 
 SELECTIONS = ("quick", "usual", "large")
 CONFIGURATION = "asv.conf.json"
+ONLINE = re.compile(
+    r"(?P<api>https?://.+)/dandisets/(?P<dandiset>\d+)/versions/(?P<version>[^/]+)/assets/."
+)
+"""The API's URL of an asset of a dandiset."""
 
 
 def find_suite(start: Path) -> Path:
@@ -112,9 +120,14 @@ def run_suite(
     Raises
     ------
     InvalidInputError
-        If asv is not installed, or ran nothing.
+        If asv is not installed, or ran nothing, or `online` is no such URL.
     """
     require("asv")
+    if online and not ONLINE.match(online):
+        raise InvalidInputError(
+            f"{online} is not a URL such as https://api.dandiarchive.org/api/dandisets/000123/"
+            "versions/draft/assets/ID/."
+        )
     if online and not pattern:
         pattern = "remote_"  # the rest has files of its own
     machine, environment = describe_machine(), describe_environment()
@@ -139,24 +152,16 @@ def run_suite(
         command += ["--python=same", "--record-samples", "--show-stderr", "--machine", name]
         command += ["--set-commit-hash", commit]
         command += ["--bench", pattern] if pattern else []
-        done = subprocess.run(
-            command,
-            env=_variables(home, selection, online),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if quiet else sys.stderr.fileno(),
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        code, said = _run_apart(command, _variables(home, selection, online), quiet=quiet)
         written = [
             path for path in (home / "results").glob("*/*.json") if path.name != "machine.json"
         ]
         if not written:
-            said = (done.stdout or "").strip().splitlines()[-5:]
+            last = said.strip().splitlines()[-5:]
             raise InvalidInputError(
                 f"asv measured nothing{f' for {pattern!r}' if pattern else ''}; "
-                + (f"it said: {' '.join(said)}" if said else "what it said is above."),
-                details={"exit_code": done.returncode},
+                + (f"it said: {' '.join(last)}" if last else "what it said is above."),
+                details={"exit_code": code},
             )
         samples, failed = reduce_asv(json.loads(written[0].read_text("utf-8")))
         if not samples:
@@ -179,6 +184,28 @@ def run_suite(
         failed=failed,
         online=online,
     )
+
+
+def _run_apart(
+    command: Sequence[str], variables: Mapping[str, str], *, quiet: bool
+) -> tuple[int, str]:
+    """Return the exit code, and what is said if it is quiet; no process is left of it."""
+    with subprocess.Popen(
+        command,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if quiet else sys.stderr.fileno(),
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            said, _ = process.communicate()
+        finally:
+            # What asv started, too: an interrupt reaches this process alone.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, said or ""
 
 
 def _variables(home: Path, selection: str, online: str) -> dict[str, str]:

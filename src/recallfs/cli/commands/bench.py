@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 
 import click
@@ -69,6 +70,7 @@ def run_command(
 
     Example: recall bench run --bench remote_slicing
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end what asv started, too
     suite = find_suite(Path.cwd())
     folder = suite / _FOLDER if folder is None else folder
     for name, remedy in absent_peers(suite).items():
