@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,18 @@ def test_ended_from_outside(checkout: Path, tmp_path: Path) -> None:
                 break
         process.terminate()
         assert process.wait(30) == 130
+        deadline = time.monotonic() + 5
+        while left := with_variable(f"TMPDIR={tmp_path}"):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
     assert not [place for place in tmp_path.iterdir() if place.name.startswith("recallfs-bench")]
     assert not results.exists()
-    folder = f"TMPDIR={tmp_path}".encode()
-    assert not [one for one in Path("/proc").glob("[0-9]*/environ") if folder in variables(one)]
+
+
+def with_variable(text: str) -> list[Path]:
+    """Return the processes, by their folders, that have it in their environment."""
+    folders = Path("/proc").glob("[0-9]*")
+    return [folder for folder in folders if text.encode() in variables(folder / "environ")]
 
 
 def variables(place: Path) -> bytes:
