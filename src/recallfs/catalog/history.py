@@ -198,8 +198,8 @@ class History(View):
         rows = self.rows(query.order_by(paths.size_bytes.desc(), paths.path))
         return [(row.path, row.size_bytes) for row in rows]
 
-    def recall_totals(self) -> list[tuple[str, int, int, float]]:
-        """Return the count, bytes and seconds of recalls, by source."""
+    def recall_totals(self, since: str = "") -> list[tuple[str, int, int, float]]:
+        """Return source, count, bytes and seconds of recalls, perhaps only since an ISO time."""
         recalls, entries = schema.recalls.c, schema.entries.c
         query = (
             sa.select(
@@ -209,7 +209,7 @@ class History(View):
                 sa.func.sum(recalls.seconds),
             )
             .join(schema.entries, entries.id == recalls.entry_id)
-            .where(entries.store_id == self.store_id)
+            .where(entries.store_id == self.store_id, recalls.at >= since)
             .group_by(recalls.source)
             .order_by(recalls.source)
         )
@@ -268,29 +268,27 @@ class History(View):
     def without_ground(self, at: str) -> tuple[int, int]:
         """Return count and bytes of released entries with neither a valid proof nor a copy."""
         paths = schema.paths.c
-        query = sa.select(
-            sa.func.count(), sa.func.coalesce(sa.func.sum(paths.size_bytes), 0)
-        ).where(
-            paths.store_id == self.store_id,
-            paths.state == State.RELEASED.value,
+        return self._amount(
+            State.RELEASED,
             sa.or_(paths.proved_until.is_(None), paths.proved_until <= at),
             paths.entry_id.not_in(sa.select(schema.copies.c.entry_id)),
         )
-        count, size = self.rows(query)[0]
-        return count, int(size)
 
     def proved(self, at: str) -> dict[str, int]:
         """Return how many resident entries have a valid proof at an ISO time, and their bytes."""
+        files, size_bytes = self._amount(State.RESIDENT, schema.paths.c.proved_until > at)
+        return {"files": files, "size_bytes": size_bytes}
+
+    def _amount(self, state: State, *terms: sa.ColumnElement[bool]) -> tuple[int, int]:
+        """Return count and bytes of the entries in a state of which the terms hold."""
         paths = schema.paths.c
-        query = sa.select(
-            sa.func.count(), sa.func.coalesce(sa.func.sum(paths.size_bytes), 0)
-        ).where(
-            paths.store_id == self.store_id,
-            paths.state == State.RESIDENT.value,
-            paths.proved_until > at,
-        )
-        count, size = self.rows(query)[0]
-        return {"files": count, "size_bytes": int(size)}
+        columns = sa.func.count(), sa.func.coalesce(sa.func.sum(paths.size_bytes), 0)
+        count, size = self.rows(
+            sa.select(*columns).where(
+                paths.store_id == self.store_id, paths.state == state.value, *terms
+            )
+        )[0]
+        return count, int(size)
 
 
 def _rests_on(scheme: str) -> sa.ColumnElement[bool]:
