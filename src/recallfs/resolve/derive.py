@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +19,9 @@ from recallfs.recipes.job import Outcome
 from recallfs.recipes.outputs import (
     declared_name,
     folder_path,
-    in_commit_order,
     is_folder,
-    output_path,
-    recorded_outputs,
 )
-from recallfs.resolve.commit import commit_new
+from recallfs.resolve.commit import commit_outputs
 from recallfs.resolve.lease import hold_lease
 from recallfs.resolve.orders import Order
 from recallfs.resolve.presence import has_bytes, observe, settle
@@ -138,9 +134,7 @@ def derive(
         warnings: list[str] = []
         if is_reusing:
             start = time.monotonic()
-            source, warnings = find_result(
-                stores, store, order.recipe, derivation, targets, wish=wish, cancelled=lost
-            )
+            source, warnings = find_result(stores, order, derivation, wish=wish, cancelled=lost)
             if source:
                 seconds = time.monotonic() - start
                 return Derived(order.urls, False, key, seconds, source, tuple(warnings))
@@ -195,18 +189,8 @@ def _run(
             cpu_seconds=outcome.cpu_seconds,
             peak_memory_bytes=outcome.peak_memory_bytes,
         )
-        digests = {name: digest_file(file) for name, file in files.items()}
-        references = {name: OutputRef(name, uuid.uuid4().hex) for name in files}
-        for name in in_commit_order(files):
-            own = replace(derivation, outputs=recorded_outputs(references.values(), name))
-            commit_new(
-                store,
-                output_path(name, targets),
-                files[name],
-                digests[name],
-                derivations=(own,),
-                entry_id=references[name].entry_id,
-            )
+        made = {name: (file, digest_file(file)) for name, file in files.items()}
+        commit_outputs(store, derivation, targets, made)
     return Derived(
         order.urls,
         True,
