@@ -106,6 +106,23 @@ def is_nearest(case: dict[str, Any]) -> bool:
     return bool(case["rtt_ms"] == min(RTT_MS))
 
 
+def open_by_peer(method: str, url: str, folder: Path) -> h5py.File:
+    """Open a far file by fsspec or remfile, whose cache, if it is to have one, is in a folder."""
+    if method.startswith("remfile"):
+        import remfile
+
+        cache = remfile.DiskCache(str(folder)) if method.endswith("with_cache") else None
+        return h5py.File(remfile.File(url, disk_cache=cache), "r")
+    import fsspec
+
+    far: Any = fsspec.filesystem("http")
+    if method.endswith("with_cache"):
+        from fsspec.implementations.cached import CachingFileSystem
+
+        far = CachingFileSystem(fs=far, cache_storage=str(folder), check_files=False)
+    return h5py.File(far.open(url, "rb"), "r")
+
+
 class Remote(Timed):
     """A far file and one method of reading it."""
 
@@ -170,19 +187,7 @@ class Remote(Timed):
             # What an archive's file looked like when it was whole nobody has recorded.
             partial: bool | str = "unverified" if ONLINE else True
             return open_h5(f"recall://far/{self.name}", partial)
-        if method.startswith("remfile"):
-            import remfile
-
-            cache = remfile.DiskCache(str(self.folder)) if method.endswith("with_cache") else None
-            return h5py.File(remfile.File(self.url, disk_cache=cache), "r")
-        import fsspec
-
-        far: Any = fsspec.filesystem("http")
-        if method.endswith("with_cache"):
-            from fsspec.implementations.cached import CachingFileSystem
-
-            far = CachingFileSystem(fs=far, cache_storage=str(self.folder), check_files=False)
-        return h5py.File(far.open(self.url, "rb"), "r")
+        return open_by_peer(method, self.url, self.folder)
 
     def read(self, method: str) -> None:
         """Open the file and read it by pynwb, up to the point where slices can be taken."""
@@ -198,7 +203,7 @@ class Remote(Timed):
     def close(self) -> None:
         """Close what was read."""
         while self.kept:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(OSError, RuntimeError, ValueError):  # as HDF5's own
                 self.kept.pop().close()
 
     def slice(self, rows: slice) -> None:
