@@ -145,20 +145,12 @@ class History(View):
         size_bytes : int
             Of entries that are resident, proved and not pinned.
         """
-        paths, accesses = schema.paths.c, schema.accesses.c
+        paths = schema.paths.c
         terms = [
-            paths.store_id == self.store_id,
-            paths.state == State.RESIDENT.value,
-            paths.is_pinned.is_(sa.false()),
+            *self._idle(folder, unused_since),
             paths.proved_until > at,
             paths.size_bytes >= min_bytes,
         ]
-        if folder:
-            terms.append(below(folder))
-        if unused_since is not None:
-            iso, ns = unused_since.isoformat(), int(unused_since.timestamp() * 1e9)
-            recent = sa.select(accesses.entry_id).where(accesses.last_at >= iso)
-            terms += [paths.mtime_ns < ns, paths.entry_id.not_in(recent)]
         while True:
             # Two steps, of which the first reads nothing but an index.
             sizes = sa.select(paths.size_bytes).where(*terms).order_by(paths.size_bytes.desc())
@@ -181,12 +173,22 @@ class History(View):
         unused_since : datetime, optional
             Only files that were neither written nor recalled since then.
         """
-        paths, accesses, events = schema.paths.c, schema.accesses.c, schema.events.c
+        paths, events = schema.paths.c, schema.events.c
+        terms = [
+            *self._idle(folder, unused_since),
+            paths.entry_id.in_(sa.select(events.entry_id).where(events.action == "release")),
+        ]
+        query = sa.select(paths.path, paths.size_bytes).where(*terms)
+        rows = self.rows(query.order_by(paths.size_bytes.desc(), paths.path))
+        return [(row.path, row.size_bytes) for row in rows]
+
+    def _idle(self, folder: str, unused_since: datetime | None) -> list[sa.ColumnElement[bool]]:
+        """Return the terms of entries that are here, not pinned, and unused for so long."""
+        paths, accesses = schema.paths.c, schema.accesses.c
         terms = [
             paths.store_id == self.store_id,
             paths.state == State.RESIDENT.value,
             paths.is_pinned.is_(sa.false()),
-            paths.entry_id.in_(sa.select(events.entry_id).where(events.action == "release")),
         ]
         if folder:
             terms.append(below(folder))
@@ -194,9 +196,7 @@ class History(View):
             iso, ns = unused_since.isoformat(), int(unused_since.timestamp() * 1e9)
             recent = sa.select(accesses.entry_id).where(accesses.last_at >= iso)
             terms += [paths.mtime_ns < ns, paths.entry_id.not_in(recent)]
-        query = sa.select(paths.path, paths.size_bytes).where(*terms)
-        rows = self.rows(query.order_by(paths.size_bytes.desc(), paths.path))
-        return [(row.path, row.size_bytes) for row in rows]
+        return terms
 
     def recall_totals(self, since: str = "") -> list[tuple[str, int, int, float]]:
         """Return source, count, bytes and seconds of recalls, perhaps only since an ISO time."""
