@@ -257,9 +257,16 @@ REMOTE_METHODS = (
 """Warm: another process has opened the file before; the others' caches begin empty."""
 
 
-def camel(method: str) -> str:
-    """Write a method's name as part of a class's."""
-    return "".join(word.capitalize() for word in method.split("_"))
+def class_for_each(
+    methods: tuple[str, ...], base: type, name: str, members: dict[str, Any]
+) -> dict[str, type]:
+    """Make a class for each method, which ``{}`` stands for in the names of class and members."""
+    made = {}
+    for method in methods:
+        title = name.format("".join(word.capitalize() for word in method.split("_")))
+        own = {member.format(method): value for member, value in members.items()}
+        made[title] = type(title, (base,), {"method": method, "__doc__": f"By {method}.", **own})
+    return made
 
 
 def file_readers(prefix: str, base: type, methods: tuple[str, ...]) -> dict[str, type]:
@@ -270,15 +277,8 @@ def file_readers(prefix: str, base: type, methods: tuple[str, ...]) -> dict[str,
         self.read(self.method)
         return None if is_timed else self.traffic()
 
-    return {
-        name: type(
-            name,
-            (base,),
-            {"method": method, f"{prefix}_hdf5_pynwb_{method}": run, "__doc__": f"By {method}."},
-        )
-        for method in methods
-        for name in [f"HDF5PyNWB{camel(method)}FileReadBenchmark"]
-    }
+    members = {f"{prefix}_hdf5_pynwb_{{}}": run}
+    return class_for_each(methods, base, "HDF5PyNWB{}FileReadBenchmark", members)
 
 
 def slicers(operation: str, base: type, methods: tuple[str, ...]) -> dict[str, type]:
@@ -298,12 +298,5 @@ def slicers(operation: str, base: type, methods: tuple[str, ...]) -> dict[str, t
         self.slice(case["slice_range"][0])
         return None if is_timed else self.traffic()
 
-    return {
-        name: type(
-            name,
-            (base,),
-            {"method": method, "setup": setup, operation: run, "__doc__": f"By {method}."},
-        )
-        for method in methods
-        for name in [f"{camel(method)}ContinuousSliceBenchmark"]
-    }
+    members = {"setup": setup, operation: run}
+    return class_for_each(methods, base, "{}ContinuousSliceBenchmark", members)
