@@ -12,19 +12,10 @@ import numpy as np
 
 from recallfs.digest.hdf5 import content_digest
 from suite import peers
-from suite.recordings import DATA, LARGE_CHUNKS, RATE_HZ, write_recording
+from suite.recordings import DATA, LARGE_CHUNKS, cases_of, write_recording
 from suite.selection import Timed, by_selection
 
 SECONDS = by_selection((2, 10), (5, 20, 80))
-BYTES_A_SECOND = RATE_HZ * 64 * 2
-CASES = [
-    {
-        "name": f"Ecephys{seconds * BYTES_A_SECOND // 1_000_000}MB",
-        "https_url": str(seconds),
-        "size_bytes": seconds * BYTES_A_SECOND,
-    }
-    for seconds in SECONDS
-]
 
 
 def recordings() -> dict[str, str]:
@@ -44,7 +35,7 @@ class Recording(Timed):
 
     setup_cache = staticmethod(recordings)
     param_names = ("case",)
-    params = (CASES,)
+    params = (cases_of(SECONDS),)
 
     def setup(self, world: dict[str, str], case: dict[str, Any]) -> None:
         """Read the file once."""

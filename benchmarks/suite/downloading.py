@@ -11,7 +11,7 @@ from typing import Any
 from recallfs.resolve.recall import recall
 from recallfs.resolve.stores import stores_in_reach
 from suite import peers
-from suite.reading import READ_CASES, Remote
+from suite.reading import READ_CASES, Remote, class_for_each
 from suite.recordings import LARGE_CHUNKS, configure, release
 from suite.servers import Far
 
@@ -113,12 +113,5 @@ def downloaders(prefix: str) -> dict[str, type]:
         self.bring()
         return None if prefix == "time" else self.traffic()
 
-    return {
-        name: type(
-            name,
-            (Download,),
-            {"method": method, f"{prefix}_download_{method}": run, "__doc__": f"By {method}."},
-        )
-        for method in METHODS
-        for name in [f"HDF5{''.join(map(str.capitalize, method.split('_')))}DownloadBenchmark"]
-    }
+    members = {f"{prefix}_download_{{}}": run}
+    return class_for_each(METHODS, Download, "HDF5{}DownloadBenchmark", members)

@@ -10,19 +10,10 @@ from typing import Any
 from recallfs.digest.stream import digest_file
 from recallfs.skeleton.build import build_skeleton
 from recallfs.skeleton.graft import graft
-from suite.recordings import LARGE_CHUNKS, RATE_HZ, write_recording
+from suite.recordings import LARGE_CHUNKS, cases_of, write_recording
 from suite.selection import Timed, by_selection
 
 SECONDS = by_selection((2, 8), (5, 20, 80))
-BYTES_A_SECOND = RATE_HZ * 64 * 2
-CASES = [
-    {
-        "name": f"Ecephys{seconds * BYTES_A_SECOND // 1_000_000}MB",
-        "https_url": str(seconds),
-        "size_bytes": seconds * BYTES_A_SECOND,
-    }
-    for seconds in SECONDS
-]
 
 
 def recomputed_recordings() -> dict[str, str]:
@@ -44,7 +35,7 @@ class GraftBenchmark(Timed):
 
     setup_cache = staticmethod(recomputed_recordings)
     param_names = ("case",)
-    params = (CASES,)
+    params = (cases_of(SECONDS),)
 
     def setup(self, world: dict[str, str], case: dict[str, Any]) -> None:
         """Make the skeleton."""

@@ -106,6 +106,23 @@ def is_nearest(case: dict[str, Any]) -> bool:
     return bool(case["rtt_ms"] == min(RTT_MS))
 
 
+def open_by_peer(method: str, url: str, folder: Path) -> h5py.File:
+    """Open a far file by fsspec or remfile, whose cache, if it is to have one, is in a folder."""
+    if method.startswith("remfile"):
+        import remfile
+
+        cache = remfile.DiskCache(str(folder)) if method.endswith("with_cache") else None
+        return h5py.File(remfile.File(url, disk_cache=cache), "r")
+    import fsspec
+
+    far: Any = fsspec.filesystem("http")
+    if method.endswith("with_cache"):
+        from fsspec.implementations.cached import CachingFileSystem
+
+        far = CachingFileSystem(fs=far, cache_storage=str(folder), check_files=False)
+    return h5py.File(far.open(url, "rb"), "r")
+
+
 class Remote(Timed):
     """A far file and one method of reading it."""
 
@@ -170,19 +187,7 @@ class Remote(Timed):
             # What an archive's file looked like when it was whole nobody has recorded.
             partial: bool | str = "unverified" if ONLINE else True
             return open_h5(f"recall://far/{self.name}", partial)
-        if method.startswith("remfile"):
-            import remfile
-
-            cache = remfile.DiskCache(str(self.folder)) if method.endswith("with_cache") else None
-            return h5py.File(remfile.File(self.url, disk_cache=cache), "r")
-        import fsspec
-
-        far: Any = fsspec.filesystem("http")
-        if method.endswith("with_cache"):
-            from fsspec.implementations.cached import CachingFileSystem
-
-            far = CachingFileSystem(fs=far, cache_storage=str(self.folder), check_files=False)
-        return h5py.File(far.open(self.url, "rb"), "r")
+        return open_by_peer(method, self.url, self.folder)
 
     def read(self, method: str) -> None:
         """Open the file and read it by pynwb, up to the point where slices can be taken."""
@@ -198,7 +203,7 @@ class Remote(Timed):
     def close(self) -> None:
         """Close what was read."""
         while self.kept:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(OSError, RuntimeError, ValueError):  # as HDF5's own
                 self.kept.pop().close()
 
     def slice(self, rows: slice) -> None:
@@ -252,9 +257,16 @@ REMOTE_METHODS = (
 """Warm: another process has opened the file before; the others' caches begin empty."""
 
 
-def camel(method: str) -> str:
-    """Write a method's name as part of a class's."""
-    return "".join(word.capitalize() for word in method.split("_"))
+def class_for_each(
+    methods: tuple[str, ...], base: type, name: str, members: dict[str, Any]
+) -> dict[str, type]:
+    """Make a class for each method, which ``{}`` stands for in the names of class and members."""
+    made = {}
+    for method in methods:
+        title = name.format("".join(word.capitalize() for word in method.split("_")))
+        own = {member.format(method): value for member, value in members.items()}
+        made[title] = type(title, (base,), {"method": method, "__doc__": f"By {method}.", **own})
+    return made
 
 
 def file_readers(prefix: str, base: type, methods: tuple[str, ...]) -> dict[str, type]:
@@ -265,15 +277,8 @@ def file_readers(prefix: str, base: type, methods: tuple[str, ...]) -> dict[str,
         self.read(self.method)
         return None if is_timed else self.traffic()
 
-    return {
-        name: type(
-            name,
-            (base,),
-            {"method": method, f"{prefix}_hdf5_pynwb_{method}": run, "__doc__": f"By {method}."},
-        )
-        for method in methods
-        for name in [f"HDF5PyNWB{camel(method)}FileReadBenchmark"]
-    }
+    members = {f"{prefix}_hdf5_pynwb_{{}}": run}
+    return class_for_each(methods, base, "HDF5PyNWB{}FileReadBenchmark", members)
 
 
 def slicers(operation: str, base: type, methods: tuple[str, ...]) -> dict[str, type]:
@@ -293,12 +298,5 @@ def slicers(operation: str, base: type, methods: tuple[str, ...]) -> dict[str, t
         self.slice(case["slice_range"][0])
         return None if is_timed else self.traffic()
 
-    return {
-        name: type(
-            name,
-            (base,),
-            {"method": method, "setup": setup, operation: run, "__doc__": f"By {method}."},
-        )
-        for method in methods
-        for name in [f"{camel(method)}ContinuousSliceBenchmark"]
-    }
+    members = {"setup": setup, operation: run}
+    return class_for_each(methods, base, "{}ContinuousSliceBenchmark", members)

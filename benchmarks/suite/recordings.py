@@ -20,6 +20,15 @@ LARGE_CHUNKS, SMALL_CHUNKS, APPENDED = "large-chunks.nwb", "small-chunks.nwb", "
 """In gzip chunks of 10 MB; of 80 KB; and of 10 MB in a file that was appended to ten times."""
 
 
+def cases_of(lengths_s: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Return a case for a recording of each length, whose ``https_url`` is that length."""
+    sizes = {seconds: seconds * RATE_HZ * CHANNELS * 2 for seconds in lengths_s}
+    return [
+        {"name": f"Ecephys{size // 1_000_000}MB", "https_url": str(seconds), "size_bytes": size}
+        for seconds, size in sizes.items()
+    ]
+
+
 def write_recording(place: Path, seconds: float, *, level: int = 1) -> None:
     """Write a recording of noise, with the few objects that each NWB file has."""
     import numpy as np

@@ -16,7 +16,6 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 BYTES_PER_S = 50_000_000
@@ -131,12 +130,7 @@ class Far:
     def __enter__(self) -> Far:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.stop()
 
 

@@ -83,7 +83,7 @@ def test_recalls_and_failures_of_late(stocked: Lab) -> None:
     assert "recalled in 7 days from" in shown
     assert "prove-failed" in shown
     later = datetime.now(timezone.utc) + timedelta(days=1)
-    assert not statistics.recalls_since(stocked.store.catalog, later.isoformat())
+    assert not stocked.store.catalog.recall_totals(later.isoformat())
 
 
 def test_recalled_file_counts_as_used(stocked: Lab) -> None:

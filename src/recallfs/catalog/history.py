@@ -145,20 +145,12 @@ class History(View):
         size_bytes : int
             Of entries that are resident, proved and not pinned.
         """
-        paths, accesses = schema.paths.c, schema.accesses.c
+        paths = schema.paths.c
         terms = [
-            paths.store_id == self.store_id,
-            paths.state == State.RESIDENT.value,
-            paths.is_pinned.is_(sa.false()),
+            *self._idle(folder, unused_since),
             paths.proved_until > at,
             paths.size_bytes >= min_bytes,
         ]
-        if folder:
-            terms.append(below(folder))
-        if unused_since is not None:
-            iso, ns = unused_since.isoformat(), int(unused_since.timestamp() * 1e9)
-            recent = sa.select(accesses.entry_id).where(accesses.last_at >= iso)
-            terms += [paths.mtime_ns < ns, paths.entry_id.not_in(recent)]
         while True:
             # Two steps, of which the first reads nothing but an index.
             sizes = sa.select(paths.size_bytes).where(*terms).order_by(paths.size_bytes.desc())
@@ -181,12 +173,22 @@ class History(View):
         unused_since : datetime, optional
             Only files that were neither written nor recalled since then.
         """
-        paths, accesses, events = schema.paths.c, schema.accesses.c, schema.events.c
+        paths, events = schema.paths.c, schema.events.c
+        terms = [
+            *self._idle(folder, unused_since),
+            paths.entry_id.in_(sa.select(events.entry_id).where(events.action == "release")),
+        ]
+        query = sa.select(paths.path, paths.size_bytes).where(*terms)
+        rows = self.rows(query.order_by(paths.size_bytes.desc(), paths.path))
+        return [(row.path, row.size_bytes) for row in rows]
+
+    def _idle(self, folder: str, unused_since: datetime | None) -> list[sa.ColumnElement[bool]]:
+        """Return the terms of entries that are here, not pinned, and unused for so long."""
+        paths, accesses = schema.paths.c, schema.accesses.c
         terms = [
             paths.store_id == self.store_id,
             paths.state == State.RESIDENT.value,
             paths.is_pinned.is_(sa.false()),
-            paths.entry_id.in_(sa.select(events.entry_id).where(events.action == "release")),
         ]
         if folder:
             terms.append(below(folder))
@@ -194,12 +196,10 @@ class History(View):
             iso, ns = unused_since.isoformat(), int(unused_since.timestamp() * 1e9)
             recent = sa.select(accesses.entry_id).where(accesses.last_at >= iso)
             terms += [paths.mtime_ns < ns, paths.entry_id.not_in(recent)]
-        query = sa.select(paths.path, paths.size_bytes).where(*terms)
-        rows = self.rows(query.order_by(paths.size_bytes.desc(), paths.path))
-        return [(row.path, row.size_bytes) for row in rows]
+        return terms
 
-    def recall_totals(self) -> list[tuple[str, int, int, float]]:
-        """Return the count, bytes and seconds of recalls, by source."""
+    def recall_totals(self, since: str = "") -> list[tuple[str, int, int, float]]:
+        """Return source, count, bytes and seconds of recalls, perhaps only since an ISO time."""
         recalls, entries = schema.recalls.c, schema.entries.c
         query = (
             sa.select(
@@ -209,7 +209,7 @@ class History(View):
                 sa.func.sum(recalls.seconds),
             )
             .join(schema.entries, entries.id == recalls.entry_id)
-            .where(entries.store_id == self.store_id)
+            .where(entries.store_id == self.store_id, recalls.at >= since)
             .group_by(recalls.source)
             .order_by(recalls.source)
         )
@@ -268,29 +268,27 @@ class History(View):
     def without_ground(self, at: str) -> tuple[int, int]:
         """Return count and bytes of released entries with neither a valid proof nor a copy."""
         paths = schema.paths.c
-        query = sa.select(
-            sa.func.count(), sa.func.coalesce(sa.func.sum(paths.size_bytes), 0)
-        ).where(
-            paths.store_id == self.store_id,
-            paths.state == State.RELEASED.value,
+        return self._amount(
+            State.RELEASED,
             sa.or_(paths.proved_until.is_(None), paths.proved_until <= at),
             paths.entry_id.not_in(sa.select(schema.copies.c.entry_id)),
         )
-        count, size = self.rows(query)[0]
-        return count, int(size)
 
     def proved(self, at: str) -> dict[str, int]:
         """Return how many resident entries have a valid proof at an ISO time, and their bytes."""
+        files, size_bytes = self._amount(State.RESIDENT, schema.paths.c.proved_until > at)
+        return {"files": files, "size_bytes": size_bytes}
+
+    def _amount(self, state: State, *terms: sa.ColumnElement[bool]) -> tuple[int, int]:
+        """Return count and bytes of the entries in a state of which the terms hold."""
         paths = schema.paths.c
-        query = sa.select(
-            sa.func.count(), sa.func.coalesce(sa.func.sum(paths.size_bytes), 0)
-        ).where(
-            paths.store_id == self.store_id,
-            paths.state == State.RESIDENT.value,
-            paths.proved_until > at,
-        )
-        count, size = self.rows(query)[0]
-        return {"files": count, "size_bytes": int(size)}
+        columns = sa.func.count(), sa.func.coalesce(sa.func.sum(paths.size_bytes), 0)
+        count, size = self.rows(
+            sa.select(*columns).where(
+                paths.store_id == self.store_id, paths.state == state.value, *terms
+            )
+        )[0]
+        return count, int(size)
 
 
 def _rests_on(scheme: str) -> sa.ColumnElement[bool]:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blake3 import blake3
-
+from recallfs.catalog.sealed import body_digest, seal, unseal
 from recallfs.digest.dandi_etag import ETAG
 from recallfs.errors import CatalogError, IntegrityError, InvalidInputError
 from recallfs.permissions import Acl
@@ -32,7 +30,6 @@ from recallfs.values import (
     OutputRef,
     Proof,
     State,
-    canonical_json,
     normalise_path,
     now_utc,
 )
@@ -208,10 +205,7 @@ class Record:
 
 def encode(record: Record) -> bytes:
     """Write a record as a sidecar's bytes."""
-    body = _body(record)
-    digest = blake3(canonical_json(body)).hexdigest()
-    document = {"format": FORMAT, "digest": digest, "body": body}
-    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return seal(FORMAT, _body(record))
 
 
 def decode(content: bytes, *, name: str = "sidecar") -> Record:
@@ -230,9 +224,8 @@ def decode(content: bytes, *, name: str = "sidecar") -> Record:
         Kind ``schema-version``: a sidecar of a newer format.
     """
     try:
-        document = json.loads(content)
-        found, digest, body = document["format"], document["digest"], document["body"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        found, digest, body = unseal(content)
+    except ValueError as error:
         raise _damaged(name, "it is torn or no sidecar") from error
     if found != FORMAT:
         raise CatalogError(
@@ -240,7 +233,7 @@ def decode(content: bytes, *, name: str = "sidecar") -> Record:
             kind="schema-version",
         )
     try:
-        actual = blake3(canonical_json(body)).hexdigest()
+        actual = body_digest(body)
     except (InvalidInputError, RecursionError) as error:
         raise _damaged(name, "its body is not canonical") from error
     if actual != digest:

@@ -182,24 +182,6 @@ def trash_totals(catalog: Catalog, now: str) -> TrashTotals:
     return TrashTotals(total, sums[1], following)
 
 
-def recalls_since(catalog: Catalog, since: str) -> list[tuple[str, int, int, float]]:
-    """Return source, count, bytes and seconds of the recalls since an ISO time."""
-    recalls, entries = schema.recalls.c, schema.entries.c
-    query = (
-        sa.select(
-            recalls.source,
-            sa.func.count(),
-            sa.func.sum(recalls.size_bytes),
-            sa.func.sum(recalls.seconds),
-        )
-        .join(schema.entries, entries.id == recalls.entry_id)
-        .where(entries.store_id == catalog.store_id, recalls.at >= since)
-        .group_by(recalls.source)
-        .order_by(recalls.source)
-    )
-    return [(s, n, int(b), float(t)) for s, n, b, t in catalog.rows(query)]
-
-
 def failures_since(catalog: Catalog, since: str, *, limit: int) -> list[dict[str, Any]]:
     """Return the newest events of the audit trail that say that something failed."""
     events = schema.events.c

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,8 @@ def gather(store: Store) -> dict[str, Any]:
             "free_bytes": disk.f_bavail * disk.f_frsize,
             "size_bytes": disk.f_blocks * disk.f_frsize,
         },
-        "recalls": [
-            {"source": source, "files": count, "size_bytes": size, "seconds": seconds}
-            for source, count, size, seconds in catalog.recall_totals()
-        ],
-        "recalls_lately": [
-            {"source": source, "files": count, "size_bytes": size, "seconds": seconds}
-            for source, count, size, seconds in statistics.recalls_since(catalog, since)
-        ],
+        "recalls": _recalls(catalog.recall_totals()),
+        "recalls_lately": _recalls(catalog.recall_totals(since)),
         "failures_lately": [
             {
                 "at": event["at"],
@@ -189,6 +183,13 @@ def _warnings(store: Store, trash: statistics.TrashTotals) -> Iterator[str]:
 
 def _amount(amount: Amount) -> dict[str, int]:
     return {"files": amount.files, "size_bytes": amount.size_bytes}
+
+
+def _recalls(totals: Iterable[tuple[str, int, int, float]]) -> list[dict[str, Any]]:
+    return [
+        {"source": source, "files": count, "size_bytes": size, "seconds": seconds}
+        for source, count, size, seconds in totals
+    ]
 
 
 def _kept(store: Store) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from blake3 import blake3
@@ -174,12 +173,7 @@ class StreamDigester:
     def __enter__(self) -> StreamDigester:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def update(self, data: bytes | bytearray | memoryview[Any]) -> None:

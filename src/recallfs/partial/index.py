@@ -368,24 +368,27 @@ def _retained(skeleton: Skeleton) -> Iterator[tuple[int, int, int]]:
 def of_blocks(size_bytes: int, blocks: bytes) -> Index:
     """Make the index of a file by its ``b3b1`` digests."""
     digests = np.frombuffer(blocks, dtype=np.uint8).reshape(-1, 32)
-    return Index(
-        size_bytes=size_bytes,
-        kind=BLOCKS,
-        starts=np.arange(len(digests), dtype=np.int64) * BLOCK_BYTES,
-        digests=digests,
-        is_retained=np.zeros(len(digests), np.uint8),
-        begins=np.zeros(len(digests), np.uint8),
-    )
+    starts = np.arange(len(digests), dtype=np.int64) * BLOCK_BYTES
+    return of_units(size_bytes, BLOCKS, starts, digests)
 
 
 def of_pages(size_bytes: int) -> Index:
     """Make the index of a file of which no digests are known."""
-    starts = np.arange(0, size_bytes, PAGE_BYTES, dtype=np.int64)
+    return of_units(size_bytes, PAGES, np.arange(0, size_bytes, PAGE_BYTES, dtype=np.int64))
+
+
+def of_units(
+    size_bytes: int,
+    kind: str,
+    starts: npt.NDArray[np.int64],
+    digests: npt.NDArray[np.uint8] | None = None,
+) -> Index:
+    """Make the index of a file of whose units no more is known; see `Index`."""
     return Index(
         size_bytes=size_bytes,
-        kind=PAGES,
+        kind=kind,
         starts=starts,
-        digests=None,
+        digests=digests,
         is_retained=np.zeros(len(starts), np.uint8),
         begins=np.zeros(len(starts), np.uint8),
     )

@@ -19,7 +19,15 @@ from recallfs.hdf5.access import HDF5_ERRORS
 from recallfs.hdf5.extents import BulkDataset as Located
 from recallfs.hdf5.extents import list_bulk
 from recallfs.partial.blocks import BlockFile, key_of, make_blocks, open_blocks
-from recallfs.partial.index import CHUNKS, PAGE_BYTES, PAGES, BulkDataset, Index, of_pages
+from recallfs.partial.index import (
+    CHUNKS,
+    PAGE_BYTES,
+    PAGES,
+    BulkDataset,
+    Index,
+    of_pages,
+    of_units,
+)
 from recallfs.partial.opening import Parts
 from recallfs.partial.reading import CHECKS, PartialFile
 from recallfs.skeleton.neighbours import any_neighbour
@@ -157,13 +165,8 @@ def _index(entry: Entry, located: list[Located]) -> Index:
         datasets.append(BulkDataset(item.path, item.shape, first, count, coordinate))
         coordinates += [item.starts.ravel(), item.counts.ravel()]
         first, coordinate = first + count, coordinate + 2 * len(item.shape) * count
-    return Index(
-        size_bytes=size,
-        kind=PAGES,
-        starts=starts,
-        digests=None,
-        is_retained=np.zeros(len(starts), np.uint8),
-        begins=np.zeros(len(starts), np.uint8),
+    return replace(
+        of_units(size, PAGES, starts),
         datasets=tuple(datasets),
         piece_units=np.searchsorted(starts, offsets),
         coordinates=np.concatenate(coordinates),

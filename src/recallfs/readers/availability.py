@@ -66,7 +66,7 @@ def make_available(name: Any, mode: str = "r") -> Any:
     from recallfs.resolve.stores import stores_in_reach
 
     stores = stores_in_reach()
-    found = stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
+    found = _found(stores, text)
     if found is None:
         return name
     path = _entry_made_available(stores, *found, mode)
@@ -92,13 +92,9 @@ def parts_of(name: Any) -> Parts | None:
     stores = stores_in_reach()
     if stores.config.readers.partial == "never" or _is_denied(stores):
         return None
-    if is_url:
-        found = stores.resolve(text)
-    else:
-        contained = stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
-        if contained is None:
-            return None
-        found = contained
+    found = _found(stores, text)
+    if found is None:
+        return None
     from recallfs.partial.opening import find_parts
 
     parts = find_parts(stores, *found)
@@ -156,13 +152,9 @@ def make_folder_available(name: Any) -> Any:
     from recallfs.resolve.stores import stores_in_reach
 
     stores = stores_in_reach()
-    if is_url:
-        found = stores.resolve(text)
-    else:
-        contained = stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
-        if contained is None:
-            return name
-        found = contained
+    found = _found(stores, text)
+    if found is None:
+        return name
     store, path = found
     place = str(store.root / path)
     if store.catalog.entry_at(path) is not None:
@@ -180,6 +172,13 @@ def make_folder_available(name: Any) -> Any:
             )
         _bring(stores, store, path, released)
     return place if is_url else name
+
+
+def _found(stores: Stores, text: str) -> tuple[Store, str] | None:
+    """Return store and path of a URL, or of a path if it is in a store."""
+    if text.startswith("recall://"):
+        return stores.resolve(text)
+    return stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
 
 
 def _url_made_available(url: str, mode: str) -> str:

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, NamedTuple, cast
 
 MANY = 20_000
@@ -79,12 +78,7 @@ class Looks:
     def __enter__(self) -> Looks:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()

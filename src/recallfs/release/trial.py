@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -60,16 +60,7 @@ class Trial:
         """
         with Witness(self.original, limit, self.scratch) as witness:
             try:
-                return match_output(
-                    self.store,
-                    self.record,
-                    result,
-                    self.scratch,
-                    self.progress,
-                    residual=self._known,
-                    witness=witness,
-                    python=self.python,
-                )
+                return self._match(result, witness, self._known)
             except IntegrityError as error:
                 reasons = {one["reason"] for one in error.details.get("objects", [])}
                 if reasons == {"values"} and limit:
@@ -163,16 +154,7 @@ class Trial:
         # What is compared with the original now says how far the second run is off it.
         with Witness(self.original, 0.0, self.scratch) as witness:
             try:
-                return match_output(
-                    self.store,
-                    self.record,
-                    result,
-                    self.scratch,
-                    self.progress,
-                    residual=lambda: residual,
-                    witness=witness,
-                    python=self.python,
-                )
+                return self._match(result, witness, lambda: residual)
             except IntegrityError as error:
                 self.refuse_varying(before, result, error)
                 raise
@@ -240,6 +222,20 @@ class Trial:
                 "environment; make it repeatable (seeds, threads, order).",
                 kind="not-repeatable",
             )
+
+    def _match(
+        self, result: Path, witness: Witness, residual: Callable[[], Residual | None]
+    ) -> Matched:
+        return match_output(
+            self.store,
+            self.record,
+            result,
+            self.scratch,
+            self.progress,
+            residual=residual,
+            witness=witness,
+            python=self.python,
+        )
 
     def _made(self, error: IntegrityError, writer: ResidualWriter, limit: float) -> Residual:
         """Write the residual into the scratch folder."""

@@ -13,19 +13,11 @@ from recallfs.digest.listing import list_folder
 from recallfs.environment.capture import capture_environment, environment_id
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.recipes.code import code_state
-from recallfs.recipes.declared import observe_declared
-from recallfs.recipes.model import Recipe, validate_parameters
+from recallfs.recipes.model import Recipe
 from recallfs.recipes.outputs import in_commit_order, is_folder, recorded_outputs
-from recallfs.recipes.registry import find_recipe
 from recallfs.recipes.runs import Run
 from recallfs.resolve.commit import add_existing
-from recallfs.resolve.derive import (
-    bind_inputs,
-    key_of,
-    new_derivation,
-    output_targets,
-    refuse_cycle,
-)
+from recallfs.resolve.orders import Order
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
 from recallfs.values import CodeState, Derivation, Entry, OutputRef, State
@@ -111,33 +103,28 @@ def adopt(
     RecomputeError
         Kind ``cycle``: an output would be made from itself.
     """
-    settings = stores.config.recipes
-    recipe = find_recipe(recipe_name, settings.modules, settings.paths)
-    checked = validate_parameters(recipe, parameters)
-    store, targets = output_targets(stores, recipe, outputs)
-    bound = bind_inputs(stores, store, inputs)
-    refuse_cycle(store, bound, targets)
-    entries = {name: _present(store, path) for name, path in _files(store, targets).items()}
-    declared = observe_declared(recipe, checked)
-    key = key_of(recipe, checked, bound, declared)
-    urls = {name: store.url(path) for name, path in targets.items()}
+    order = Order.place(stores, recipe_name, outputs, parameters)
+    store = order.store
+    bound = order.bind(stores, inputs)
+    entries = {name: _present(store, path) for name, path in _files(store, order.targets).items()}
+    key = bound.key
     known = [records.load(store, entry.id).derivations for entry in entries.values()]
     if all(any(derivation.key == key for derivation in each) for each in known):
-        return Adopted(urls, key, is_new=False)
+        return Adopted(order.urls, key, is_new=False)
     present = present or Present()
     identifier = present.environment_in(store)
     derivation = replace(
-        new_derivation(recipe, key, checked, bound, declared, threads=settings.threads),
+        bound.begin(threads=stores.config.recipes.threads),
         # What it was made with is not known; it is tried with what is here.
         environment_id=identifier,
-        code=present.code_in(store, recipe),
+        code=present.code_in(store, order.recipe),
         seed=None,
     )
     references = [OutputRef(name, entry.id) for name, entry in entries.items()]
     for name in in_commit_order(entries):
         own = replace(derivation, outputs=recorded_outputs(references, name))
         _bind(store, entries[name], own)
-    return Adopted(urls, key, is_new=True)
+    return Adopted(order.urls, key, is_new=True)
 
 
 @dataclass(frozen=True)

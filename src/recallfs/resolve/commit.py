@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
 from recallfs.errors import ConflictError, NotRecallableError
 from recallfs.ownership import differences, metadata_of, restore, usual_metadata
+from recallfs.recipes.outputs import in_commit_order, output_path, recorded_outputs
 from recallfs.resolve.lease import Grant
 from recallfs.resolve.presence import observe
 from recallfs.values import (
@@ -36,6 +37,7 @@ from recallfs.values import (
     Identity,
     Level,
     Metadata,
+    OutputRef,
     State,
     normalise_path,
     now_utc,
@@ -191,6 +193,35 @@ def commit_new(
         if earlier is not None:
             store.trash_path(earlier.id).unlink(missing_ok=True)
     return record.entry
+
+
+def commit_outputs(
+    store: Store,
+    derivation: Derivation,
+    targets: Mapping[str, str],
+    made: Mapping[str, tuple[Path, Digests]],
+) -> None:
+    """Put all that a derivation gave into the tree, each file with the derivation on record.
+
+    Parameters
+    ----------
+    targets : Mapping of str to str
+        Path of each of the recipe's outputs.
+    made : Mapping of str to tuple of Path and Digests
+        Files, as `commit_new` takes them, by name.
+    """
+    references = {name: OutputRef(name, uuid.uuid4().hex) for name in made}
+    for name in in_commit_order(made):
+        file, digests = made[name]
+        own = replace(derivation, outputs=recorded_outputs(references.values(), name))
+        commit_new(
+            store,
+            output_path(name, targets),
+            file,
+            digests,
+            derivations=(own,),
+            entry_id=references[name].entry_id,
+        )
 
 
 def commit_recalled(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +14,16 @@ from recallfs.catalog.store import Store
 from recallfs.digest.listing import list_folder
 from recallfs.digest.stream import digest_file
 from recallfs.environment.capture import environment_id
-from recallfs.errors import ConflictError, InvalidInputError, RecomputeError
-from recallfs.recipes.declared import digests_of, observe_declared
+from recallfs.errors import ConflictError
 from recallfs.recipes.job import Outcome
-from recallfs.recipes.model import Recipe, derivation_key, validate_parameters
 from recallfs.recipes.outputs import (
     declared_name,
     folder_path,
-    in_commit_order,
     is_folder,
-    output_path,
-    recorded_outputs,
 )
-from recallfs.recipes.registry import find_recipe
-from recallfs.resolve.commit import commit_new
+from recallfs.resolve.commit import commit_outputs
 from recallfs.resolve.lease import hold_lease
+from recallfs.resolve.orders import Order
 from recallfs.resolve.presence import has_bytes, observe, settle
 from recallfs.resolve.recall import recall, with_inputs
 from recallfs.resolve.reuse import reuse as find_result
@@ -39,7 +31,7 @@ from recallfs.resolve.stores import Stores
 from recallfs.resolve.tree import forget
 from recallfs.resolve.wish import Wish
 from recallfs.sources.recompute import run_derivation, run_need
-from recallfs.values import DeclaredInput, Derivation, Entry, InputRef, OutputRef, State, now_utc
+from recallfs.values import Derivation, Entry, OutputRef, State
 
 
 @dataclass(frozen=True)
@@ -119,9 +111,8 @@ def derive(
         The recipe failed, or an output would be made from itself (kind ``cycle``).
     """
     settings = stores.config.recipes
-    recipe = find_recipe(recipe_name, settings.modules, settings.paths)
-    checked = validate_parameters(recipe, parameters)
-    store, targets = output_targets(stores, recipe, outputs)
+    order = Order.place(stores, recipe_name, outputs, parameters)
+    store, targets = order.store, order.targets
     is_reusing = settings.reuse if reuse is None else reuse
 
     def bring(entry: Entry) -> None:
@@ -129,42 +120,37 @@ def derive(
         if not is_reusing or settle(store, entry) not in (State.RELEASED, State.MISSING):
             recall(stores, store, entry.path, wish)
 
-    bound = bind_inputs(stores, store, inputs, bring)
-    refuse_cycle(store, bound, targets)
-    declared = observe_declared(recipe, checked)
-    key = key_of(recipe, checked, bound, declared)
+    bound = order.bind(stores, inputs, bring)
+    key = bound.key
     with hold_lease(store.catalog, f"derivation:{store.id}:{key}", lambda: False) as grant:
         earlier = _earlier(store, key)
         if earlier is not None:
             return earlier
         for name, path in targets.items():
             _make_room(store, path, key, is_folder=is_folder(name))
-        derivation = new_derivation(recipe, key, checked, bound, declared, threads=settings.threads)
+        derivation = bound.begin(threads=settings.threads)
         lost = _Stop(grant.lost if grant else None, cancelled)
         wish = wish or Wish()
         warnings: list[str] = []
         if is_reusing:
             start = time.monotonic()
-            source, warnings = find_result(
-                stores, store, recipe, derivation, targets, wish=wish, cancelled=lost
-            )
+            source, warnings = find_result(stores, order, derivation, wish=wish, cancelled=lost)
             if source:
-                urls = {name: store.url(path) for name, path in targets.items()}
                 seconds = time.monotonic() - start
-                return Derived(urls, False, key, seconds, source, tuple(warnings))
-        made = _run(stores, store, derivation, targets, wish=wish, cancelled=lost)
+                return Derived(order.urls, False, key, seconds, source, tuple(warnings))
+        made = _run(stores, order, derivation, wish=wish, cancelled=lost)
         return replace(made, warnings=tuple(warnings))
 
 
 def _run(
     stores: Stores,
-    store: Store,
+    order: Order,
     derivation: Derivation,
-    targets: Mapping[str, str],
     *,
     wish: Wish,
     cancelled: threading.Event | None,
 ) -> Derived:
+    store, targets = order.store, order.targets
     # What is in a folder is known when it is written; until then its name stands for it.
     derivation = replace(derivation, outputs=tuple(OutputRef(name, "") for name in targets))
     with store.staging() as scratch:
@@ -203,21 +189,10 @@ def _run(
             cpu_seconds=outcome.cpu_seconds,
             peak_memory_bytes=outcome.peak_memory_bytes,
         )
-        digests = {name: digest_file(file) for name, file in files.items()}
-        references = {name: OutputRef(name, uuid.uuid4().hex) for name in files}
-        for name in in_commit_order(files):
-            own = replace(derivation, outputs=recorded_outputs(references.values(), name))
-            commit_new(
-                store,
-                output_path(name, targets),
-                files[name],
-                digests[name],
-                derivations=(own,),
-                entry_id=references[name].entry_id,
-            )
-    urls = {name: store.url(path) for name, path in targets.items()}
+        made = {name: (file, digest_file(file)) for name, file in files.items()}
+        commit_outputs(store, derivation, targets, made)
     return Derived(
-        urls,
+        order.urls,
         True,
         derivation.key,
         time.monotonic() - start,
@@ -255,147 +230,21 @@ def foresee(
     RecallError
         What `derive` would raise before it runs anything.
     """
-    settings = stores.config.recipes
-    recipe = find_recipe(recipe_name, settings.modules, settings.paths)
-    checked = validate_parameters(recipe, parameters)
-    store, targets = output_targets(stores, recipe, outputs)
+    order = Order.place(stores, recipe_name, outputs, parameters)
     there = {}
     for name, address in inputs.items():
         owner, path = stores.resolve(address)
         if owner.catalog.entry_at(path) is not None or not is_coming(owner, path):
             there[name] = address
-    bound = bind_inputs(stores, store, there)
-    refuse_cycle(store, bound, targets)
-    if len(there) < len(inputs) or not all(item.sha256 for item in bound):
+    bound = order.bind(stores, there)
+    if len(there) < len(inputs) or not all(item.sha256 for item in bound.inputs):
         return None
-    declared = observe_declared(recipe, checked)
-    key = key_of(recipe, checked, bound, declared)
-    earlier = _earlier(store, key)
+    earlier = _earlier(order.store, bound.key)
     if earlier is None:
-        for name, path in targets.items():
+        for name, path in order.targets.items():
             if not is_folder(name):
-                _check_room(store, path, key)
+                _check_room(order.store, path, bound.key)
     return earlier
-
-
-def new_derivation(
-    recipe: Recipe,
-    key: str,
-    parameters: Mapping[str, Any],
-    inputs: tuple[InputRef, ...],
-    declared: tuple[DeclaredInput, ...],
-    *,
-    threads: int | None,
-) -> Derivation:
-    """Make the record of a run that is about to begin, with a seed of its own."""
-    return Derivation(
-        id=uuid.uuid4().hex,
-        key=key,
-        recipe=recipe.name,
-        version=recipe.version,
-        source_digest=recipe.source_digest,
-        parameters=parameters,
-        inputs=inputs,
-        outputs=(),
-        # Fresh for every ordinary run, so that object ids stay unique; kept for runs to come.
-        seed=secrets.randbits(128) if recipe.seeded else None,
-        started_at=now_utc(),
-        threads=threads or os.cpu_count() or 1,
-        environment_id="",
-        seconds=0.0,
-        timeout_s=recipe.timeout_s,
-        memory_bytes=recipe.memory_bytes,
-        declared=declared,
-    )
-
-
-def key_of(
-    recipe: Recipe,
-    parameters: Mapping[str, Any],
-    inputs: Sequence[InputRef],
-    declared: Sequence[DeclaredInput],
-) -> str:
-    """Return the key of a derivation; see `derivation_key`."""
-    return derivation_key(
-        recipe.name,
-        recipe.version,
-        recipe.source_digest,
-        parameters,
-        {item.name: item.sha256 for item in inputs},
-        other_inputs=digests_of(declared),
-    )
-
-
-def output_targets(
-    stores: Stores, recipe: Recipe, outputs: Mapping[str, str]
-) -> tuple[Store, dict[str, str]]:
-    """Resolve the outputs' addresses; a single unnamed output is the recipe's only one."""
-    if len(recipe.outputs) == 1 and set(outputs) == {""}:
-        outputs = {recipe.outputs[0]: outputs[""]}
-    if set(outputs) != set(recipe.outputs):
-        raise InvalidInputError(
-            f"recipe {recipe.name!r} writes {', '.join(recipe.outputs)}; "
-            f"given were {', '.join(sorted(outputs)) or 'none'}.",
-            kind="invalid-parameters",
-        )
-    found = {name: stores.resolve(outputs[name]) for name in recipe.outputs}
-    store = next(iter(found.values()))[0]
-    paths = {name: path for name, (_, path) in found.items()}
-    if any(other.id != store.id for other, _ in found.values()):
-        raise InvalidInputError("all outputs of a derivation go to one store.")
-    nested = any(one.startswith(f"{other}/") for one in paths.values() for other in paths.values())
-    if len(set(paths.values())) != len(paths) or "" in paths.values() or nested:
-        raise InvalidInputError("each output needs a path of its own.", kind="invalid-path")
-    return store, paths
-
-
-def bind_inputs(
-    stores: Stores,
-    store: Store,
-    inputs: Mapping[str, str],
-    bring: Callable[[Entry], object] = lambda _: None,
-) -> tuple[InputRef, ...]:
-    """Return the inputs by their digests.
-
-    Parameters
-    ----------
-    bring : callable
-        Called with each entry before its digest is taken, which may be known only then.
-    """
-    bound = []
-    for name, address in sorted(inputs.items()):
-        owner, path = stores.resolve(address)
-        if owner.id != store.id:
-            raise InvalidInputError(
-                f"the input {name}={address} is in the store {owner.name!r}, the output in "
-                f"{store.name!r}; a derivation stays within one store."
-            )
-        bring(records.known_entry(store, path))
-        entry = records.known_entry(store, path)
-        bound.append(InputRef(name, entry.id, entry.path, entry.sha256))
-    return tuple(bound)
-
-
-def refuse_cycle(store: Store, inputs: tuple[InputRef, ...], targets: Mapping[str, str]) -> None:
-    """Refuse an output that one of the inputs is made from."""
-    wanted = set(targets.values())
-
-    def visit(path: str, entry_id: str, chain: tuple[str, ...]) -> None:
-        chain = (*chain, store.url(path))
-        if any(path == place or path.startswith(f"{place}/") for place in wanted):
-            raise RecomputeError(
-                "this would make a file from itself: " + " ← ".join(chain),
-                kind="cycle",
-                details={"chain": list(chain)},
-            )
-        if store.url(path) in chain[:-1] or store.catalog.entry(entry_id) is None:
-            return
-        for derivation in records.load(store, entry_id).derivations:
-            for item in derivation.inputs:
-                visit(item.path, item.entry_id, chain)
-
-    for item in inputs:
-        visit(item.path, item.entry_id, ())
 
 
 def _earlier(store: Store, key: str) -> Derived | None:

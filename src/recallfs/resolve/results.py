@@ -7,7 +7,6 @@ derivation key once; that a file can be made again so is said only by a proof.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ from typing import Any
 
 from blake3 import blake3
 
+from recallfs.catalog.sealed import body_digest, seal, unseal
 from recallfs.errors import CatalogError, IntegrityError, RecallError
 from recallfs.recipes.outputs import NAME_LENGTH, path_below
-from recallfs.values import canonical_json, normalise_path
+from recallfs.values import normalise_path
 
 FORMAT = "rdk1"
 
@@ -87,8 +87,7 @@ def encode(result: Result) -> bytes:
         "seconds": result.seconds,
         "environment": dict(result.environment),
     }
-    document = {"format": FORMAT, "digest": blake3(canonical_json(body)).hexdigest(), "body": body}
-    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return seal(FORMAT, body)
 
 
 def decode(content: bytes, *, name: str = "record") -> Result:
@@ -107,9 +106,8 @@ def decode(content: bytes, *, name: str = "record") -> Result:
         Kind ``schema-version``: of a newer format.
     """
     try:
-        document = json.loads(content)
-        found, digest, body = document["format"], document["digest"], document["body"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        found, digest, body = unseal(content)
+    except ValueError as error:
         raise _damaged(name, "it is torn or no record of a derivation") from error
     if found != FORMAT:
         raise CatalogError(
@@ -117,7 +115,7 @@ def decode(content: bytes, *, name: str = "record") -> Result:
             kind="schema-version",
         )
     try:
-        if blake3(canonical_json(body)).hexdigest() != digest:
+        if body_digest(body) != digest:
             raise _damaged(name, "its digest is another one")
         return _result(body)
     except IntegrityError:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,15 +24,12 @@ from recallfs.errors import (
     RecallError,
     SourceError,
 )
-from recallfs.recipes.model import Recipe
 from recallfs.recipes.outputs import (
     declared_names,
-    in_commit_order,
-    output_path,
-    recorded_outputs,
 )
 from recallfs.resolve.budget import hold_slot
-from recallfs.resolve.commit import commit_new
+from recallfs.resolve.commit import commit_outputs
+from recallfs.resolve.orders import Order
 from recallfs.resolve.results import Output, Result, blocks_digest, decode
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.wish import Wish
@@ -47,17 +42,14 @@ from recallfs.values import (
     Entry,
     Level,
     Metadata,
-    OutputRef,
     now_utc,
 )
 
 
 def reuse(
     stores: Stores,
-    store: Store,
-    recipe: Recipe,
+    order: Order,
     derivation: Derivation,
-    targets: Mapping[str, str],
     *,
     wish: Wish,
     cancelled: threading.Event | None = None,
@@ -68,8 +60,6 @@ def reuse(
     ----------
     derivation : Derivation
         As it would be run; its outputs are not bound yet.
-    targets : Mapping of str to str
-        Path of each output.
 
     Returns
     -------
@@ -83,18 +73,12 @@ def reuse(
         if not isinstance(source, MirrorSource):
             continue
         try:
-            result = _asked(stores, store, source, recipe, derivation.key)
+            result = _asked(stores, order, source, derivation.key)
             if result is not None:
                 _take(
-                    stores,
-                    store,
-                    source,
-                    result,
-                    derivation=derivation,
-                    targets=targets,
-                    wish=wish,
-                    cancelled=cancelled,
-                )
+                    stores, order, source, result,
+                    derivation=derivation, wish=wish, cancelled=cancelled,
+                )  # fmt: skip
                 return source.name, warnings
         except ConflictError:
             raise  # something is at an output's path: a run would find it as well
@@ -105,9 +89,7 @@ def reuse(
     return "", warnings
 
 
-def _asked(
-    stores: Stores, store: Store, source: MirrorSource, recipe: Recipe, key: str
-) -> Result | None:
+def _asked(stores: Stores, order: Order, source: MirrorSource, key: str) -> Result | None:
     """Ask a mirror for what a derivation gave; None if it knows of nothing.
 
     Raises
@@ -115,7 +97,7 @@ def _asked(
     RecallError
         What it has is no use, or it could not be asked.
     """
-    if store_around(source.settings.url, store) is not None:
+    if store_around(source.settings.url, order.store) is not None:
         return None
     memory_key = f"derivation:{key}"
     with contextlib.suppress(NotRecallableError):
@@ -130,6 +112,7 @@ def _asked(
     name = source.location(derivation_suffix(key))
     result = decode(content, name=name)
     declared = set(declared_names(result.outputs))
+    recipe = order.recipe
     said = (result.key, result.recipe, result.version, declared)
     if said != (key, recipe.name, recipe.version, set(recipe.outputs)):
         raise IntegrityError(
@@ -142,17 +125,16 @@ def _asked(
 
 def _take(
     stores: Stores,
-    store: Store,
+    order: Order,
     source: MirrorSource,
     result: Result,
     *,
     derivation: Derivation,
-    targets: Mapping[str, str],
     wish: Wish,
     cancelled: threading.Event | None,
 ) -> None:
     """Fetch all outputs, then commit them together as a run would."""
-    environment = dict(result.environment)
+    store, environment = order.store, dict(result.environment)
     made = replace(
         derivation,
         # Of the run that was: what a seeded recipe needs to give the same bytes again.
@@ -177,18 +159,7 @@ def _take(
                 for number, (name, output) in enumerate(result.outputs.items())
             }
         records.save_environment(store, made.environment_id, environment)
-        references = {name: OutputRef(name, uuid.uuid4().hex) for name in brought}
-        for name in in_commit_order(brought):
-            file, digests = brought[name]
-            own = replace(made, outputs=recorded_outputs(references.values(), name))
-            commit_new(
-                store,
-                output_path(name, targets),
-                file,
-                digests,
-                derivations=(own,),
-                entry_id=references[name].entry_id,
-            )
+        commit_outputs(store, made, order.targets, brought)
 
 
 def _request(

@@ -11,7 +11,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -35,6 +35,15 @@ def damaged(what: str) -> IntegrityError:
     return IntegrityError(
         f"the record is damaged: {what}. Take its copy from the vault.", kind="damaged-record"
     )
+
+
+@contextmanager
+def tables_fit() -> Iterator[None]:
+    """Give what cannot be made of a record's header and sections as the error that it is."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise damaged(f"its tables do not fit together ({error!r})") from error
 
 
 def pack(

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recallfs.errors import IntegrityError
 from recallfs.hdf5.encoders import Encoder, FilterStep
 from recallfs.skeleton import container
-from recallfs.skeleton.container import damaged
+from recallfs.skeleton.container import damaged, tables_fit
 from recallfs.values import canonical_json
 
 MAGIC = b"\x89RSK\r\n\x1a\n"
@@ -199,13 +198,9 @@ class Skeleton:
             If a newer recallfs wrote it.
         """
         header, sections = container.unpack(MAGIC, VERSION, record, known=frozenset({_CUT}))
-        try:
+        with tables_fit():
             skeleton = _decode(header, sections)
             skeleton.check()
-        except IntegrityError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise damaged(f"its tables do not fit together ({error!r})") from error
         return skeleton
 
     def check(self) -> None:

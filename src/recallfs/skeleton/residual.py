@@ -17,10 +17,9 @@ import zstandard
 from blake3 import blake3
 
 from recallfs.atomic import open_record, said_if_full
-from recallfs.errors import IntegrityError
 from recallfs.hdf5.access import Bytes
 from recallfs.skeleton import container
-from recallfs.skeleton.container import damaged
+from recallfs.skeleton.container import damaged, tables_fit
 
 MAGIC = b"\x89RSD\r\n\x1a\n"
 """The first bytes of a residual; as in PNG, a transfer that mends line ends breaks them."""
@@ -84,7 +83,7 @@ class Residual:
         """
         with open_record(path) as file:
             record = container.Record.read(MAGIC, VERSION, file)
-            try:
+            with tables_fit():
                 digests = record.section(file, "recomputed-digests")
                 residual = cls(
                     path=path,
@@ -97,10 +96,6 @@ class Residual:
                     _record=record,
                 )
                 residual.check()
-            except IntegrityError:
-                raise
-            except (ValueError, KeyError, TypeError, OverflowError) as error:
-                raise damaged(f"its tables do not fit together ({error!r})") from error
         return residual
 
     @contextmanager

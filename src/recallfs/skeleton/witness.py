@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -47,15 +46,10 @@ class Witness:
     def __enter__(self) -> Witness:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: Any) -> None:
         self.residual.close()
         if self._opened is not None:
-            self._opened.__exit__(kind, error, traceback)
+            self._opened.__exit__(*exception)
             self._opened = self._file = None
 
     def compare(

@@ -105,7 +105,7 @@ class OverviewContract:
         assert record.release is not None
         assert trash.next_purge == record.release.purge_after
         assert statistics.trash_totals(catalog, iso).due == (1, record.entry.size_bytes)
-        assert statistics.recalls_since(catalog, MOMENT) == [("nas", 1, 20, 1.0)]
+        assert catalog.recall_totals(MOMENT) == [("nas", 1, 20, 1.0)]
         failures = statistics.failures_since(catalog, MOMENT, limit=5)
         assert [event["details"] for event in failures] == [{"why": "ω"}]
         identifier = plain.entry.id

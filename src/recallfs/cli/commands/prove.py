@@ -13,10 +13,10 @@ import click
 from recallfs.cli.batch import jobs_option
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, console, count_files, print_json, print_table, say, warn
+from recallfs.cli.proving import hide_option, level_option
 from recallfs.cli.rows import spyglass_option, with_rows
 from recallfs.digest.tally import Tolerance
 from recallfs.errors import InvalidInputError
-from recallfs.release.proof import HIDING
 from recallfs.release.proving import Campaign, Terms, Tried, campaign
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
@@ -44,24 +44,13 @@ _SKIPPED = {
 @click.option("--env", "environment", metavar="ID", help="Prove in this environment on record.")
 @click.option("--again", is_flag=True, help="Prove anew what is proved already.")
 @click.option("--retry-xfail", is_flag=True, help="Try what failed as the configuration expects.")
-@click.option(
-    "--hide",
-    "hiding",
-    type=click.Choice(HIDING),
-    default="namespace",
-    show_default=True,
-    help="How the original is put out of the recipe's sight.",
-)
+@hide_option
 @click.option(
     "--max-residual",
     type=float,
     help="Largest residual, as a part of the data that it makes right (0.2 is 20%); 0 for none.",
 )
-@click.option(
-    "--level",
-    type=click.Choice([level.value for level in Level]),
-    help="Lowest level to be content with; by default as the store's settings say, else exact.",
-)
+@level_option
 @click.option("--rtol", type=float, default=0.0, help="For --level tolerance, relative.")
 @click.option("--atol", type=float, default=0.0, help="For --level tolerance, absolute.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -7,9 +7,9 @@ import click
 from recallfs.catalog.records import known_entry
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, print_json, print_table, say
+from recallfs.cli.proving import hide_option, level_option
 from recallfs.environment.compare import Difference
 from recallfs.release.elsewhere import Tried, try_environments
-from recallfs.release.proof import HIDING
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.resolve.wish import Wish
 from recallfs.values import Level
@@ -22,19 +22,8 @@ _NAMED = 6
 @click.option(
     "--env", "names", multiple=True, metavar="ID", help="Try this one; may be given several times."
 )
-@click.option(
-    "--hide",
-    "hiding",
-    type=click.Choice(HIDING),
-    default="namespace",
-    show_default=True,
-    help="How the original is put out of the recipe's sight.",
-)
-@click.option(
-    "--level",
-    type=click.Choice([level.value for level in Level]),
-    help="Lowest level to be content with; by default as the store's settings say, else exact.",
-)
+@hide_option
+@level_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *, url: str, names: tuple[str, ...], hiding: str, level: str | None, as_json: bool

@@ -13,6 +13,7 @@ from recallfs.cli.schemas.shapes import (
     list_of,
     map_of,
     object_of,
+    one_of,
     or_null,
 )
 
@@ -62,7 +63,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 low=NUMBER,
                 high=NUMBER,
                 samples=list_of(COUNT),
-                verdict={"enum": ["faster", "slower", "same", "too few samples"]},
+                verdict=one_of("faster", "slower", "same", "too few samples"),
             )
         ),
         differences=list_of(TEXT),

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from recallfs.cli.schemas.shapes import (
     AMOUNT,
+    BALANCE,
     COUNT,
     ERROR,
+    FILES,
     FLAG,
     MOMENT,
     MOMENT_IF_ANY,
@@ -17,18 +19,19 @@ from recallfs.cli.schemas.shapes import (
     TEXT,
     URL,
     Schema,
+    described,
     list_of,
     map_of,
     object_of,
+    one_of,
     or_null,
 )
 
 _FAILED_FILES = list_of({**ERROR, "properties": {"url": URL, **ERROR["properties"]}})
-_FILES: Mapping[str, Schema] = {"files": COUNT, "size_bytes": COUNT}
 _LEVELS_AND_FAILED = ("exact", "content", "tolerance", "failed")
-_SHARE = object_of(**_FILES, share=NUMBER, low=NUMBER, high=NUMBER)
-_ESTIMATE = object_of(expected={"type": "integer"}, low=COUNT, high=COUNT)
-_ON_DISK: Mapping[str, Schema] = {"files": COUNT, "size_bytes": COUNT, "disk_bytes": COUNT}
+_SHARE = object_of(**FILES, share=NUMBER, low=NUMBER, high=NUMBER)
+_ESTIMATE = object_of(expected=BALANCE, low=COUNT, high=COUNT)
+_ON_DISK: Mapping[str, Schema] = {**FILES, "disk_bytes": COUNT}
 _SPANS = object_of(
     **{name: object_of(**_ON_DISK) for name in ("month", "quarter", "year", "two_years", "older")}
 )
@@ -52,7 +55,7 @@ SCHEMAS: Mapping[str, Schema] = {
                         path=TEXT,
                         file_system=TEXT,
                         is_network=FLAG,
-                        kept={"enum": ["always", "daily", "never"]},
+                        kept=one_of("always", "daily", "never"),
                     )
                 ),
                 kinds=list_of(object_of(kind=TEXT, folders=COUNT, **_ON_DISK)),
@@ -83,8 +86,9 @@ SCHEMAS: Mapping[str, Schema] = {
                 other_file_systems=_TOLD,
                 seconds=NUMBER,
             ),
-            {
-                **object_of(
+            described(
+                "with --spyglass",
+                object_of(
                     tables=list_of(
                         object_of(
                             table=TEXT,
@@ -102,19 +106,18 @@ SCHEMAS: Mapping[str, Schema] = {
                         )
                     )
                 ),
-                "description": "with --spyglass",
-            },
+            ),
         ]
     },
     "trial": object_of(
-        population=object_of(**_FILES, left_out=map_of(COUNT)),
+        population=object_of(**FILES, left_out=map_of(COUNT)),
         files=list_of(
             object_of(
                 url=URL,
                 recipe=TEXT,
                 environment=TEXT,
                 size_bytes=COUNT,
-                outcome={"enum": ["exact", "content", "tolerance", "failed"]},
+                outcome=one_of(*_LEVELS_AND_FAILED),
                 seconds=NUMBER,
                 kept_bytes=COUNT,
                 error=or_null(ERROR),
@@ -123,8 +126,8 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
         groups=list_of(
             object_of(
-                **_FILES,
-                by={"enum": ["all", "environment", "recipe"]},
+                **FILES,
+                by=one_of("all", "environment", "recipe"),
                 name=TEXT,
                 outcomes=object_of(**dict.fromkeys(_LEVELS_AND_FAILED, _SHARE)),
             )
@@ -145,7 +148,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 size_bytes=COUNT,
                 kept_bytes=COUNT,
                 residual_bytes=COUNT,
-                frees_bytes={"type": "integer"},
+                frees_bytes=BALANCE,
                 note=TEXT,
             )
         ),
@@ -154,7 +157,7 @@ SCHEMAS: Mapping[str, Schema] = {
             object_of(
                 url=URL,
                 size_bytes=COUNT,
-                status={"enum": ["proved already", "expected failure", "no recipe on record"]},
+                status=one_of("proved already", "expected failure", "no recipe on record"),
                 reason=TEXT,
             )
         ),
@@ -203,14 +206,9 @@ SCHEMAS: Mapping[str, Schema] = {
     "diff": object_of(
         one=TEXT,
         other=TEXT,
-        verdict={
-            "enum": [
-                "identical bytes",
-                "same content, other layout",
-                "within tolerance",
-                "different",
-            ]
-        },
+        verdict=one_of(
+            "identical bytes", "same content, other layout", "within tolerance", "different"
+        ),
         rules=TEXT,
         compared=COUNT,
         differing=COUNT,

@@ -10,21 +10,25 @@ from recallfs.cli.schemas.shapes import (
     ERROR,
     FLAG,
     NUMBER,
+    OBJECT,
     SHA256,
+    SPENT,
     STATE,
     TEXT,
     URL,
     WORK,
     Schema,
+    described,
     list_of,
     map_of,
     object_of,
+    one_of,
     or_null,
 )
 
+_NAMED: Mapping[str, Schema] = {"id": SHA256, "label": TEXT}
 _ENVIRONMENT: Mapping[str, Schema] = {
-    "id": SHA256,
-    "label": TEXT,
+    **_NAMED,
     "store": TEXT,
     "python": TEXT,
     "packages": COUNT,
@@ -33,17 +37,14 @@ _ENVIRONMENT: Mapping[str, Schema] = {
     "interpreter": or_null(TEXT),
     "flags": list_of(TEXT),
 }
-_NAMED = object_of(id=SHA256, label=TEXT)
 _DIFFERENCES = list_of(object_of(what=TEXT, one=or_null(TEXT), other=or_null(TEXT)))
 _RUN = object_of(
     run=TEXT,
     recipe=TEXT,
-    status={"enum": ["made", "there", "taken", "failed"]},
+    status=one_of("made", "there", "taken", "failed"),
     outputs=map_of(TEXT),
     key=or_null(TEXT),
-    seconds=or_null(NUMBER),
-    cpu_seconds=or_null(NUMBER),
-    peak_memory_bytes=or_null(COUNT),
+    **{**SPENT, "seconds": or_null(NUMBER)},
     source=TEXT,
     warnings=list_of(TEXT),
     error=or_null(ERROR),
@@ -57,14 +58,13 @@ SCHEMAS: Mapping[str, Schema] = {
                 outputs=map_of(URL),
                 executed=FLAG,
                 key=TEXT,
-                seconds=NUMBER,
-                cpu_seconds=or_null(NUMBER),
-                peak_memory_bytes=or_null(COUNT),
+                **SPENT,
                 source=TEXT,
                 warnings=list_of(TEXT),
             ),
-            {
-                **object_of(
+            described(
+                "of a sweep and with --batch",
+                object_of(
                     runs=list_of(_RUN),
                     made=COUNT,
                     there=COUNT,
@@ -72,20 +72,20 @@ SCHEMAS: Mapping[str, Schema] = {
                     failed=COUNT,
                     seconds=NUMBER,
                 ),
-                "description": "of a sweep and with --batch",
-            },
+            ),
         ]
     },
     "adopt": {
         "anyOf": [
             object_of(outputs=map_of(URL), key=TEXT, is_new=FLAG),
-            {
-                **object_of(
+            described(
+                "with --batch or --spyglass",
+                object_of(
                     files=list_of(
                         object_of(
                             run=TEXT,
                             recipe=TEXT,
-                            status={"enum": ["bound", "there", "missing", "failed"]},
+                            status=one_of("bound", "there", "missing", "failed"),
                             outputs=map_of(TEXT),
                             key=or_null(TEXT),
                             error=or_null(ERROR),
@@ -97,8 +97,7 @@ SCHEMAS: Mapping[str, Schema] = {
                     missing=COUNT,
                     failed=COUNT,
                 ),
-                "description": "with --batch or --spyglass",
-            },
+            ),
         ]
     },
     "graph": object_of(
@@ -140,13 +139,13 @@ SCHEMAS: Mapping[str, Schema] = {
         warnings=list_of(TEXT),
     ),
     "env list": object_of(environments=list_of(object_of(**_ENVIRONMENT))),
-    "env show": object_of(**_ENVIRONMENT, content={"type": "object"}, problem=TEXT),
-    "env diff": object_of(one=_NAMED, other=_NAMED, differences=_DIFFERENCES),
-    "env export": object_of(id=SHA256, label=TEXT, format=TEXT, text=TEXT),
-    "env restore": object_of(
-        id=SHA256, label=TEXT, python=TEXT, is_new=FLAG, differences=_DIFFERENCES
+    "env show": object_of(**_ENVIRONMENT, content=OBJECT, problem=TEXT),
+    "env diff": object_of(
+        one=object_of(**_NAMED), other=object_of(**_NAMED), differences=_DIFFERENCES
     ),
-    "env remove": object_of(id=SHA256, label=TEXT, removed=TEXT),
+    "env export": object_of(**_NAMED, format=TEXT, text=TEXT),
+    "env restore": object_of(**_NAMED, python=TEXT, is_new=FLAG, differences=_DIFFERENCES),
+    "env remove": object_of(**_NAMED, removed=TEXT),
     "try-environments": object_of(
         url=URL,
         tried=list_of(

@@ -13,9 +13,10 @@ from recallfs.cli.schemas.shapes import (
     Schema,
     list_of,
     object_of,
+    one_of,
 )
 
-_SHELL: Mapping[str, Schema] = {"shell": {"enum": ["bash", "zsh", "fish"]}}
+_SHELL: Mapping[str, Schema] = {"shell": one_of("bash", "zsh", "fish")}
 
 SCHEMAS: Mapping[str, Schema] = {
     "completion": object_of(**_SHELL, script=TEXT),

@@ -17,6 +17,7 @@ from recallfs.cli.schemas.shapes import (
     Schema,
     list_of,
     object_of,
+    one_of,
     or_null,
 )
 
@@ -57,14 +58,14 @@ SCHEMAS: Mapping[str, Schema] = {
         url=URL,
         state=STATE,
         size_bytes=COUNT,
-        action={"enum": ["open", "recall", "refuse"]},
+        action=one_of("open", "recall", "refuse"),
         reason=TEXT,
         steps=list_of(object_of(source=TEXT, what=TEXT, expected_s=or_null(NUMBER), is_sure=FLAG)),
         cache=or_null(TEXT),
         answers=list_of(
             object_of(
                 source=TEXT,
-                verdict={"enum": ["found", "absent", "unavailable", "wrong", "local"]},
+                verdict=one_of("found", "absent", "unavailable", "wrong", "local"),
                 what=TEXT,
                 size_bytes=or_null(COUNT),
                 expected_s=or_null(NUMBER),

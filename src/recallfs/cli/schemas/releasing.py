@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recallfs.cli.schemas.shapes import (
+    BALANCE,
     COUNT,
     FAILED,
     FLAG,
@@ -13,18 +14,20 @@ from recallfs.cli.schemas.shapes import (
     TEXT,
     URL,
     Schema,
+    described,
     list_of,
     object_of,
+    one_of,
     or_null,
 )
 
 _DECISION = object_of(
     url=URL,
-    verdict={"enum": ["release", "skip", "refuse"]},
+    verdict=one_of("release", "skip", "refuse"),
     kind=TEXT,
     reason=TEXT,
     evidence=TEXT,
-    frees_bytes={"type": "integer"},
+    frees_bytes=BALANCE,
     expected_s=or_null(NUMBER),
     unused_s=NUMBER,
 )
@@ -44,7 +47,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 frees_later=list_of(object_of(on=TEXT, size_bytes=COUNT)),
                 warnings=list_of(TEXT),
             ),
-            {**object_of(freed_bytes=COUNT, failed=FAILED), "description": "with --purge"},
+            described("with --purge", object_of(freed_bytes=COUNT, failed=FAILED)),
         ]
     },
     "undo": object_of(restored=list_of(URL), failed=FAILED),
@@ -54,7 +57,7 @@ SCHEMAS: Mapping[str, Schema] = {
             object_of(
                 url=URL,
                 size_bytes=COUNT,
-                status={"enum": ["copied", "there", "skipped"]},
+                status=one_of("copied", "there", "skipped"),
                 location=TEXT,
                 seconds=NUMBER,
                 reason=TEXT,

@@ -17,7 +17,10 @@ MOMENT: Schema = {"type": "string", "description": "ISO 8601, UTC"}
 MOMENT_IF_ANY: Schema = {"type": "string", "description": "ISO 8601, UTC; empty for never"}
 URL: Schema = {"type": "string", "pattern": "^recall://"}
 ANYTHING: Schema = {}
-STATE: Schema = {"enum": ["resident", "released", "missing", "dirty", "conflict", "lost"]}
+OBJECT: Schema = {"type": "object"}
+BALANCE: Schema = {"type": "integer"}
+"""Bytes that something frees; below zero where it takes more than it gives."""
+FILES: Mapping[str, Schema] = {"files": COUNT, "size_bytes": COUNT}
 
 
 def object_of(optional: Mapping[str, Schema] | None = None, **fields: Schema) -> Schema:
@@ -39,23 +42,42 @@ def map_of(values: Schema) -> Schema:
     return {"type": "object", "additionalProperties": values}
 
 
+def one_of(*words: str) -> Schema:
+    """Return the schema of a text that is one of these words."""
+    return {"enum": list(words)}
+
+
+def described(note: str, schema: Schema) -> Schema:
+    """Return a schema that says when a document is of it."""
+    return {**schema, "description": note}
+
+
 def or_null(schema: Schema) -> Schema:
     """Return a schema that allows null besides."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+STATE = one_of("resident", "released", "missing", "dirty", "conflict", "lost")
+
 ERROR = object_of(
     error=TEXT,
     kind=TEXT,
     message=TEXT,
-    details={"type": "object"},
+    details=OBJECT,
     exit_code={"type": "integer", "minimum": 1},
 )
 """What any command prints when it fails as a whole."""
 
 FAILED = list_of(ERROR)
-AMOUNT = object_of(files=COUNT, size_bytes=COUNT)
+AMOUNT = object_of(**FILES)
 STATES = map_of(AMOUNT)
+
+SPENT: Mapping[str, Schema] = {
+    "seconds": NUMBER,
+    "cpu_seconds": or_null(NUMBER),
+    "peak_memory_bytes": or_null(COUNT),
+}
+"""What a run cost, as far as it is known."""
 
 WORK: Mapping[str, Schema] = {
     "states": STATES,

@@ -9,10 +9,12 @@ from recallfs.cli.schemas.shapes import (
     COUNT,
     ERROR,
     FAILED,
+    FILES,
     FLAG,
     MOMENT,
     MOMENT_IF_ANY,
     NUMBER,
+    OBJECT,
     SHA256_IF_KNOWN,
     STATE,
     STATES,
@@ -20,13 +22,15 @@ from recallfs.cli.schemas.shapes import (
     URL,
     WORK,
     Schema,
+    described,
     list_of,
     map_of,
     object_of,
+    one_of,
     or_null,
 )
 
-_RECALLS = list_of(object_of(source=TEXT, files=COUNT, size_bytes=COUNT, seconds=NUMBER))
+_RECALLS = list_of(object_of(source=TEXT, **FILES, seconds=NUMBER))
 _STORE = object_of(
     name=TEXT,
     root=TEXT,
@@ -39,7 +43,7 @@ _STORE = object_of(
     releasable=AMOUNT,
     derived_and_unproved=AMOUNT,
     proofs_failed=COUNT,
-    in_trash=object_of(files=COUNT, size_bytes=COUNT, due=AMOUNT, next_purge=or_null(MOMENT)),
+    in_trash=object_of(**FILES, due=AMOUNT, next_purge=or_null(MOMENT)),
     kept=object_of(
         sidecars_bytes=COUNT,
         skeletons_bytes=COUNT,
@@ -55,14 +59,15 @@ _STORE = object_of(
     failures_lately=list_of(object_of(at=MOMENT, what=TEXT, url=URL, who=TEXT, message=TEXT)),
     warnings=list_of(TEXT),
 )
-_CACHE = object_of(folder=TEXT, files=COUNT, size_bytes=COUNT, limit_bytes=COUNT)
-_OWN_CACHE = object_of(
-    folder=TEXT, files=COUNT, size_bytes=COUNT, limit_bytes=COUNT, unverified=AMOUNT
-)
-_CACHES = {"own": _OWN_CACHE, "shared": or_null(_CACHE)}
+_FAILED_STORE = object_of(name=TEXT, root=TEXT, error=ERROR)
+_CACHE: Mapping[str, Schema] = {"folder": TEXT, **FILES, "limit_bytes": COUNT}
+_CACHES = {
+    "own": object_of(**_CACHE, unverified=AMOUNT),
+    "shared": or_null(object_of(**_CACHE)),
+}
 _FINDING = object_of(
     id=TEXT,
-    severity={"enum": ["error", "warning", "note"]},
+    severity=one_of("error", "warning", "note"),
     area=TEXT,
     store=or_null(TEXT),
     place=TEXT,
@@ -80,7 +85,7 @@ _RECORD = object_of(
     parts=or_null(object_of(size_bytes=COUNT, check=TEXT, is_verified=FLAG)),
     store_id=TEXT,
     entry={"type": "object", "required": ["id", "path", "size_bytes", "sha256", "sha1"]},
-    incarnations=list_of({"type": "object"}),
+    incarnations=list_of(OBJECT),
     copies=list_of(
         object_of(
             source=TEXT,
@@ -92,16 +97,16 @@ _RECORD = object_of(
             why_not=TEXT,
         )
     ),
-    derivations=list_of({"type": "object"}),
-    proofs=list_of({"type": "object"}),
-    revocations=list_of({"type": "object"}),
-    pins=list_of({"type": "object"}),
-    release=or_null({"type": "object"}),
-    skeleton=or_null({"type": "object"}),
+    derivations=list_of(OBJECT),
+    proofs=list_of(OBJECT),
+    revocations=list_of(OBJECT),
+    pins=list_of(OBJECT),
+    release=or_null(OBJECT),
+    skeleton=or_null(OBJECT),
     dandi_etag=TEXT,
-    residual=or_null({"type": "object"}),
-    recalls=list_of({"type": "object"}),
-    objects=or_null({"type": "object"}),
+    residual=or_null(OBJECT),
+    recalls=list_of(OBJECT),
+    objects=or_null(OBJECT),
     failure=or_null(
         object_of(
             at=MOMENT,
@@ -112,7 +117,7 @@ _RECORD = object_of(
             environment_id=TEXT,
             kind=TEXT,
             message=TEXT,
-            objects=list_of({"type": "object"}),
+            objects=list_of(OBJECT),
             missing=list_of(TEXT),
             exception=TEXT,
             log=TEXT,
@@ -141,23 +146,23 @@ SCHEMAS: Mapping[str, Schema] = {
     "status": {
         "anyOf": [
             object_of(
-                stores=list_of({"anyOf": [_STORE, object_of(name=TEXT, root=TEXT, error=ERROR)]}),
+                stores=list_of({"anyOf": [_STORE, _FAILED_STORE]}),
                 cache=object_of(**_CACHES),
             ),
-            {
-                **object_of(
+            described(
+                "with --by",
+                object_of(
                     by=TEXT,
                     stores=list_of(
                         {
                             "anyOf": [
                                 object_of(name=TEXT, root=TEXT, work=list_of(_WORK_BY)),
-                                object_of(name=TEXT, root=TEXT, error=ERROR),
+                                _FAILED_STORE,
                             ]
                         }
                     ),
                 ),
-                "description": "with --by",
-            },
+            ),
         ]
     },
     "show": _RECORD,
@@ -174,7 +179,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 entry_id=TEXT,
                 why=TEXT,
                 evidence=TEXT,
-                details={"type": "object"},
+                details=OBJECT,
             )
         )
     ),
@@ -194,18 +199,16 @@ SCHEMAS: Mapping[str, Schema] = {
         mismatches=list_of(
             object_of(
                 url=URL,
-                part={
-                    "enum": [
-                        "file",
-                        "sidecar",
-                        "trash",
-                        "skeleton",
-                        "residual",
-                        "environment",
-                        "vault",
-                        "parts",
-                    ]
-                },
+                part=one_of(
+                    "file",
+                    "sidecar",
+                    "trash",
+                    "skeleton",
+                    "residual",
+                    "environment",
+                    "vault",
+                    "parts",
+                ),
                 place=TEXT,
                 expected=TEXT,
                 actual=TEXT,
@@ -216,7 +219,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 url=URL,
                 source=TEXT,
                 location=TEXT,
-                verdict={"enum": ["right", "wrong", "missing", "unavailable"]},
+                verdict=one_of("right", "wrong", "missing", "unavailable"),
                 what=TEXT,
                 verified_at=MOMENT_IF_ANY,
                 read_bytes=COUNT,

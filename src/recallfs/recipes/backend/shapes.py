@@ -64,15 +64,7 @@ def given_chunk_shape(
     InvalidInputError
         It has another number of axes than the data, or is larger than HDF5 can have.
     """
-    if len(given) != len(shape):
-        raise refusal(
-            f"{location} has the shape {shown(shape)}, and the chunk shape {shown(given)} does "
-            f"not have {len(shape)} axes"
-        )
-    fitted = tuple(
-        wanted if extent is None else min(wanted, extent)
-        for wanted, extent in zip(given, shape, strict=True)
-    )
+    fitted = _fitted(location, "chunk", given, shape)
     if math.prod(fitted) * itemsize > _LARGEST_CHUNK_BYTES:
         raise refusal(f"a chunk of {shown(fitted)} in {location} is above 4 GiB; make it smaller")
     return fitted
@@ -110,15 +102,7 @@ def given_buffer_shape(
     InvalidInputError
         It is not made of whole chunks.
     """
-    if len(given) != len(shape):
-        raise refusal(
-            f"{location} has the shape {shown(shape)}, and the buffer shape {shown(given)} does "
-            f"not have {len(shape)} axes"
-        )
-    fitted = tuple(
-        wanted if extent is None else min(wanted, extent)
-        for wanted, extent in zip(given, shape, strict=True)
-    )
+    fitted = _fitted(location, "buffer", given, shape)
     if any(
         wanted % part and wanted != extent
         for wanted, part, extent in zip(fitted, chunk, shape, strict=True)
@@ -128,6 +112,20 @@ def given_buffer_shape(
             f"{shown(chunk)}"
         )
     return fitted
+
+
+def _fitted(
+    location: str, what: str, given: Sequence[int], shape: Sequence[Extent]
+) -> tuple[int, ...]:
+    if len(given) != len(shape):
+        raise refusal(
+            f"{location} has the shape {shown(shape)}, and the {what} shape {shown(given)} does "
+            f"not have {len(shape)} axes"
+        )
+    return tuple(
+        wanted if extent is None else min(wanted, extent)
+        for wanted, extent in zip(given, shape, strict=True)
+    )
 
 
 def shown(shape: Sequence[Extent]) -> str:
