@@ -192,29 +192,7 @@ def _run(
             wish=wish,
             cancelled=cancelled,
         )
-        environment = dict(outcome.environment)
-        identifier = environment_id(environment)
-        records.save_environment(store, identifier, environment)
-        derivation = replace(
-            derivation,
-            environment_id=identifier,
-            seconds=outcome.seconds,
-            code=records.save_code(store, outcome.code),
-            cpu_seconds=outcome.cpu_seconds,
-            peak_memory_bytes=outcome.peak_memory_bytes,
-        )
-        digests = {name: digest_file(file) for name, file in files.items()}
-        references = {name: OutputRef(name, uuid.uuid4().hex) for name in files}
-        for name in in_commit_order(files):
-            own = replace(derivation, outputs=recorded_outputs(references.values(), name))
-            commit_new(
-                store,
-                output_path(name, targets),
-                files[name],
-                digests[name],
-                derivations=(own,),
-                entry_id=references[name].entry_id,
-            )
+        _commit(store, _as_it_ran(store, derivation, outcome), targets, files)
     urls = {name: store.url(path) for name, path in targets.items()}
     return Derived(
         urls,
@@ -224,6 +202,39 @@ def _run(
         cpu_seconds=outcome.cpu_seconds,
         peak_memory_bytes=outcome.peak_memory_bytes,
     )
+
+
+def _as_it_ran(store: Store, derivation: Derivation, outcome: Outcome) -> Derivation:
+    """Add to the record of a run what it ran in, and what it took."""
+    environment = dict(outcome.environment)
+    identifier = environment_id(environment)
+    records.save_environment(store, identifier, environment)
+    return replace(
+        derivation,
+        environment_id=identifier,
+        seconds=outcome.seconds,
+        code=records.save_code(store, outcome.code),
+        cpu_seconds=outcome.cpu_seconds,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+    )
+
+
+def _commit(
+    store: Store, derivation: Derivation, targets: Mapping[str, str], files: Mapping[str, Path]
+) -> None:
+    """Put all that a run gave in place, each file with what it was made by."""
+    digests = {name: digest_file(file) for name, file in files.items()}
+    references = {name: OutputRef(name, uuid.uuid4().hex) for name in files}
+    for name in in_commit_order(files):
+        own = replace(derivation, outputs=recorded_outputs(references.values(), name))
+        commit_new(
+            store,
+            output_path(name, targets),
+            files[name],
+            digests[name],
+            derivations=(own,),
+            entry_id=references[name].entry_id,
+        )
 
 
 def foresee(
