@@ -196,7 +196,7 @@ def _share(
 def _umask() -> int:
     """Return the umask, without changing it where the system tells it."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
         return int(status.partition("\nUmask:")[2].split()[0], 8)
     mask = os.umask(0o077)  # what another thread makes meanwhile is private, not everybody's
     os.umask(mask)

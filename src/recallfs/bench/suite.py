@@ -136,15 +136,7 @@ def run_suite(
         # A home of its own: asv keeps names of machines there, and clients of servers their keys.
         home = Path(folder)
         (home / ".asv-machine.json").write_text(json.dumps(machine["asv"]))
-        configuration = json.loads((suite / CONFIGURATION).read_text("utf-8"))
-        configuration |= {
-            "repo": str((suite / configuration["repo"]).resolve()),
-            "benchmark_dir": str((suite / configuration["benchmark_dir"]).resolve()),
-            "results_dir": str(home / "results"),
-            "env_dir": str(home / "env"),
-            "html_dir": str(home / "html"),
-        }
-        (home / CONFIGURATION).write_text(json.dumps(configuration))
+        (home / CONFIGURATION).write_text(json.dumps(_configuration(suite, home)))
         command = [sys.executable, "-m", "asv", "run", "--config", str(home / CONFIGURATION)]
         # Forked from one process that has imported the suite: hundreds of others would each take
         # longer to do so than what they measure.
@@ -206,6 +198,18 @@ def _run_apart(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, said or ""
+
+
+def _configuration(suite: Path, home: Path) -> dict[str, Any]:
+    """Return the suite's own configuration of asv, with all that is written below `home`."""
+    configuration: dict[str, Any] = json.loads((suite / CONFIGURATION).read_text("utf-8"))
+    return configuration | {
+        "repo": str((suite / configuration["repo"]).resolve()),
+        "benchmark_dir": str((suite / configuration["benchmark_dir"]).resolve()),
+        "results_dir": str(home / "results"),
+        "env_dir": str(home / "env"),
+        "html_dir": str(home / "html"),
+    }
 
 
 def _variables(home: Path, selection: str, online: str) -> dict[str, str]:

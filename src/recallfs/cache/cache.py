@@ -9,7 +9,7 @@
     <folder>/locks                        one recall of a file at a time
     <shared folder>/<uid>/                a shelf of each user, which all others may read
     <shared folder>/<uid>/blocks/         parts of files that everybody may read
-    <shared folder>/used/<sha256>.<uid>   when a user last used a file
+    <shared folder>/used/                 when a user last used a file (`recallfs.cache.markers`)
 
 Files are found by digest, whichever store they were brought for. See
 docs/explanation/budgets-and-caches.md for who believes whom.
@@ -21,7 +21,6 @@ import contextlib
 import os
 import shutil
 import stat
-import time
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -33,8 +32,9 @@ import platformdirs
 
 from recallfs.atomic import is_full, make_folder, make_shared_file, no_space
 from recallfs.cache.blocks import BlockShelf
+from recallfs.cache.markers import SharedUse, drop_markers, make_folder_of_markers, mark_use
 from recallfs.cache.shelf import YOUNG_S, Kept, Shelf, Usage
-from recallfs.cache.trust import Notes, is_beyond_others
+from recallfs.cache.trust import Notes, is_beyond_others, is_shelf_of
 from recallfs.catalog.locks import entry_byte, locked
 from recallfs.config import CacheSettings
 from recallfs.errors import AccessError, RecallError
@@ -42,9 +42,6 @@ from recallfs.values import Entry
 
 _USERS = 10_000
 """How many users' shelves are looked at."""
-
-_CLOCK_S = 60.0
-"""How far ahead the time of somebody's use may lie before it is not believed."""
 
 
 @dataclass(frozen=True)
@@ -188,16 +185,8 @@ class Cache:
     def note_use(self, found: Found) -> None:
         """Note that a file is used now: what is used stays longest."""
         self.notes.touch(found.path)
-        if found.is_own or self._shared is None:
-            return
-        marker = f"{found.path.parent.name}.{os.geteuid()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with contextlib.suppress(OSError), _used_folder(self._shared) as folder:
-            descriptor = os.open(marker, flags, 0o644, dir_fd=folder)
-            try:
-                os.utime(descriptor)
-            finally:
-                os.close(descriptor)
+        if not found.is_own and self._shared is not None:
+            mark_use(self._shared, found.path.parent.name)
 
     @contextmanager
     def lock(self, entry: Entry) -> Iterator[None]:
@@ -337,7 +326,7 @@ class Cache:
         if mode & 0o022 and not mode & stat.S_ISVTX:
             return f"It has the mode {mode & 0o7777:o}: users may remove what others keep there."
         mine = self._mine_folder()
-        if mine is not None and os.path.lexists(mine) and not _is_shelf_of(mine, os.geteuid()):
+        if mine is not None and os.path.lexists(mine) and not is_shelf_of(mine, os.geteuid()):
             return f"{mine} is another user's, or others may write to it."
         if not os.access(self._shared, os.R_OK | os.X_OK):
             return "You may not read it."
@@ -359,10 +348,7 @@ class Cache:
             return None
         try:
             mine.prepare()
-            with contextlib.suppress(OSError):
-                used = mine.folder.parent / "used"
-                used.mkdir()
-                used.chmod(0o1777)
+            make_folder_of_markers(mine.folder.parent)
             folder = mine.reserve(size_bytes)
         except OSError:
             return None
@@ -406,7 +392,7 @@ class Cache:
     ) -> list[Kept]:
         used = used_now = self._own_use
         if shelf is not self.own:
-            shared = _SharedUse(shelf.folder.parent)
+            shared = SharedUse(shelf.folder.parent)
             used, used_now = shared.known, shared.now
         gone = shelf.trim(
             limit_bytes, used, used_now=used_now, large_bytes=large_bytes, idle_s=idle_s
@@ -423,12 +409,7 @@ class Cache:
             if (self.folder / "names").exists():
                 shutil.rmtree(self._names_of(item.sha256), ignore_errors=True)
         if gone and shelf is not self.own and self._shared is not None:
-            digests = {item.sha256 for item in gone}
-            with contextlib.suppress(OSError), _used_folder(self._shared) as folder:
-                for marker in os.listdir(folder):  # noqa: PTH208 - not through a path
-                    if marker.partition(".")[0] in digests:
-                        with contextlib.suppress(OSError):
-                            os.unlink(marker, dir_fd=folder)
+            drop_markers(self._shared, {item.sha256 for item in gone})
 
     def _forget_dangling(self) -> None:
         """Drop names of, and notes on, files in the shared cache that others have removed."""
@@ -451,7 +432,7 @@ class Cache:
             return
         for user in sorted(users, key=lambda user: (user not in self._trusted, user)):
             folder = self._shared / str(user)
-            if _is_shelf_of(folder, user):
+            if is_shelf_of(folder, user):
                 yield Shelf(folder, is_open=True)
 
     def _mine_folder(self) -> Path | None:
@@ -463,7 +444,7 @@ class Cache:
         if folder is None:
             return None
         if os.path.lexists(folder):
-            may_have = _is_shelf_of(folder, os.geteuid())
+            may_have = is_shelf_of(folder, os.geteuid())
         else:
             may_have = os.access(folder.parent, os.W_OK | os.X_OK, effective_ids=_BY_EFFECTIVE)
         return Shelf(folder, is_open=True) if may_have else None
@@ -507,67 +488,8 @@ class Cache:
             ) from error
 
 
-class _SharedUse:
-    """When files of the shared cache were last used, by anybody."""
-
-    def __init__(self, shared: Path) -> None:
-        self._folder = shared / "used"
-        self._users: set[str] = set()
-        self._moments: dict[str, float] = {}
-        with (
-            contextlib.suppress(OSError),
-            _used_folder(shared) as folder,
-            os.scandir(folder) as found,
-        ):
-            for item in found:
-                with contextlib.suppress(OSError):
-                    sha256, _, user = item.name.partition(".")
-                    moment = _believable(item.stat(follow_symlinks=False).st_mtime)
-                    self._moments[sha256] = max(moment, self._moments.get(sha256, 0.0))
-                    self._users.add(user)
-
-    def known(self, item: Kept) -> float:
-        """Return when a file was last used, as it was at the start."""
-        # Who may not write a marker still leaves the time of access, where the mount keeps it.
-        return max(item.accessed, self._moments.get(item.sha256, 0.0))
-
-    def now(self, item: Kept) -> float:
-        """Return when one of the users last used a file."""
-        latest = 0.0
-        for user in self._users:
-            with contextlib.suppress(OSError):
-                marker = self._folder / f"{item.sha256}.{user}"
-                latest = max(latest, _believable(marker.lstat().st_mtime))
-        return latest
-
-
-@contextmanager
-def _used_folder(shared: Path) -> Iterator[int]:
-    """Open the folder of the markers; anybody may have made it, and not led elsewhere."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(shared / "used", flags)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _believable(moment: float) -> float:
-    """Return a time of use, or 0 if it lies ahead: nobody keeps a file for ever by that."""
-    return moment if moment < time.time() + _CLOCK_S else 0.0
-
-
 _BY_EFFECTIVE = os.access in os.supports_effective_ids
 
 
 def _is_file(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
-
-
-def _is_shelf_of(folder: Path, user: int) -> bool:
-    """Tell whether a folder is a user's, and nobody else may write to it."""
-    try:
-        status = folder.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o022

@@ -145,3 +145,12 @@ def is_beyond_others(path: Path, trusted: Collection[int]) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_shelf_of(folder: Path, user: int) -> bool:
+    """Tell whether a folder is a user's, and nobody else may write to it."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o022

@@ -97,7 +97,7 @@ _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # the kernel's PROC_PID_INIT_INO, the same at
 @functools.cache
 def _host() -> str:
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         namespace = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         boot, namespace = "?", _FIRST_PID_NAMESPACE
@@ -130,7 +130,7 @@ def _start_time(pid: int) -> str | None:
 def _status(pid: int) -> list[str]:
     """Return what /proc says of a process, from its state on; OSError if it says nothing."""
     name = "self" if pid == os.getpid() else pid
-    status = Path(f"/proc/{name}/stat").read_text(encoding="ascii", errors="replace")
+    status = Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace")
     # The command name, in parentheses, may itself hold spaces and parentheses.
     return status.rpartition(")")[2].split()
 

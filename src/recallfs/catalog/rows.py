@@ -55,73 +55,83 @@ def rows_of(store_id: str, records: Sequence[Record]) -> dict[str, list[Row]]:
     """Spell records as the rows of every table that indexes them."""
     rows: dict[str, list[Row]] = {table: [] for table in schema.metadata.tables}
     for record in records:
-        entry = record.entry
-        rows["entries"].append(
-            Row(
-                id=entry.id,
-                store_id=store_id,
-                size_bytes=entry.size_bytes,
-                sha256=entry.sha256,
-                sha1=entry.sha1,
-                mode=entry.metadata.mode,
-                uid=entry.metadata.uid,
-                gid=entry.metadata.gid,
-                mtime_ns=entry.metadata.mtime_ns,
-                created_at=entry.created_at,
-            )
-        )
-        rows["paths"].append(
-            Row(
-                store_id=store_id,
-                path=entry.path,
-                parent=parent_of(entry.path),
-                entry_id=entry.id,
-                state=entry.state.value,
-                size_bytes=entry.size_bytes,
-                mtime_ns=entry.metadata.mtime_ns,
-                recipe=record.derivations[-1].recipe if record.derivations else None,
-                proved_until=_proved_until(record),
-                is_pinned=record.is_pinned,
-                kept_bytes=record.kept_bytes,
-                **standing_values(record),
-                **identity_values(entry.identity),
-            )
-        )
-        for item in record.incarnations:
-            rows["incarnations"].append(
-                Row(
-                    entry_id=entry.id,
-                    sha256=item.sha256,
-                    size_bytes=item.size_bytes,
-                    level=item.level.value,
-                    recorded_at=item.recorded_at,
-                )
-            )
-        rows["copies"].extend(Row(entry_id=entry.id, **vars(copy)) for copy in record.copies)
-        rows["proofs"].extend(
-            Row(
-                **{
-                    name: value
-                    for name, value in vars(proof).items()
-                    if name in schema.proofs.columns and name != "level"
-                },
-                level=proof.level.value,
-            )
-            for proof in record.proofs
-        )
-        rows["revocations"].extend(vars(item).copy() for item in record.revocations)
-        rows["pins"].extend(Row(entry_id=entry.id, **vars(pin)) for pin in record.pins)
-        if record.release is not None and record.release.stage == "trashed":
-            rows["trash"].append(
-                Row(
-                    entry_id=entry.id,
-                    trashed_at=record.release.at,
-                    purge_after=record.release.purge_after,
-                )
-            )
+        rows["entries"].append(_entry_row(store_id, record.entry))
+        rows["paths"].append(_path_row(store_id, record))
+        _add_evidence(rows, record)
         for derivation in record.derivations:
             _add_derivation(rows, derivation)
     return rows
+
+
+def _entry_row(store_id: str, entry: Entry) -> Row:
+    return Row(
+        id=entry.id,
+        store_id=store_id,
+        size_bytes=entry.size_bytes,
+        sha256=entry.sha256,
+        sha1=entry.sha1,
+        mode=entry.metadata.mode,
+        uid=entry.metadata.uid,
+        gid=entry.metadata.gid,
+        mtime_ns=entry.metadata.mtime_ns,
+        created_at=entry.created_at,
+    )
+
+
+def _path_row(store_id: str, record: Record) -> Row:
+    entry = record.entry
+    return Row(
+        store_id=store_id,
+        path=entry.path,
+        parent=parent_of(entry.path),
+        entry_id=entry.id,
+        state=entry.state.value,
+        size_bytes=entry.size_bytes,
+        mtime_ns=entry.metadata.mtime_ns,
+        recipe=record.derivations[-1].recipe if record.derivations else None,
+        proved_until=_proved_until(record),
+        is_pinned=record.is_pinned,
+        kept_bytes=record.kept_bytes,
+        **standing_values(record),
+        **identity_values(entry.identity),
+    )
+
+
+def _add_evidence(rows: dict[str, list[Row]], record: Record) -> None:
+    """Spell what a release may rest on, and what became of the bytes."""
+    entry = record.entry
+    for item in record.incarnations:
+        rows["incarnations"].append(
+            Row(
+                entry_id=entry.id,
+                sha256=item.sha256,
+                size_bytes=item.size_bytes,
+                level=item.level.value,
+                recorded_at=item.recorded_at,
+            )
+        )
+    rows["copies"].extend(Row(entry_id=entry.id, **vars(copy)) for copy in record.copies)
+    rows["proofs"].extend(
+        Row(
+            **{
+                name: value
+                for name, value in vars(proof).items()
+                if name in schema.proofs.columns and name != "level"
+            },
+            level=proof.level.value,
+        )
+        for proof in record.proofs
+    )
+    rows["revocations"].extend(vars(item).copy() for item in record.revocations)
+    rows["pins"].extend(Row(entry_id=entry.id, **vars(pin)) for pin in record.pins)
+    if record.release is not None and record.release.stage == "trashed":
+        rows["trash"].append(
+            Row(
+                entry_id=entry.id,
+                trashed_at=record.release.at,
+                purge_after=record.release.purge_after,
+            )
+        )
 
 
 def _proved_until(record: Record) -> str | None:

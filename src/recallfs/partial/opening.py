@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,18 +15,7 @@ from recallfs.cache.cache import Cache
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
-from recallfs.errors import (
-    KINDS,
-    AccessError,
-    CatalogError,
-    ConflictError,
-    IntegrityError,
-    InvalidInputError,
-    NotRecallableError,
-    RecallError,
-    RecomputeError,
-    SourceError,
-)
+from recallfs.errors import ConflictError, IntegrityError, InvalidInputError, RecallError
 from recallfs.partial.blocks import BlockFile, find_blocks, key_of, open_blocks
 from recallfs.partial.index import (
     BLOCKS,
@@ -40,6 +26,7 @@ from recallfs.partial.index import (
     of_pages,
     of_skeleton,
 )
+from recallfs.partial.other_process import recall_by_another
 from recallfs.partial.peers import Peers
 from recallfs.partial.policy import Choice, Facts, choose
 from recallfs.partial.quiet import holds_h5py
@@ -346,7 +333,7 @@ class Parts:
             if holds_h5py():
                 if wish.announce is not None:
                     wish.announce(f"{self.url} is brought back whole: its parts cannot be had.")
-                place, sha256 = _recalled_by_another(self)
+                place, sha256 = recall_by_another(self.store, self.entry.path)
             else:
                 done = recall(self.stores, self.store, self.entry.path, wish)
                 place, sha256 = done.path, done.sha256
@@ -475,43 +462,3 @@ def _in_a_store(text: str) -> tuple[Stores, Store, str] | None:
         return (stores, *stores.resolve(text))
     found = stores.containing(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps symlinks
     return None if found is None else (stores, *found)
-
-
-def _recalled_by_another(parts: Parts) -> tuple[Path, str]:
-    """Have another process recall a file, for a caller who holds a lock that the recall may need.
-
-    h5py asks for bytes with its lock held, and what a recall does with HDF5 files in other threads
-    would wait for it for ever.
-    """
-    command = [sys.executable, "-m", "recallfs", "get", "--json"]
-    command.append(str(parts.store.root / parts.entry.path))
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
-    try:
-        said = json.loads(done.stdout)
-        if done.returncode == 0:
-            return Path(said["files"][0]["path"]), str(said["files"][0]["sha256"])
-        failed = said.get("failed", [said])[0]
-    except (ValueError, KeyError, IndexError) as error:
-        raise SourceError(
-            f"{parts.url} could not be recalled: another process was to do it, and ended with "
-            f"code {done.returncode}."
-        ) from error
-    raise _error_from(failed)
-
-
-_CLASSES = {
-    2: NotRecallableError,
-    4: AccessError,
-    5: IntegrityError,
-    6: RecomputeError,
-    7: ConflictError,
-    8: CatalogError,
-}
-"""Classes of errors by the tens of their exit codes; all others are a `SourceError`."""
-
-
-def _error_from(said: dict[str, Any]) -> RecallError:
-    """Make the error that another process told of."""
-    kind = str(said.get("kind"))
-    known = _CLASSES.get(KINDS[kind].exit_code // 10, SourceError) if kind in KINDS else SourceError
-    return known(str(said.get("message")), details=said.get("details") or {})

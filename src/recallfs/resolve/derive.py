@@ -178,24 +178,28 @@ def _run(
             wish=wish,
             cancelled=cancelled,
         )
-        environment = dict(outcome.environment)
-        identifier = environment_id(environment)
-        records.save_environment(store, identifier, environment)
-        derivation = replace(
-            derivation,
-            environment_id=identifier,
-            seconds=outcome.seconds,
-            code=records.save_code(store, outcome.code),
-            cpu_seconds=outcome.cpu_seconds,
-            peak_memory_bytes=outcome.peak_memory_bytes,
-        )
         made = {name: (file, digest_file(file)) for name, file in files.items()}
-        commit_outputs(store, derivation, targets, made)
+        commit_outputs(store, _as_it_ran(store, derivation, outcome), targets, made)
     return Derived(
         order.urls,
         True,
         derivation.key,
         time.monotonic() - start,
+        cpu_seconds=outcome.cpu_seconds,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+    )
+
+
+def _as_it_ran(store: Store, derivation: Derivation, outcome: Outcome) -> Derivation:
+    """Add to the record of a run what it ran in, and what it took."""
+    environment = dict(outcome.environment)
+    identifier = environment_id(environment)
+    records.save_environment(store, identifier, environment)
+    return replace(
+        derivation,
+        environment_id=identifier,
+        seconds=outcome.seconds,
+        code=records.save_code(store, outcome.code),
         cpu_seconds=outcome.cpu_seconds,
         peak_memory_bytes=outcome.peak_memory_bytes,
     )

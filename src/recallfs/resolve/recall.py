@@ -255,7 +255,6 @@ def ask_sources(
     cancelled : threading.Event
     commit : callable
         Given the verified file, its digests and level; what it returns is returned.
-
     put_beside : callable, optional
         Is offered what a run gives beside it.
     """
@@ -294,25 +293,8 @@ def ask_sources(
                 cancelled=cancelled,
             )
             refused: list[RecallError] = []
-
-            def bring(
-                inputs: Mapping[str, Path],
-                source: Source = source,
-                request: Request = request,
-                refused: list[RecallError] = refused,
-            ) -> tuple[Fetched, _Result]:
-                fetched = _fetched(stores, source, replace(request, inputs=inputs))
-                digests = _verified(source, request, fetched)
-                try:
-                    tell_fetch(store, entry, source.name)
-                    # In the slot too: a thousand that are fetched would crowd at the catalog.
-                    return fetched, commit(fetched.path, digests, fetched.level)
-                except RecallError as error:
-                    refused.append(error)
-                    raise
-
             try:
-                brought = _within_budget(stores, source, request, inner, bring)
+                brought = _brought(stores, source, request, inner, commit=commit, refused=refused)
             except RecallError as error:
                 if refused or cancelled.is_set() or not isinstance(error, _ANSWERS):
                     raise
@@ -362,14 +344,28 @@ def _verified(source: Source, request: Request, fetched: Fetched) -> Digests:
     return digests
 
 
-def _within_budget(
+def _brought(
     stores: Stores,
     source: Source,
     request: Request,
     wish: Wish,
-    work: Callable[[Mapping[str, Path]], _Result],
-) -> _Result:
-    """Do work with a source's inputs here, and within the budgets of this computer."""
+    *,
+    commit: Callable[[Path, Digests, Level], _Result],
+    refused: list[RecallError],
+) -> tuple[Fetched, _Result]:
+    """Fetch, verify and commit, within this computer's budgets; `refused` gets a failed commit."""
+
+    def work(inputs: Mapping[str, Path]) -> tuple[Fetched, _Result]:
+        fetched = _fetched(stores, source, replace(request, inputs=inputs))
+        digests = _verified(source, request, fetched)
+        try:
+            tell_fetch(request.store, request.record.entry, source.name)
+            # In the slot too: a thousand that are fetched would crowd at the catalog.
+            return fetched, commit(fetched.path, digests, fetched.level)
+        except RecallError as error:
+            refused.append(error)
+            raise
+
     return with_inputs(
         stores,
         request.store,

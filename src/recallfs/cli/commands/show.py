@@ -124,38 +124,8 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
     ]
     derivation = record.derivation(now_utc())
     if derivation is not None:
-        parameters = ", ".join(f"{k}={v!r}" for k, v in derivation.parameters.items())
-        facts += [
-            ("recipe", f"{derivation.recipe} {derivation.version} ({derivation.seconds:.1f} s)"),
-            ("parameters", parameters or "none"),
-            *_cost(derivation),
-            ("seeded", "no" if derivation.seed is None else "yes"),
-            ("key", derivation.key),
-            *_code(store, derivation),
-        ]
-        proofs = [p for p in record.valid_proofs(now_utc()) if p.derivation_id == derivation.id]
-        ran = proofs[0].environment_id if proofs else derivation.environment_id
-        facts.append(("environment", label_of(ran, records.environment(store, ran))))
-        facts += [
-            (f"input {item.name}", f"{store.url(item.path)} (sha256 {item.sha256[:16]}…)")
-            for item in derivation.inputs
-        ]
-        facts += [
-            (f"declared {item.name}", f"blake3 {item.digest[:16]}…") for item in derivation.declared
-        ]
-        log = store.log_path(derivation.id)
-        if log.exists():
-            facts.append(("log of its last run", str(log)))
-    if record.skeleton is not None:
-        share = record.skeleton.stored_bytes / max(1, entry.size_bytes)
-        facts.append(
-            ("skeleton", f"{format_size(record.skeleton.stored_bytes)} kept ({share:.2%})")
-        )
-    if record.residual is not None:
-        share = record.residual.stored_bytes / max(1, entry.size_bytes)
-        facts.append(
-            ("residual", f"{format_size(record.residual.stored_bytes)} kept ({share:.2%})")
-        )
+        facts += _how_made(store, record, derivation)
+    facts += _what_is_kept(record)
     if record.release is not None:
         release = record.release
         facts.append(("release", f"{release.stage} {release.at[:19]} by {release.by}"))
@@ -165,6 +135,46 @@ def _facts(store: Store, record: Record, state: str) -> list[tuple[str, str]]:
     if record.is_pinned:
         facts.append(("pinned", record.pins[-1].reason or "yes"))
     return facts
+
+
+def _how_made(store: Store, record: Record, derivation: Derivation) -> list[tuple[str, str]]:
+    """Tell which recipe made it, in what, and from what."""
+    parameters = ", ".join(f"{k}={v!r}" for k, v in derivation.parameters.items())
+    facts = [
+        ("recipe", f"{derivation.recipe} {derivation.version} ({derivation.seconds:.1f} s)"),
+        ("parameters", parameters or "none"),
+        *_cost(derivation),
+        ("seeded", "no" if derivation.seed is None else "yes"),
+        ("key", derivation.key),
+        *_code(store, derivation),
+    ]
+    proofs = [p for p in record.valid_proofs(now_utc()) if p.derivation_id == derivation.id]
+    ran = proofs[0].environment_id if proofs else derivation.environment_id
+    facts.append(("environment", label_of(ran, records.environment(store, ran))))
+    facts += [
+        (f"input {item.name}", f"{store.url(item.path)} (sha256 {item.sha256[:16]}…)")
+        for item in derivation.inputs
+    ]
+    facts += [
+        (f"declared {item.name}", f"blake3 {item.digest[:16]}…") for item in derivation.declared
+    ]
+    log = store.log_path(derivation.id)
+    if log.exists():
+        facts.append(("log of its last run", str(log)))
+    return facts
+
+
+def _what_is_kept(record: Record) -> list[tuple[str, str]]:
+    """Tell what is kept of it for the day when it is recomputed."""
+    return [
+        (
+            name,
+            f"{format_size(kept.stored_bytes)} kept "
+            f"({kept.stored_bytes / max(1, record.entry.size_bytes):.2%})",
+        )
+        for name, kept in (("skeleton", record.skeleton), ("residual", record.residual))
+        if kept is not None
+    ]
 
 
 def _level(proof: Proof) -> str:

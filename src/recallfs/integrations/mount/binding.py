@@ -21,28 +21,22 @@ from typing import Any
 
 from recallfs import log
 from recallfs.errors import InvalidInputError, RecallError
-from recallfs.integrations.mount import passthrough
-from recallfs.integrations.mount.contract import Attributes, Opened, Operations, Readable, Times
+from recallfs.integrations.mount import passthrough, structures
+from recallfs.integrations.mount.contract import Attributes, Opened, Operations, Readable
 from recallfs.integrations.mount.failures import errno_of
 from recallfs.integrations.mount.nodes import HIDDEN, Node, Nodes
 
 _CLONE_FS = 0x200
 _PLUS = 1, 2  # FUSE_READDIR_PLUS, FUSE_FILL_DIR_PLUS
-_BUFFER_IS_FILE = 2 | 4 | 8  # FUSE_BUF_IS_FD, _FD_SEEK, _FD_RETRY
 _SPLICE = 1 << 7  # FUSE_CAP_SPLICE_WRITE; with _SPLICE_MOVE the root's pages would leave memory
 _KNOWS_DIRECT, _MAP_DIRECT = 17, 1 << 28  # FUSE_CAP_DIRECT_IO_ALLOW_MMAP
 _MAX_THREADS = 512  # each one that waits for a recall has one
-_UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 
 _POLL_S = 0.02
 _PARTING_S = 0.2
 _FILES = 1 << 32  # handles below are descriptors
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc_held = ctypes.PyDLL(None)  # for calls so short that letting go of the interpreter costs more
-_libc_held.calloc.restype = _libc_held.malloc.restype = ctypes.c_void_p
-_libc_held.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
-_libc_held.malloc.argtypes = [ctypes.c_size_t]
 _thread = threading.local()
 
 
@@ -90,19 +84,8 @@ def is_interrupted() -> bool:
     return bool(load()._libfuse.fuse_interrupted())
 
 
-_READ_BUF = ctypes.CFUNCTYPE(
-    ctypes.c_int,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int64,
-    ctypes.c_void_p,
-)
 _CONTEXT = struct.Struct("@IIi")
 """``struct fuse_context`` behind its first word: uid, gid, pid."""
-_BUFFER = struct.Struct("@4Q i P i q")
-"""``struct fuse_bufvec`` (count, idx, off) and its one buffer (size, flags, mem, fd, pos)."""
-_BUFFER_BYTES = _BUFFER.size + 32  # later versions of libfuse have more in it
 
 
 class Server:
@@ -155,7 +138,7 @@ class Server:
             method = getattr(self, f"_on_{name}", None)
             if method is not None:
                 setattr(table, name, prototype(_guarded(name, method)))
-        read_buf = _READ_BUF(self._read_buf())
+        read_buf = structures.READ_BUF(self._read_buf())
         table.read_buf = ctypes.cast(read_buf, type(table.read_buf))
         if passthrough.is_possible(fuse):
             self._is_direct = passthrough.maps_direct()
@@ -192,9 +175,9 @@ class Server:
         name, file = _text(path), self._file(info)
         node = None if name is None or file is not None else self._nodes.at(name)
         if node is not None:
-            _fill(buffer, self._attributes_of(node))
+            structures.fill_status(buffer, self._attributes_of(node))
         elif file is not None or name is None or not self._operations.fill(name, buffer):
-            _fill(buffer, self._operations.getattr(name, file))
+            structures.fill_status(buffer, self._operations.getattr(name, file))
 
     def _attributes_of(self, node: Node) -> Attributes:
         """Return the attributes of a name that is open, and whose file may be another one now."""
@@ -239,7 +222,7 @@ class Server:
             filler(buffer, name, None, 0, 0)
         folder = self._folders[info.contents.fh].rstrip("/")
         for item, attributes in self._operations.readdir(folder or "/"):
-            _set(status, attributes)
+            structures.set_status(status, attributes)
             node = self._nodes.at(f"{folder}/{item}")
             is_other = node is not None and not node.is_of(attributes.identity)
             if filler(buffer, os.fsencode(item), place, 0, 0 if is_other else plus):
@@ -263,8 +246,7 @@ class Server:
     def _read_buf(self) -> Callable[[int, int, int, int, int], int]:
         """Return what answers reads: with addresses as numbers, because there are so many reads."""
         handle_at = self._fuse.fuse_file_info.fh.offset
-        number_at, place_at = ctypes.c_uint64.from_address, ctypes.c_void_p.from_address
-        calloc, memmove, pack = _libc_held.calloc, ctypes.memmove, _BUFFER.pack
+        number_at, give_range = ctypes.c_uint64.from_address, structures.give_range
         served = _guarded("read_buf", self._read_parts)
 
         def read_buf(_path: int, result: int, size: int, offset: int, info: int) -> int:
@@ -273,24 +255,13 @@ class Server:
                 return served(result, size, offset, handle)
             if not hasattr(_thread, "is_ours"):
                 _begin_thread()
-            place = calloc(1, _BUFFER_BYTES)
-            if not place:
-                return -errno.ENOMEM
             # libfuse moves the bytes itself, and Python sees none of them.
-            memmove(place, pack(1, 0, 0, size, _BUFFER_IS_FILE, 0, handle, offset), _BUFFER.size)
-            place_at(result).value = place
-            return 0
+            return give_range(result, handle, offset, size)
 
         return read_buf
 
     def _read_parts(self, result: int, size: int, offset: int, handle: int) -> None:
-        data = self._files[handle].read_at(offset, offset + size)
-        place, memory = _libc_held.calloc(1, _BUFFER_BYTES), _libc_held.malloc(len(data) or 1)
-        if not place or not memory:
-            raise MemoryError
-        ctypes.memmove(memory, data, len(data))
-        ctypes.memmove(place, _BUFFER.pack(1, 0, 0, len(data), 0, memory, 0, 0), _BUFFER.size)
-        ctypes.c_void_p.from_address(result).value = place
+        structures.give_data(result, self._files[handle].read_at(offset, offset + size))
 
     def _on_write(self, _path: bytes | None, data: Any, size: int, offset: int, info: Any) -> int:
         address = ctypes.addressof(data.contents)
@@ -392,32 +363,21 @@ class Server:
         self._operations.chown(_text(path), owner, group, self._file(info))
 
     def _on_utimens(self, path: bytes | None, times: Any, info: Any) -> None:
-        given: Times = None
-        if times:
-            two = times.contents
-            given = (_time_ns(two.actime), _time_ns(two.modtime))
-            if two.actime.tv_nsec == two.modtime.tv_nsec == _UTIME_NOW:
-                given = None
-        self._operations.utimens(_text(path), given, self._file(info))
+        self._operations.utimens(_text(path), structures.times_from(times), self._file(info))
 
     def _on_statfs(self, _path: bytes, buffer: Any) -> None:
-        answer, told = self._operations.statfs(), buffer.contents
-        for name in (
-            "f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree",
-            "f_favail", "f_namemax",
-        ):  # fmt: skip
-            setattr(told, name, getattr(answer, name))
+        structures.fill_statfs(buffer, self._operations.statfs())
 
     def _on_getxattr(self, path: bytes, name: bytes, value: Any, size: int, *_: Any) -> int:
         filled = self._operations.fill_xattr(os.fsdecode(path), name, value, size)
         if filled is not None:
             return filled
         answer = self._operations.getxattr(os.fsdecode(path), os.fsdecode(name))
-        return _give(answer, value, size)
+        return structures.give(answer, value, size)
 
     def _on_listxattr(self, path: bytes, value: Any, size: int) -> int:
         names = self._operations.listxattr(os.fsdecode(path))
-        return _give(b"".join(os.fsencode(name) + b"\0" for name in names), value, size)
+        return structures.give(b"".join(os.fsencode(name) + b"\0" for name in names), value, size)
 
     def _on_setxattr(
         self, path: bytes, name: bytes, value: Any, size: int, flags: int, *_: Any
@@ -519,42 +479,3 @@ def has_own_umask() -> bool:
 
 def _text(path: bytes | None) -> str | None:
     return None if path is None else os.fsdecode(path)
-
-
-def _fill(buffer: Any, attributes: Attributes) -> None:
-    ctypes.memset(buffer, 0, ctypes.sizeof(buffer.contents))
-    _set(buffer.contents, attributes)
-
-
-def _set(status: Any, attributes: Attributes) -> None:
-    status.st_mode = attributes.mode
-    status.st_ino = attributes.inode
-    status.st_nlink = attributes.links
-    status.st_uid = attributes.uid
-    status.st_gid = attributes.gid
-    status.st_rdev = attributes.rdev
-    status.st_size = attributes.size_bytes
-    status.st_blocks = attributes.blocks
-    for spec, time_ns in (
-        (status.st_atimespec, attributes.atime_ns),
-        (status.st_mtimespec, attributes.mtime_ns),
-        (status.st_ctimespec, attributes.ctime_ns),
-    ):
-        spec.tv_sec, spec.tv_nsec = divmod(time_ns, 10**9)
-
-
-def _time_ns(spec: Any) -> int | None:
-    if spec.tv_nsec == _UTIME_OMIT:
-        return None
-    if spec.tv_nsec == _UTIME_NOW:
-        return time.time_ns()
-    return int(spec.tv_sec) * 10**9 + int(spec.tv_nsec)
-
-
-def _give(answer: bytes, value: Any, size: int) -> int:
-    if not size:
-        return len(answer)  # asked how long it is
-    if len(answer) > size:
-        return -errno.ERANGE
-    ctypes.memmove(value, answer, len(answer))
-    return len(answer)

@@ -2,101 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from fsspec.core import has_magic
 from fsspec.spec import AbstractFileSystem
-from fsspec.transaction import Transaction
 from fsspec.utils import isfilelike, other_paths
 
 from recallfs.atomic import make_folder
-from recallfs.catalog import changes
 from recallfs.catalog.store import Store
-from recallfs.errors import AccessError, InvalidInputError, NotRecallableError, SourceError
+from recallfs.errors import InvalidInputError
+from recallfs.filesystem.changing import move_file, remove_file
+from recallfs.filesystem.listing import describe, list_folder
+from recallfs.filesystem.opening import NativeFile, available, open_in_parts, open_native
+from recallfs.filesystem.transaction import RecallTransaction
 from recallfs.resolve import tree
-from recallfs.resolve.chain import plan_for
-from recallfs.resolve.presence import has_bytes, observe
-from recallfs.resolve.recall import recall
 from recallfs.resolve.stores import Stores, stores_in_reach
-from recallfs.resolve.wish import Wish
 from recallfs.resolve.writer import StagedFile, StagedText
-from recallfs.values import (
-    BLOCK_BYTES,
-    CONTROL_FOLDER,
-    Entry,
-    RecallURL,
-    State,
-)
-
-if TYPE_CHECKING:
-    from recallfs.partial.reading import PartialFile
-
-_UNKNOWN = "unknown"  # what `info` gives for a state that only hashing could tell
-_LOOKS = 3
-
-
-class _Transaction(Transaction):
-    """Commits all files or none, as far as can be told before the first one is."""
-
-    def start(self) -> None:
-        """Begin; a transaction within a transaction would forget the files of the outer one."""
-        if self.fs._intrans:
-            raise InvalidInputError("a transaction of this filesystem is under way already.")
-        super().start()
-
-    def complete(self, commit: bool = True) -> None:
-        """Commit or discard all files; should one be refused, all are discarded."""
-        fs, files = self.fs, list(self.files)
-        try:
-            for file in files if commit else ():
-                file.check()
-            super().complete(commit)
-        except BaseException:
-            for file in files:
-                file.discard()
-            self.files.clear()
-            fs._intrans, fs._transaction = False, None
-            raise
-
-
-class NativeFile(io.BufferedReader):
-    """A native file, with what code written for fsspec looks for in an open file.
-
-    Parameters
-    ----------
-    fs : RecallFileSystem
-    path : str
-        In the filesystem.
-    place : Path
-        On the disk.
-    """
-
-    blocksize = BLOCK_BYTES
-
-    def __init__(self, fs: RecallFileSystem, path: str, place: Path) -> None:
-        super().__init__(io.FileIO(os.fspath(place)))
-        self.fs = fs
-        self.path = path
-        self.size = os.fstat(self.fileno()).st_size
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file was closed."""
-        return self.raw.closed
-
-    @closed.setter
-    def closed(self, value: bool) -> None:
-        pass  # fsspec's block cache says so itself after it has closed the file
-
-    def _fetch_range(self, start: int, end: int) -> bytes:
-        # Asked for by fsspec's block cache.
-        return os.pread(self.fileno(), max(0, end - start), start)
+from recallfs.values import BLOCK_BYTES, RecallURL
 
 
 class RecallFileSystem(AbstractFileSystem):
@@ -124,7 +50,7 @@ class RecallFileSystem(AbstractFileSystem):
     root_marker = ""
     local_file = True
     async_impl = False
-    transaction_type = _Transaction
+    transaction_type = RecallTransaction
     _extra_tokenize_attributes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, root: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
@@ -177,72 +103,19 @@ class RecallFileSystem(AbstractFileSystem):
         store, relative = self._split(path)
         if not relative:
             return {"name": path, "size": 0, "type": "directory"}
-        entry = store.catalog.entry_at(relative)
-        try:
-            status = store.locate(relative).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            status = None
-        except PermissionError as error:
-            raise AccessError(f"you cannot look at recall://{path}: {error.strerror}.") from error
-        if entry is not None:
-            return _entry_info(store, entry, status)
-        if status is not None:
-            return _plain_info(store, relative, status)
-        entries, folders = store.catalog.children(relative)
-        if entries or folders:
-            return {"name": path, "size": 0, "type": "directory"}
-        raise FileNotFoundError(f"recall://{path}")
+        return describe(store, relative, path)
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
         """List a folder: what is in the tree and what the catalog knows to belong there."""
         path = self._strip_protocol(path)
         if path:
             store, relative = self._split(path)
-            listed = self._list(store, relative)
+            listed = list_folder(store, relative)
             found = [self.info(path)] if listed is None else listed
         else:
             found = [{"name": n, "size": 0, "type": "directory"} for n in self.stores.names()]
         found.sort(key=lambda item: str(item["name"]))
         return found if detail else [item["name"] for item in found]
-
-    def _list(self, store: Store, folder: str) -> list[dict[str, Any]] | None:
-        """List a folder; None if it is a file; FileNotFoundError if it is nothing."""
-        entries, subfolders = store.catalog.children(folder)
-        found: dict[str, dict[str, Any]] = {}
-        statuses: dict[str, os.stat_result] = {}
-        place = store.locate(folder)
-        try:
-            with os.scandir(place) as scan:
-                for item in scan:
-                    relative = f"{folder}/{item.name}" if folder else item.name
-                    if item.name == CONTROL_FOLDER:
-                        continue
-                    try:
-                        if item.is_symlink():
-                            store.locate(relative)
-                        statuses[relative] = item.stat()
-                    except FileNotFoundError:
-                        continue  # a dangling symlink, or gone since it was listed
-                    except InvalidInputError:
-                        continue  # a symlink out of the store: not managed
-                    found[relative] = _plain_info(store, relative, statuses[relative])
-            exists = True
-        except NotADirectoryError:
-            return None
-        except FileNotFoundError:
-            exists = False
-        for entry in entries:
-            found[entry.path] = _entry_info(store, entry, statuses.get(entry.path))
-        for name in subfolders:
-            relative = f"{folder}/{name}" if folder else name
-            found.setdefault(
-                relative, {"name": f"{store.name}/{relative}", "size": 0, "type": "directory"}
-            )
-        if not exists and not found:
-            if store.catalog.entry_at(folder) is not None:
-                return None
-            raise FileNotFoundError(store.url(folder))
-        return list(found.values())
 
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Tell whether there is something of that name, here or recallable.
@@ -399,80 +272,22 @@ class RecallFileSystem(AbstractFileSystem):
         if not relative:
             raise IsADirectoryError(path)
         if mode == "rb":
-            partly = self._in_parts(store, relative, kwargs.get("partial"))
-            return partly or self._opened(store, relative, kwargs.get("callback"))
+            partly = open_in_parts(self, store, relative, kwargs.get("partial"))
+            return partly or open_native(self, store, relative, kwargs.get("callback"))
         if mode in ("wb", "xb", "ab"):
             return self._writer(store, relative, mode, autocommit=autocommit)
         raise InvalidInputError(f"mode {mode!r} is not supported; use rb, wb, xb or ab.")
 
-    def _in_parts(
-        self, store: Store, relative: str, partial: bool | str | None
-    ) -> PartialFile | None:
-        """Open a file that is not here in parts; None if it is to be opened whole."""
-        if partial is False:
-            return None
-        entry = store.catalog.entry_at(relative)
-        if entry is None or observe(store, entry) not in (State.RELEASED, State.MISSING):
-            return None
-        from recallfs.partial.opening import Parts  # a file that is here needs none of it
-
-        parts = Parts(self.stores, store, entry)
-        return parts.open() if parts.choice(partial).is_partial else None
-
-    def _opened(self, store: Store, relative: str, callback: Any = None) -> NativeFile:
-        """Open a file natively, after bringing it back if need be."""
-        for _ in range(_LOOKS):
-            place = self._available(store, relative, callback)
-            try:
-                return NativeFile(self, f"{store.name}/{relative}", place)
-            except FileNotFoundError:
-                if store.catalog.entry_at(relative) is None:
-                    raise
-                # It was released between the look and the open: look again.
-        # Never 'not found': it is on record.
-        raise SourceError(f"{store.url(relative)} is released as fast as it comes back; try again.")
-
     def _writer(self, store: Store, relative: str, mode: str, *, autocommit: bool) -> StagedFile:
         start = None
         if mode == "ab" and self.exists(f"{store.name}/{relative}"):
-            start = self._available(store, relative)
+            start = available(self, store, relative)
         return StagedFile(store, relative, mode, start=start, autocommit=autocommit)
-
-    def _available(self, store: Store, relative: str, callback: Any = None) -> Path:
-        """Return the native path of a file, after bringing it back if need be.
-
-        An fsspec `Callback` is told of the bytes of a recall as they come.
-        """
-        entry = store.catalog.entry_at(relative)
-        place = store.locate(relative)
-        if entry is None:
-            # Not managed: a plain file of the tree.
-            if place.is_dir():
-                raise IsADirectoryError(store.url(relative))
-            if not has_bytes(place):
-                raise FileNotFoundError(store.url(relative))
-            if not place.is_file():
-                raise InvalidInputError(
-                    f"{store.url(relative)} is not a regular file; reading it might never end."
-                )
-            return place
-        if observe(store, entry) is State.RESIDENT:
-            return place
-        wish = None
-        if callback is not None:
-            callback.set_size(entry.size_bytes)
-            wish = Wish(progress=callback.relative_update)
-        try:
-            return recall(self.stores, store, relative, wish).path
-        except InvalidInputError as error:
-            if error.kind != "unknown-entry":
-                raise
-            return self._available(store, relative, callback)  # it was forgotten just now
 
     def open_local(self, path: str) -> str:
         """Return the native path of a file, after bringing it back if need be."""
         store, relative = self._split(path)
-        return str(self._available(store, relative))
+        return str(available(self, store, relative))
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
@@ -537,7 +352,7 @@ class RecallFileSystem(AbstractFileSystem):
         if outfile is None and self.isdir(rpath):
             Path(lpath).mkdir(parents=True, exist_ok=True)
             return
-        with self._opened(*self._split(rpath), callback) as source:
+        with open_native(self, *self._split(rpath), callback) as source:
             if callback is not None:
                 callback.set_size(os.fstat(source.fileno()).st_size)
                 callback.absolute_update(0)
@@ -587,14 +402,7 @@ class RecallFileSystem(AbstractFileSystem):
         ConflictError
             Kind ``pinned``, or ``relied-on`` if released files are made from it.
         """
-        store, relative = self._split(path)
-        if store.catalog.entry_at(relative) is not None:
-            tree.forget(store, relative)
-            return
-        place = store.locate(relative)
-        if place.is_dir() and not place.is_symlink():
-            raise IsADirectoryError(store.url(relative))
-        changes.beside(store, relative, place.unlink)
+        remove_file(*self._split(path))
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove files or folders; see `rm_file`."""
@@ -614,7 +422,7 @@ class RecallFileSystem(AbstractFileSystem):
             return
         source_store, source = self._split(path1)
         store, target = self._split(path2)
-        with self._opened(source_store, source) as file:
+        with open_native(self, source_store, source) as file:
             if source_store.id == store.id and source == target:
                 return
             with self.open(path2, "wb") as writer:
@@ -648,31 +456,10 @@ class RecallFileSystem(AbstractFileSystem):
                 self.makedirs(target, exist_ok=True)
                 folders.append(source)
             else:
-                self._move_file(source, target)
+                move_file(self.stores, old_store, self._split(source)[1], self._split(target)[1])
         for folder in reversed(folders):
             if self.exists(folder):
                 self.rmdir(folder)
-
-    def _move_file(self, path1: str, path2: str) -> None:
-        """Move a file that exists within its store, over whatever file is there."""
-        store, old = self._split(path1)
-        _, new = self._split(path2)
-        if old == new:
-            return
-        entry = store.catalog.entry_at(old)
-        if entry is not None and observe(store, entry) is State.MISSING:
-            # It must be worth what is about to be dropped for it.
-            plan = plan_for(self.stores, store, entry)
-            if not any(step.is_sure for step in plan.steps) and plan.action != "open":
-                raise NotRecallableError(
-                    f"{plan.url}: {plan.reason} Nothing is known to bring it back.",
-                    details={"path": old},
-                )
-        if store.catalog.entry_at(new) is not None:
-            tree.forget(store, new)
-        elif has_bytes(store.locate(new)):
-            changes.beside(store, new, store.locate(new).unlink)
-        tree.move(store, old, new)
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         """Make an empty file, or empty one."""
@@ -683,38 +470,6 @@ class RecallFileSystem(AbstractFileSystem):
 
     def invalidate_cache(self, path: str | None = None) -> None:
         """Do nothing: nothing is cached."""
-
-
-def _entry_info(store: Store, entry: Entry, status: os.stat_result | None) -> dict[str, Any]:
-    info = {
-        "name": f"{store.name}/{entry.path}",
-        "size": entry.size_bytes if status is None else status.st_size,
-        "type": "file",
-        "mtime": entry.metadata.mtime if status is None else status.st_mtime,
-        "created": datetime.fromisoformat(entry.created_at).timestamp(),
-        "mode": stat.S_IFREG | entry.metadata.mode if status is None else status.st_mode,
-        "sha256": entry.sha256,
-    }
-    if status is not None:
-        info["ino"] = status.st_ino
-    state = observe(store, entry)
-    info["state"] = _UNKNOWN if state is None else state.value
-    if state is None:
-        del info["sha256"]  # something was written there: the record does not describe it
-    return info
-
-
-def _plain_info(store: Store, relative: str, status: os.stat_result) -> dict[str, Any]:
-    is_folder = stat.S_ISDIR(status.st_mode)
-    return {
-        "name": f"{store.name}/{relative}",
-        "size": 0 if is_folder else status.st_size,
-        "type": "directory" if is_folder else "file",
-        "mtime": status.st_mtime,
-        "created": status.st_ctime,
-        "mode": status.st_mode,
-        "ino": status.st_ino,
-    }
 
 
 def _open_for_get(lpath: Any) -> Any:
