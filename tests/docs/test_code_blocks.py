@@ -23,12 +23,7 @@ pytestmark = pytest.mark.long
 GENERATED = ("docs/reference/cli.md", "docs/reference/json.md")
 """Made from the program: run by test_examples.py, and checked in tests/cli/test_schemas.py."""
 
-REASONS = {
-    "installs packages": 5,
-    "an illustration": 4,
-    "needs Spyglass and its database": 9,
-    "a line of a crontab": 1,
-}
+REASONS = {"installs packages": 5, "an illustration": 4}
 """Why blocks may stay unrun, and how many for each reason."""
 
 DATABASES = {"PostgreSQL", "MariaDB"}
