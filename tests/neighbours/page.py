@@ -61,15 +61,15 @@ def main(page: str) -> None:
     store.catalog.close()
     runner = Runner(base, os.environ.__setitem__)
     runner.names["nwbfile"] = small_file()
-    number = 0
-    for block in blocks_of(page):
-        if block.note == "neighbours" or (block.language == "python" and not block.note):
-            if block.need == "IPython":
-                run_cell(block)
-            else:
-                runner.run(block)
-            number += 1
-    print(number, "blocks were run")
+    blocks = blocks_of(page)
+    while blocks[-1].note != "neighbours":
+        blocks.pop()
+    for block in blocks:
+        if block.need == "IPython":
+            run_cell(block)
+        elif block.note == "neighbours" or (block.language == "python" and not block.note):
+            runner.run(block)  # code before it may define what it uses
+    print(page, "was run")
 
 
 if __name__ == "__main__":
