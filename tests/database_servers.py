@@ -105,12 +105,15 @@ class Server(ABC):
     def database(self) -> Iterator[str]:
         """Make a database with a user who owns it and nothing else; drop both afterwards."""
         name = f"t{uuid.uuid4().hex[:12]}"
-        make, drop = self._statements(name)
-        self._run(make)
+        self._run(self._statements(name)[0])
         try:
             yield name
         finally:
-            self._run(drop)
+            self.drop(name)
+
+    def drop(self, database: str) -> None:
+        """Drop a database and the user of the same name."""
+        self._run(self._statements(database)[1])
 
     @property
     @abstractmethod

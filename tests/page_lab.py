@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import page_recipes
 from archives import in_client
 from conftest import TESTS
+from database_servers import Server
 from pages import Runner
 from recallfs.catalog.records import known_entry
 from recallfs.catalog.store import create_store
+from recallfs.cli.app import main
+from recallfs.mounts import read_mounts
 from recallfs.release.assessment import assess
 from recallfs.release.policy import Wanted
 from recallfs.release.proof import prove
@@ -49,6 +55,9 @@ layout = "sha256"
 def prepare(runner: Runner, needs: list[str]) -> None:
     """Make what a page needs, below the runner's folder."""
     base = runner.base
+    # Our own group, by its number: it need not have a name, and who is not root may name no other.
+    runner.words.update({"chgrp lab": f"chgrp {os.getgid()}", "-g lab": f"-g {os.getgid()}"})
+    runner.words["/opt/recallfs/bin/"] = f"{base}/bin/"
     for name in (
         "data",
         "nas/analysis-copy",
@@ -118,3 +127,25 @@ def servers(runner: Runner, needs: list[str], monkeypatch: pytest.MonkeyPatch) -
             in_client("import kachery_cloud; kachery_cloud.get_client_id(generate_if_missing=True)")
             monkeypatch.setenv("RECALLFS_SOURCES__KACHERY__ENABLED", "true")
         yield
+
+
+@contextlib.contextmanager
+def database(runner: Runner, server: Server) -> Iterator[None]:
+    """Have the pages' database server, as its administrator; drop the database they make."""
+    here = f"127.0.0.1:{server.port}"
+    runner.words.update({"db.lab.example:5432": here, "db.lab.example": here})
+    runner.words.update({"10.0.0.%": "127.0.0.1", "/home/ana": str(runner.base / "work")})
+    runner.sql = lambda statements: server.run(*statements)
+    yield
+    server.drop("recall")
+
+
+def unmount_all(base: Path) -> None:
+    """Unmount whatever is mounted below a folder, the newest first."""
+    for mount in reversed(read_mounts()):
+        place = mount.info.mount_point
+        if Path(place).is_relative_to(base):
+            if mount.info.kind.startswith("fuse"):
+                main(["unmount", "--lazy", place])
+            else:
+                subprocess.run(["umount", "--lazy", place], check=True)

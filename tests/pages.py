@@ -4,12 +4,18 @@ A page says in HTML comments what its blocks need:
 
 - ``<!-- lab: released dandi -->``: what is there when the first block begins (`page_lab.STAGES` and
   `page_lab.SERVICES`); without it nothing is, not even a store.
-- ``<!-- not run: REASON -->``, right before a block: it cannot run in a test.
-- ``<!-- services: REASON -->``, right before a block: `make test-services` runs it.
+- ``<!-- services: NAME -->``, right before a block: `make test-services` runs it, with that service
+  (`page_lab.CHOICES`).
+- ``<!-- neighbours: NAME -->``: `make test-services` runs it where that package is
+  (tests/neighbours/page.py).
+- ``<!-- spyglass -->``: `make test-spyglass` runs it, with all others of the page
+  (tests/integrations/spyglass/test_pages.py).
+- ``<!-- not run: REASON -->``: it cannot run in a test.
 
-A block with ``title="output"`` is what the block before it prints; one with any other title is a
-file of that name. In ``console`` blocks lines after ``$`` are commands, and what follows is what
-they print. ``...`` stands for any text. A command that is shown with an ``error:`` has to fail.
+A block with ``title="output"`` is what the block before it prints; the commands of one with
+``title="crontab"`` are run; one with any other title is a file of that name. In ``console`` blocks
+lines after ``$`` are commands, and what follows is what they print. ``...`` stands for any text. A
+command that is shown with an ``error:`` has to fail.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,12 +43,22 @@ REPOSITORY = Path(__file__).parent.parent
 
 SHELL = ("sh", "bash", "console")
 
+TARGETS = {
+    "": "make test",
+    "services": "make test-services",
+    "neighbours": "make test-services",
+    "spyglass": "make test-spyglass",
+    "not run": "",
+}
+"""What runs the blocks with each note."""
+
 _FENCE = re.compile(
     r"(?P<notes>(?:^[ ]*<!--[^>]*-->\n+)*)"
     r"^(?P<indent>[ ]*)```(?P<language>\w*)(?P<rest>[^\n]*)\n(?P<text>.*?)^(?P=indent)```[ ]*$",
     re.MULTILINE | re.DOTALL,
 )
-_NOTE = re.compile(r"<!-- (not run|services): (.*?) -->")
+_NOTE = re.compile(r"<!-- (not run|services|neighbours|spyglass)(?:: (.*?))? -->")
+_CRON = re.compile(r"(?:[\d*/,-]+ +){5}(?P<command>\S.*)")
 _PLACES = re.compile(
     r"(?:(?<=file://)|(?<![\w.:/}>~-]))/(?=(data|nas|backup|fast|scratch|srv|mnt|other|var|etc)\b)"
 )
@@ -61,13 +77,18 @@ class Block:
     language: str
     title: str
     text: str
-    not_run: str = ""
-    services: str = ""
+    note: str = ""
+    need: str = ""
 
     @property
     def place(self) -> str:
         """Where it is, for messages."""
         return f"{self.page}:{self.line}"
+
+    @property
+    def target(self) -> str:
+        """What runs it; nothing does if it is empty."""
+        return TARGETS[self.note]
 
 
 def pages() -> list[str]:
@@ -82,7 +103,7 @@ def blocks_of(page: str) -> list[Block]:
     text = (REPOSITORY / page).read_text("utf-8")
     found = []
     for match in _FENCE.finditer(text):
-        notes = dict(_NOTE.findall(match["notes"]))
+        note, need = next(iter(_NOTE.findall(match["notes"])), ("", ""))
         title = re.search(r'title="(.*?)"', match["rest"])
         found.append(
             Block(
@@ -91,12 +112,21 @@ def blocks_of(page: str) -> list[Block]:
                 match["language"],
                 title[1] if title else "",
                 textwrap.dedent(match["text"]),
-                notes.get("not run", ""),
-                notes.get("services", ""),
+                note,
+                need,
             )
         )
     fences = re.findall(r"^ *```", text, re.MULTILINE)
     assert len(fences) == 2 * len(found), f"{page} has a fence that does not end"
+    return found
+
+
+def unrun(names: Iterable[str]) -> dict[str, list[Block]]:
+    """Return the blocks of pages that nothing runs, by why."""
+    found: dict[str, list[Block]] = {}
+    for block in (block for name in names for block in blocks_of(name)):
+        if not block.target:
+            found.setdefault(block.need, []).append(block)
     return found
 
 
@@ -111,20 +141,22 @@ class Runner:
     """Runs the blocks of one page, one after the other, below a folder of its own.
 
     ``/data``, ``/nas`` and other places that pages speak of are folders below `base`; `words` says
-    what else stands for something here.
+    what else stands for something here, and `sql` runs statements where a page speaks to a server.
     """
 
     base: Path
     setenv: Callable[[str, str], None]
     words: dict[str, str] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
+    sql: Callable[[list[str]], None] | None = None
     output: str = ""
 
     def real(self, text: str) -> str:
         """Put our folders into a text of a page."""
+        text = _PLACES.sub(lambda _: f"{self.base}/", text)
         for word, real in self.words.items():
             text = text.replace(word, real)
-        return _PLACES.sub(lambda _: f"{self.base}/", text)
+        return text
 
     def shown(self, text: str) -> str:
         """Put a page's folders back into what was printed."""
@@ -134,20 +166,29 @@ class Runner:
         """Run a block, and compare what it prints with what is shown."""
         if block.title == "output":
             self._compare(block, block.text, self.output)
+        elif block.title == "crontab":
+            self._crontab(block)
         elif block.title:
-            place = Path(self.real(block.title))
+            place = Path(self.real(block.title)).expanduser()
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(self.real(block.text), encoding="utf-8")
             if place.name == "config.toml":
                 load_config(place)
             if block.language == "python":
                 compile(block.text, block.place, "exec")
+            if place.suffix == ".service":
+                self._checked(block, f"systemd-analyze verify {place}")
         elif block.language in SHELL:
             self._shell(block)
         elif block.language == "python":
             self._python(block)
         elif block.language == "toml":
             self.configure(self.real(block.text))
+        elif block.language == "sql":
+            assert self.sql is not None, f"{block.place}: no server"
+            self.sql([part.strip() for part in self.real(block.text).split(";") if part.strip()])
+        else:
+            raise AssertionError(f"{block.place}: what is this block?")
 
     def configure(self, text: str) -> None:
         """Lay a piece of configuration over the one that is there, and check the whole."""
@@ -156,6 +197,16 @@ class Runner:
         _lay(document, _parse(text))
         path.write_text(tomlkit.dumps(document), encoding="utf-8")
         load_config()
+
+    def _crontab(self, block: Block) -> None:
+        for line in block.text.splitlines():
+            found = _CRON.fullmatch(line)
+            assert found, f"{block.place}: {line}"
+            self._checked(block, self.real(found["command"]))
+
+    def _checked(self, block: Block, command: str) -> None:
+        code, output = self._command(command)
+        assert code == 0, f"{block.place}: {command}\nexit code {code}\n{output}"
 
     def _shell(self, block: Block) -> None:
         printed = []
@@ -184,8 +235,12 @@ class Runner:
         ):
             output = io.StringIO()
             asks = words[1] in ("release", "forget") and not _UNASKED & set(words)
+            before = dict(os.environ)  # a command may change it: its process ends with it
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
                 code = main([*words[1:], "--yes"] if asks else words[1:])
+            if os.environ != before:
+                os.environ.clear()
+                os.environ.update(before)
             return code, self.shown(output.getvalue())
         done = subprocess.run(
             ["sh", "-ec", line], capture_output=True, text=True, check=False, timeout=120
@@ -252,7 +307,7 @@ def _lay(under: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 
 def program_folder(base: Path) -> Path:
-    """Make a folder with ``recall``, ``recallfs`` and ``python`` as a shell finds them."""
+    """Make a folder with ``recall``, ``python`` and ``sudo`` as a shell finds them."""
     folder = base / "bin"
     folder.mkdir()
     for name in ("recall", "recallfs"):
@@ -260,4 +315,6 @@ def program_folder(base: Path) -> Path:
         (folder / name).chmod(0o755)
     (folder / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (folder / "python").chmod(0o755)
+    (folder / "sudo").write_text('#!/bin/sh\nexec "$@"\n')  # who needs it here is root already
+    (folder / "sudo").chmod(0o755)
     return folder

@@ -2,60 +2,99 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomlkit
 
 import page_lab
 import recallfs
-from pages import SHELL, Runner, blocks_of, needs_of, pages, program_folder
-from recallfs.cli.app import main
-from recallfs.mounts import read_mounts
+from conftest import TESTS
+from pages import REPOSITORY, Block, Runner, blocks_of, needs_of, pages, program_folder, unrun
+from venvs import neighbours
 
 pytestmark = pytest.mark.long
 
 GENERATED = ("docs/reference/cli.md", "docs/reference/json.md")
 """Made from the program: run by test_examples.py, and checked in tests/cli/test_schemas.py."""
 
-REASONS = {
-    "needs root": 5,
-    "installs packages": 6,
-    "needs Spyglass and its database": 9,
-    "needs SpikeInterface": 4,
-    "needs NeuroConv": 1,
-    "needs a database server": 2,
-    "a line of a crontab": 5,
-    "a file for systemd": 1,
-    "a notebook": 1,
-    "an illustration": 4,
-}
+REASONS = {"installs packages": 5, "an illustration": 3}
 """Why blocks may stay unrun, and how many for each reason."""
+
+DATABASES = {"PostgreSQL", "MariaDB"}
+"""Servers of which a page has one at a time."""
 
 ELSEWHERE = {"docs/how-to/recover.md": "tests/test_how_to.py"}
 """Pages whose blocks each need a disaster of their own, and the test that makes them."""
 
-RUN = [page for page in pages() if page not in (*GENERATED, *ELSEWHERE)]
+PAGES = [page for page in pages() if page not in (*GENERATED, *ELSEWHERE)]
 
 
-@pytest.mark.parametrize("page", RUN)
+def _with(note: str) -> dict[str, set[str]]:
+    """Return the pages that have blocks with a note, and what those need."""
+    found: dict[str, set[str]] = {}
+    for page in PAGES:
+        for block in blocks_of(page):
+            if block.note == note:
+                found.setdefault(page, set()).add(block.need)
+    return found
+
+
+def _services() -> Iterator[Any]:
+    """Yield pages with the services that they are run with."""
+    for page, needs in _with("services").items():
+        databases = needs & DATABASES
+        for database in sorted(databases) or [""]:
+            services = needs - databases | {database} - {""}
+            yield pytest.param(page, services, id="-".join((page, *sorted(services))))
+
+
+@pytest.mark.parametrize("page", _with(""))
 def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page each block does what it shows."""
-    _run(page, tmp_path, monkeypatch, services=False)
+    _run(page, tmp_path, monkeypatch, set())
 
 
 @pytest.mark.services
-@pytest.mark.parametrize("page", [page for page in RUN if any(b.services for b in blocks_of(page))])
+@pytest.mark.parametrize(("page", "services"), list(_services()))
 def test_blocks_with_services_run(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str,
+    services: set[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """With the services that they need, the other blocks of the page run as well."""
-    _run(page, tmp_path, monkeypatch, services=True)
+    _run(page, tmp_path, monkeypatch, services, request)
 
 
-def _run(page: str, base: Path, monkeypatch: pytest.MonkeyPatch, *, services: bool) -> None:
-    blocks = [
-        block for block in blocks_of(page) if not block.not_run and (services or not block.services)
-    ]
+@pytest.mark.services
+@pytest.mark.parametrize("page", _with("neighbours"))
+def test_blocks_with_neighbours_run(page: str, tmp_path: Path) -> None:
+    """Where SpikeInterface, NeuroConv and IPython are, blocks that need them do what they show."""
+    done = subprocess.run(
+        [neighbours(), "-W", "ignore", TESTS / "neighbours" / "page.py", page],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"{page} was run\n")
+
+
+def _run(
+    page: str,
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    services: set[str],
+    request: pytest.FixtureRequest | None = None,
+) -> None:
     monkeypatch.setenv("RECALLFS_CONFIG", str(base / "config.toml"))
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of a pytest that a page runs
@@ -64,34 +103,36 @@ def _run(page: str, base: Path, monkeypatch: pytest.MonkeyPatch, *, services: bo
     monkeypatch.setenv("PATH", str(program_folder(base)), prepend=":")
     monkeypatch.chdir(base / "work")
     monkeypatch.setenv("HOME", str(base / "work"))
-    with page_lab.servers(runner, needs_of(page), monkeypatch):
-        try:
-            for block in blocks:
-                runner.run(block)
-        finally:
-            recallfs.uninstall()
-            for mount in read_mounts():  # what the page mounts last, for its reader to use
-                if Path(mount.info.mount_point).is_relative_to(base):
-                    main(["unmount", "--lazy", mount.info.mount_point])
-
-
-def test_each_block_is_run_or_says_why_not() -> None:
-    """Languages are known, and blocks that are not run are few, each with a reason of the list."""
-    found = dict.fromkeys(REASONS, 0)
-    for page in RUN:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(page_lab.servers(runner, needs_of(page), monkeypatch))
+        for database in services & DATABASES:
+            assert request is not None
+            server = request.getfixturevalue(database.lower())
+            stack.enter_context(page_lab.database(runner, server))
+        stack.callback(page_lab.unmount_all, base)  # what the page mounts last, for its reader
+        stack.callback(recallfs.uninstall)
         for block in blocks_of(page):
-            is_run = block.language in (*SHELL, "python", "toml") or bool(block.title)
-            assert is_run or block.not_run, f"{block.place}: what is this block?"
-            if block.not_run:
-                assert block.not_run in REASONS, f"{block.place}: {block.not_run}"
-                found[block.not_run] += 1
-    assert {reason: n for reason, n in found.items() if n > REASONS[reason]} == {}
+            if not block.note or block.need in services:
+                runner.run(block)
+
+
+def test_blocks_that_are_not_run_are_few() -> None:
+    """Each says why, by a reason of the list."""
+    found = {reason: len(blocks) for reason, blocks in unrun(PAGES).items()}
+    assert {why: number for why, number in found.items() if number > REASONS.get(why, 0)} == {}
+
+
+def test_extras_are_there() -> None:
+    """What pages tell to install can be: the block itself is not run."""
+    extras = tomlkit.parse((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    known = set(extras["project"]["optional-dependencies"])
+    for page in PAGES:
+        for named in re.findall(r"recallfs\[([\w,]+)\]", (REPOSITORY / page).read_text("utf-8")):
+            assert set(named.split(",")) <= known, page
 
 
 def test_a_wrong_block_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runner itself: output that differs, a command that fails, and code that raises."""
-    from pages import Block
-
     monkeypatch.setenv("RECALLFS_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.chdir(tmp_path)
     runner = Runner(tmp_path, monkeypatch.setenv)

@@ -10,17 +10,14 @@ from pathlib import Path
 import pytest
 
 from conftest import TESTS
+from venvs import neighbours
 
 
 @pytest.mark.services
 def test_same_cells_before_and_after(tmp_path: Path) -> None:
     """All that cells print and show is the same; the recall's bar alone is added to one of them."""
-    made = subprocess.run(
-        [TESTS.parent / "scripts" / "neighbours"], capture_output=True, text=True, check=False
-    )
-    assert made.returncode == 0, made.stderr
     done = subprocess.run(
-        [made.stdout.strip(), "-W", "ignore", TESTS / "neighbours" / "notebook.py"],
+        [neighbours(), "-W", "ignore", TESTS / "neighbours" / "notebook.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

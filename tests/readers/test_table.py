@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TESTS
+from venvs import neighbours
 
 PAGE = TESTS.parent / "docs" / "how-to" / "read-released-files.md"
 
@@ -26,13 +27,9 @@ def documented() -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_table_of_readers(tmp_path: Path, order: str) -> None:
     """Each cell works, whether `install` came before the libraries or after, or has a reason."""
-    made = subprocess.run(
-        [TESTS.parent / "scripts" / "neighbours"], capture_output=True, text=True, check=False
-    )
-    assert made.returncode == 0, made.stderr
     script = TESTS / "neighbours" / "readers.py"
     done = subprocess.run(
-        [made.stdout.strip(), "-W", "ignore", script, order],
+        [neighbours(), "-W", "ignore", script, order],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -14,16 +14,12 @@ from conftest import TESTS, Lab, sha256
 from recallfs.catalog import records
 from recallfs.cli.demo.recording import write_recording
 from recallfs.values import Level
-from venvs import recall
+from venvs import neighbours, recall
 
 
-@pytest.fixture(scope="module")
-def neighbours() -> Path:
-    """Return the interpreter of an environment that has these libraries."""
-    script = TESTS.parent / "scripts" / "neighbours"
-    made = subprocess.run([script], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    return Path(made.stdout.strip())
+@pytest.fixture(scope="module", name="neighbours")
+def _neighbours() -> Path:
+    return neighbours()
 
 
 def told(python: Path, script: str, folder: Path) -> Any:

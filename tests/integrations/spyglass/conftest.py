@@ -268,3 +268,11 @@ def proved(made: Pipeline, _snapshots: Path) -> Iterator[Pipeline]:
     spyglass.install()
     yield made
     spyglass.uninstall()
+
+
+@pytest.fixture
+def bare(_made: Pipeline, _snapshots: Path) -> Iterator[Pipeline]:
+    """Give the analysis folder as a lab has it before it knows of recallfs."""
+    _put_back(_made, _snapshots, "made")
+    yield _made
+    _put_back(_made, _snapshots, "made")
