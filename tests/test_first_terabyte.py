@@ -38,11 +38,11 @@ def derive(source, target, factor):
 MAKE = (
     PIPELINE
     + """
-def main(folder, sessions):
+def main(folder, sessions, factors):
     for session in range(int(sessions)):
         with h5py.File(f"{folder}/s{session}.h5", "w") as raw:
             raw["data"] = np.random.default_rng(session).normal(size=(1000 + session, 32))
-        for factor in range(1, 6):
+        for factor in range(1, int(factors) + 1):
             derive(f"{folder}/s{session}.h5", f"{folder}/s{session}_x{factor}.h5", factor)
 
 import sys
@@ -94,12 +94,16 @@ def prove_and_be_killed(lab: Lab, after: int) -> int:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("sessions", [2, pytest.param(10, marks=pytest.mark.services)])
-def test_the_first_terabyte(lab: Lab, sessions: int) -> None:
+@pytest.mark.parametrize(
+    ("sessions", "factors"), [(2, 3), pytest.param(10, 5, marks=pytest.mark.services)]
+)
+def test_the_first_terabyte(lab: Lab, sessions: int, factors: int) -> None:
     """Surveyed, tried, adopted, proved, released by plan, drilled, revoked, put back: all exact."""
     root, recipes = lab.root, lab.base / "recipes"
-    files, kept = 5 * sessions, max(1, sessions // 4)  # some of the sessions are held for longer
-    subprocess.run([sys.executable, "-c", MAKE, str(root), str(sessions)], check=True)
+    files = factors * sessions
+    kept = max(1, sessions // 4)  # some of the sessions are held for longer
+    sizes = (str(sessions), str(factors))
+    subprocess.run([sys.executable, "-c", MAKE, str(root), *sizes], check=True)
     originals = {path.name: sha256(path) for path in root.glob("*_x*.h5")}
     assert len(originals) == files
     recipes.mkdir()
@@ -122,8 +126,8 @@ def test_the_first_terabyte(lab: Lab, sessions: int) -> None:
 
     # Would it work? A sample says so, and records nothing.
     lab.cli("add", *(str(root / f"s{session}.h5") for session in range(sessions)))
-    trial = lab.cli_json("trial", "--batch", str(table), "--sample", "4", "--seed", "1")
-    assert trial["groups"][0]["outcomes"]["exact"]["files"] == 4
+    trial = lab.cli_json("trial", "--batch", str(table), "--sample", "3", "--seed", "1")
+    assert trial["groups"][0]["outcomes"]["exact"]["files"] == 3
     assert proved(lab) == 0
 
     adopted = lab.cli_json("adopt", "--batch", str(table))
@@ -145,9 +149,9 @@ def test_the_first_terabyte(lab: Lab, sessions: int) -> None:
     urls = [
         f"recall://lab/s{session}_x{factor}.h5"
         for session in range(sessions)
-        for factor in range(1, 6)
+        for factor in range(1, factors + 1)
     ]
-    many, few = urls[: -5 * kept], urls[-5 * kept :]
+    many, few = urls[: -factors * kept], urls[-factors * kept :]
     lab.cli("release", *many, "--plan-out", str(plan), "--hold", "1s", *limit)
     lab.cli("release", *few, "--plan-out", str(later), "--hold", "14d", *limit)
     assert len(list(root.glob("*_x*.h5"))) == files
@@ -163,8 +167,8 @@ def test_the_first_terabyte(lab: Lab, sessions: int) -> None:
     assert not list(root.glob("*_x*.h5"))
 
     # Do they come back? A drill says so, and keeps nothing.
-    drill = lab.cli_json("drill", "--sample", "4", "--seed", "2", *many)
-    assert [one["error"] for one in drill["files"]] == [None] * 4
+    drill = lab.cli_json("drill", "--sample", "2", "--seed", "2", *many)
+    assert [one["error"] for one in drill["files"]] == [None] * 2
     assert {one["source"] for one in drill["files"]} == {"recompute"}
     assert not list(root.glob("*_x*.h5"))
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import pytest
@@ -16,30 +14,12 @@ import reader_actors as actors
 from archives import CONTENT, corrupted, dandi_of
 from catalog_actors import open_to_all
 from conftest import Lab, sha256
+from other_users import ANA, BEN, as_user
 from processes import start
 
 pytestmark = pytest.mark.services
 
-ANA, BEN = 64321, 64322
 URL = "recall://lab/derived.h5"
-
-
-def as_user(lab: Lab, user: int, action: Callable[..., Any], *arguments: Any) -> Any:
-    """Do something as another user; return what it gave, or the error as JSON."""
-    home = lab.base / f"home-{user}"
-    if not home.exists():
-        home.mkdir(mode=0o700)
-        os.chown(home, user, user)
-    report = home / "report"
-    report.unlink(missing_ok=True)
-    process = start(
-        actors.as_user, user, str(home), str(report), action, *arguments, output=lab.base / "output"
-    )
-    process.join(100)
-    assert report.exists(), (lab.base / "output.err").read_text()
-    told = json.loads(report.read_text())
-    assert "failed" not in told, told.get("failed")
-    return told.get("gave", told.get("error"))
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int, int]]:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,21 @@ def _released_counted(lab: Lab) -> tuple[str, Path]:
     lab.release()
     count.write_text("")
     return before, count
+
+
+def _held_up(lab: Lab) -> tuple[str, Path, BaseProcess]:
+    """Start a process that recalls a file; its recipe has begun, and waits for a gate."""
+    gate = lab.base / "gate"
+    gate.touch()
+    before = sha256(lab.derive(recipe="waits", gate=str(gate)))
+    lab.prove()
+    lab.release()
+    gate.unlink()
+    started = Path(f"{gate}.started")
+    started.unlink()
+    first = start(open_and_report, "recall://lab/derived.h5", str(lab.base / "first"))
+    wait_for(started, first)
+    return before, gate, first
 
 
 def test_sixteen_processes_cause_one_execution(lab: Lab) -> None:
@@ -86,16 +102,7 @@ def test_waiting_readers_share_a_failure(lab: Lab) -> None:
 
 def test_dead_holder_is_taken_over_at_once(lab: Lab) -> None:
     """When the process that recomputes is killed, a waiting one takes over and finishes."""
-    gate = lab.base / "gate"
-    gate.touch()
-    before = sha256(lab.derive(recipe="waits", gate=str(gate)))
-    lab.prove()
-    lab.release()
-    gate.unlink()
-    started = Path(f"{gate}.started")
-    started.unlink()
-    first = start(open_and_report, "recall://lab/derived.h5", str(lab.base / "first"))
-    wait_for(started, first)
+    before, gate, first = _held_up(lab)
     second = start(open_and_report, "recall://lab/derived.h5", str(lab.base / "second"))
     time.sleep(0.3)
     first.kill()
@@ -108,16 +115,7 @@ def test_dead_holder_is_taken_over_at_once(lab: Lab) -> None:
 
 def test_holder_that_stood_still_cannot_commit(lab: Lab) -> None:
     """A holder that was stopped is taken over, and what it has when it wakes is thrown away."""
-    gate = lab.base / "gate"
-    gate.touch()
-    before = sha256(lab.derive(recipe="waits", gate=str(gate)))
-    lab.prove()
-    lab.release()
-    gate.unlink()
-    started = Path(f"{gate}.started")
-    started.unlink()
-    first = start(open_and_report, "recall://lab/derived.h5", str(lab.base / "first"))
-    wait_for(started, first)
+    before, gate, first = _held_up(lab)
     assert first.pid is not None
     os.kill(first.pid, signal.SIGSTOP)
     gate.touch()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
+import venv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,14 +21,15 @@ def make_venv(folder: Path, *, numpy: str = "") -> Path:
     numpy : str
         Version that its NumPy, a copy, says it is.
     """
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    venv.create(folder, symlinks=True, with_pip=False)
     site = next(folder.glob("lib/python*/site-packages"))
     here = sysconfig.get_paths()["purelib"]
     (site / "rest.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     if numpy:
         source = Path(np.__file__).parent
         told_by = [source / name for name in ("version.py", "_version.py")]
-        copied = shutil.ignore_patterns("tests", "__pycache__", "version.py*")
+        # With what it was compiled to, or each environment would compile all of it again.
+        copied = shutil.ignore_patterns("tests", "version.*")
         shutil.copytree(source, site / "numpy", ignore=copied, copy_function=_link)
         for file in filter(Path.is_file, told_by):
             own = site / "numpy" / file.name

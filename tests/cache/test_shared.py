@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import cache_actors
 import reader_actors
 from conftest import Lab, sha256
-from processes import start
+from other_users import ANA, BEN, as_user
 from recallfs.cache.cache import Cache
 from recallfs.cache.shelf import Shelf
 from recallfs.catalog.store import create_store
@@ -27,32 +25,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else"),
 ]
 
-ANA, BEN, OWNER = 64321, 64322, 64323
+OWNER = 64323
 URL = "recall://lab/derived.h5"
-
-
-def as_user(lab: Lab, user: int, action: Callable[..., Any], *arguments: Any) -> Any:
-    """Do something as another user; return what it gave, or the error as JSON."""
-    home = lab.base / f"home-{user}"
-    if not home.exists():
-        home.mkdir(mode=0o700)
-        os.chown(home, user, user)
-    report = home / "report"
-    report.unlink(missing_ok=True)
-    process = start(
-        reader_actors.as_user,
-        user,
-        str(home),
-        str(report),
-        action,
-        *arguments,
-        output=lab.base / "output",
-    )
-    process.join(100)
-    assert report.exists(), (lab.base / "output.err").read_text()
-    told = json.loads(report.read_text())
-    assert "failed" not in told, told.get("failed")
-    return told.get("gave", told.get("error"))
 
 
 @pytest.fixture

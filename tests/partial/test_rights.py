@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from conftest import TESTS
+from other_users import ANA, BEN, as_user
 from partial_actors import read_part
 from served import Served, write_hdf5
-from test_readers_without_rights import ANA, BEN, as_user, open_up
+from test_readers_without_rights import open_up
 
 pytestmark = pytest.mark.services
 

@@ -207,12 +207,32 @@ class OwnCache(SourcePlace):
         place.chmod(0o400)
 
 
-class Kachery(SourcePlace):
-    """A gateway with a bucket."""
+class _WithBucket(SourcePlace):
+    """A service whose files are in a bucket."""
 
     can_stall = True
     resumes = True
     secrets = ("Signature",)  # of the bucket's presigned URLs
+    server: KacheryServer | DandiServer
+
+    def unplug(self) -> None:
+        """Take it away."""
+        self.server.stop()
+
+    def stall(self) -> None:
+        """Let the servers fall silent."""
+        for server in (self.server, self.server.bucket):
+            server.fail(Fault(stall=True))
+
+    def sent_bytes(self) -> int:
+        """Add up what was sent."""
+        return sum(asked.sent_bytes for asked in self.server.bucket.log)
+
+
+class Kachery(_WithBucket):
+    """A gateway with a bucket."""
+
+    server: KacheryServer
 
     def __init__(self, folder: Path, server: KacheryServer) -> None:
         self.folder = folder
@@ -229,27 +249,12 @@ class Kachery(SourcePlace):
         place.write_bytes(content)
         self.server.add_file(place, sha1=record.entry.sha1)
 
-    def unplug(self) -> None:
-        """Take it away."""
-        self.server.stop()
 
-    def stall(self) -> None:
-        """Let the servers fall silent."""
-        for server in (self.server, self.server.bucket):
-            server.fail(Fault(stall=True))
-
-    def sent_bytes(self) -> int:
-        """Add up what was sent."""
-        return sum(asked.sent_bytes for asked in self.server.bucket.log)
-
-
-class Dandi(SourcePlace):
+class Dandi(_WithBucket):
     """An archive with a blob store, asked by digest."""
 
-    can_stall = True
-    resumes = True
     holds_empty = False
-    secrets = ("Signature",)
+    server: DandiServer
 
     def __init__(self, folder: Path, server: DandiServer) -> None:
         self.folder = folder
@@ -274,19 +279,6 @@ class Dandi(SourcePlace):
             place.write_bytes(self.originals[record.entry.id])
             self.server.add_asset(self.dandiset, f"{record.entry.id}.nwb", place)
         place.write_bytes(content)
-
-    def unplug(self) -> None:
-        """Take it away."""
-        self.server.stop()
-
-    def stall(self) -> None:
-        """Let the servers fall silent."""
-        for server in (self.server, self.server.bucket):
-            server.fail(Fault(stall=True))
-
-    def sent_bytes(self) -> int:
-        """Add up what was sent."""
-        return sum(asked.sent_bytes for asked in self.server.bucket.log)
 
 
 class TestKachery(RemoteSourceContract):

@@ -16,7 +16,8 @@ import pytest
 
 from asking import ask, connect, target
 from recallfs.errors import InvalidInputError
-from recallfs.testing.http import Files, parse_range, write_sparse
+from recallfs.testing.http import Files, write_sparse
+from recallfs.testing.messages import parse_range
 from recallfs.testing.misbehaviour import Fault
 
 

@@ -17,7 +17,8 @@ from recallfs.errors import InvalidInputError
 from recallfs.testing import dandisets
 from recallfs.testing.bucket import BucketServer
 from recallfs.testing.dandisets import Asset, Blob, Dandiset, Upload, Version, Zarr
-from recallfs.testing.http import PIECE_BYTES, Answer, Refused, Request, Server
+from recallfs.testing.http import Server
+from recallfs.testing.messages import PIECE_BYTES, Answer, Refused, Request
 
 SCHEMA_VERSION = "0.6.10"
 TOKEN = "loopback-token"  # noqa: S105 - of a test

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
-from recallfs.testing.http import PIECE_BYTES, Answer, Refused, Request, Server
+from recallfs.testing.http import Server
+from recallfs.testing.messages import PIECE_BYTES, Answer, Refused, Request
 
 
 @dataclass

@@ -24,7 +24,8 @@ from typing import Any
 from recallfs.errors import InvalidInputError
 from recallfs.testing.bucket import BucketServer
 from recallfs.testing.ed25519 import is_signed
-from recallfs.testing.http import PIECE_BYTES, Answer, Refused, Request, Server
+from recallfs.testing.http import Server
+from recallfs.testing.messages import PIECE_BYTES, Answer, Refused, Request
 
 CLOCK_TOLERANCE_S = 30.0
 UPLOAD_LIFETIME_S = 1800.0
