@@ -35,8 +35,9 @@ SUBDIR = {
 
 _LEFT_OUT = {
     "__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "tests",
-    "tkinter", "turtledemo", "pydoc_data",
+    "tkinter", "turtledemo", "pydoc_data", "EXTERNALLY-MANAGED", "dist-packages",
 }  # fmt: skip
+"""A distribution's own Python is not to be installed into; conda's is."""
 
 
 def write_package(

@@ -37,10 +37,9 @@ def other_python(tmp_path: Path) -> Path:
     venv.create(folder, symlinks=True, with_pip=False)
     (packages,) = folder.glob("lib/python*/site-packages")
     here = [str(Path(recallfs.__file__).parents[1]), *site.getsitepackages()]
-    (packages / "here.pth").write_text("\n".join(here))
-    (packages / "sitecustomize.py").write_text(
-        'import os\nos.environ.update(BLOSC_BLOCKSIZE="4096", BLOSC_SPLITMODE="NEVER")\n'
-    )
+    # Not in a sitecustomize.py: a Python of Debian's has one that goes before.
+    set_them = 'import os; os.environ.update(BLOSC_BLOCKSIZE="4096", BLOSC_SPLITMODE="NEVER")'
+    (packages / "here.pth").write_text("\n".join([*here, set_them]))
     return folder / "bin" / "python"
 
 
