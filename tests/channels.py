@@ -35,9 +35,8 @@ SUBDIR = {
 
 _LEFT_OUT = {
     "__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "tests",
-    "tkinter", "turtledemo", "pydoc_data", "EXTERNALLY-MANAGED", "dist-packages",
+    "tkinter", "turtledemo", "pydoc_data",
 }  # fmt: skip
-"""A distribution's own Python is not to be installed into; conda's is."""
 
 
 def write_package(
