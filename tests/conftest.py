@@ -26,6 +26,7 @@ from processes import Finished, run_cli
 from ready_made import Look, look, new_store, step
 from recallfs import atomic
 from recallfs.catalog.store import Store
+from recallfs.recipes.sandbox import can_hide
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import Entry
 
@@ -197,6 +198,12 @@ class Lab:
         self.prove(path)
         self.release(path)
         return digest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs namespaces where the kernel gives none, as in many containers."""
+    if item.get_closest_marker("namespaces") is not None and not can_hide():
+        pytest.skip("the kernel refuses a private view of the file system; see `recall doctor`")
 
 
 @pytest.fixture(autouse=True)

@@ -93,6 +93,7 @@ def prove_and_be_killed(lab: Lab, after: int) -> int:
     return proved(lab)
 
 
+@pytest.mark.namespaces
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("sessions", "factors"), [(2, 3), pytest.param(10, 5, marks=pytest.mark.services)]

@@ -90,6 +90,7 @@ def test_every_file_of_a_folder_becomes_an_entry(lab: Lab) -> None:
     assert make(lab).outputs == made.outputs
 
 
+@pytest.mark.namespaces
 def test_folder_is_proved_released_and_recalled_by_one_run_each(lab: Lab) -> None:
     """On the command line a folder of six files takes one run to prove and one to come back."""
     make(lab)
@@ -112,6 +113,7 @@ def test_folder_is_proved_released_and_recalled_by_one_run_each(lab: Lab) -> Non
     assert all(entry is not None and entry.state is State.RESIDENT for entry in history)
 
 
+@pytest.mark.namespaces
 def test_reading_one_file_after_the_other_runs_the_recipe_once(lab: Lab) -> None:
     """The first read of a file brings the folder back; the others find theirs."""
     make(lab)
@@ -125,6 +127,7 @@ def test_reading_one_file_after_the_other_runs_the_recipe_once(lab: Lab) -> None
     assert list(said.values()) == ["recompute", *["resident"] * 5]
 
 
+@pytest.mark.namespaces
 def test_processes_that_read_different_files_share_one_run(lab: Lab) -> None:
     """Six processes ask for one file each at once: one of them runs the recipe for all."""
     import subprocess
@@ -149,6 +152,7 @@ def test_processes_that_read_different_files_share_one_run(lab: Lab) -> None:
     assert runs(lab) == 1
 
 
+@pytest.mark.namespaces
 def test_file_that_differs_each_time_keeps_nobody_else_back(lab: Lab) -> None:
     """JSON with a date in it is not proved and not put back; the files beside it are."""
     make(lab, how="noisy")
@@ -169,6 +173,7 @@ def test_file_that_differs_each_time_keeps_nobody_else_back(lab: Lab) -> None:
     assert digests(lab.root / "rec") == before
 
 
+@pytest.mark.namespaces
 def test_file_that_is_not_written_again_is_named(lab: Lab) -> None:
     """A run that leaves out a file of the folder fails for that file only, and says so."""
     make(lab, how="fewer")
@@ -258,6 +263,7 @@ def test_killed_commit_of_a_folder_is_made_good_by_the_next_run(lab: Lab, point:
     assert not make(lab).executed
 
 
+@pytest.mark.namespaces
 def test_folder_that_was_made_elsewhere_is_adopted(lab: Lab) -> None:
     """A folder that stands already is bound to the recipe, proved and brought back by one run."""
     make(lab, "made")
@@ -284,6 +290,7 @@ def test_folder_that_was_made_elsewhere_is_adopted(lab: Lab) -> None:
     assert runs(lab) == 2
 
 
+@pytest.mark.namespaces
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="zarr 3 is not made for Python 3.10")
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_zarr_store_comes_back_exactly(lab: Lab, zarr_format: int) -> None:

@@ -161,6 +161,7 @@ def test_killed_writer(lab: Lab, shell: Callable[..., str]) -> None:
     assert sha256(lab.root / "day1.h5") == digests["day1.h5"]
 
 
+@pytest.mark.namespaces
 def test_bad_digest(lab: Lab, shell: Callable[..., str]) -> None:
     """Proofs that rest on it count no more; files come back, and are proved anew."""
     digests = make_files(lab)

@@ -32,6 +32,7 @@ def made_elsewhere(lab: Lab) -> Path:
     return original
 
 
+@pytest.mark.namespaces
 def test_content_level(lab: Lab) -> None:
     """What cannot be compressed to the same bytes comes back with equal objects, ids included."""
     original = made_elsewhere(lab)
@@ -60,6 +61,7 @@ def test_content_level(lab: Lab) -> None:
     assert (back["level"], back["sha256"]) == ("content", sha256(original))
 
 
+@pytest.mark.namespaces
 def test_store_that_wants_exact_bytes(lab: Lab) -> None:
     """A store's own level limits what is released, and what is recalled."""
     made_elsewhere(lab)
@@ -84,6 +86,7 @@ def noisy(lab: Lab, tmp_path: Path) -> tuple[Path, Path]:
     return place, cpu
 
 
+@pytest.mark.namespaces
 def test_tolerance_level(lab: Lab, tmp_path: Path) -> None:
     """Numbers that are near enough come back as they were proved, and never otherwise."""
     place, cpu = noisy(lab, tmp_path)
@@ -114,6 +117,7 @@ def test_tolerance_level(lab: Lab, tmp_path: Path) -> None:
         np.testing.assert_allclose(file["lfp/data"][:], numbers, rtol=0, atol=1e-10)
 
 
+@pytest.mark.namespaces
 def test_recipe_that_drifts_within_the_tolerance(lab: Lab, tmp_path: Path) -> None:
     """Two runs that are both near enough, but not the same, prove nothing."""
     _, cpu = noisy(lab, tmp_path)

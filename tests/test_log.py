@@ -43,6 +43,7 @@ def test_nothing_is_printed_unasked(lab: Lab, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.namespaces
 def test_events_of_a_life(lab: Lab) -> None:
     """What a file goes through is told, one JSON document a line, with its fields."""
     place = lab.base / "log.jsonl"

@@ -73,6 +73,7 @@ def test_nothing_is_downloaded(
     assert (lab.root / "archive/sub-1/a.nwb").read_bytes() == CONTENT + b"a"
 
 
+@pytest.mark.namespaces
 def test_other_commands_cope(lab: Lab, dandi: DandiServer, dandiset: str) -> None:
     """Entries that were never here are listed, shown, examined and read like released ones."""
     dandi.knows_sha256 = False

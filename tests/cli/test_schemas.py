@@ -47,6 +47,7 @@ def test_schemas_are_up_to_date() -> None:
     assert (done.returncode, done.stdout) == (0, b"")
 
 
+@pytest.mark.namespaces
 def test_documents_fit(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     """Each command's document, with something in every list, fits its schema."""
     lab.released("gone.h5")

@@ -60,6 +60,7 @@ BEFORE: dict[str, Callable[[], object]] = {
 """What has to be so when an example begins, and is not after those before it."""
 
 
+@pytest.mark.namespaces
 def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each ends as it should, and no command is without one."""
     monkeypatch.setenv("RECALLFS_CONFIG", str(tmp_path / "config.toml"))

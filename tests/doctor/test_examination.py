@@ -512,6 +512,7 @@ def kill(lab: Lab, what: str) -> None:
 # -- tests --------------------------------------------------------------------------------------
 
 
+@pytest.mark.namespaces
 def test_healthy_store_has_no_findings(lab: Lab) -> None:
     """A store with resident, released, trashed and recalled files has nothing wrong with it."""
     write_file(lab)
@@ -527,6 +528,7 @@ def test_healthy_store_has_no_findings(lab: Lab) -> None:
     assert report.is_healthy
 
 
+@pytest.mark.namespaces
 def test_forgotten_and_overwritten_files_are_not_missed(lab: Lab) -> None:
     """What was forgotten or accepted anew leaves copies in the vault that are no fault."""
     for name in ("a.bin", "b.bin"):
@@ -597,6 +599,7 @@ def test_moved_store_is_found(lab: Lab) -> None:
     (lab.base / "moved").rename(lab.root)
 
 
+@pytest.mark.namespaces
 def test_one_broken_store_does_not_hide_the_others(lab: Lab) -> None:
     """The rest is examined; a store that is not named is not."""
     from recallfs.catalog.store import create_store
@@ -657,6 +660,7 @@ def test_command_tells_and_counts(lab: Lab) -> None:
     assert {f["id"] for f in document["findings"] if f["fixed"]} == {"sidecar-damaged"}
 
 
+@pytest.mark.namespaces
 def test_sidecars_of_other_stores_in_one_database_are_left_alone(lab: Lab) -> None:
     """Rows of another store in the same database are not taken for this one's."""
     database = lab.base / "shared.sqlite"

@@ -67,6 +67,7 @@ def fates(done: Campaign) -> dict[str, str]:
     return {item.entry.path: item.status for item in done.tried}
 
 
+@pytest.mark.namespaces
 def test_a_killed_campaign_goes_on_where_it_was(quick: Lab) -> None:
     """SIGKILL after the second of four: the next one runs the rest only, and cleans up."""
     log, scratch = quick.base / "log", quick.base / "fast"
@@ -236,6 +237,7 @@ def test_of_an_hdf5_file_the_objects_that_vary_are_counted(lab: Lab) -> None:
     assert item.error.details["varying"] == ["/lfp/data"]
 
 
+@pytest.mark.namespaces
 def test_an_original_that_changes_meanwhile_gets_no_proof(quick: Lab) -> None:
     """It is a conflict; what the recipe wrote was on the scratch disk, and is gone."""
     gate, scratch = quick.base / "gate", quick.base / "fast"
