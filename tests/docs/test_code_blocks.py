@@ -62,7 +62,7 @@ def _pages() -> Iterator[Any]:
         yield pytest.param(page, marks=[pytest.mark.namespaces] if hides else [])
 
 
-@pytest.mark.parametrize("page", _pages())
+@pytest.mark.parametrize("page", list(_pages()))
 def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page each block does what it shows."""
     _run(page, tmp_path, monkeypatch, set())
