@@ -122,7 +122,7 @@ def test_a_resource_takes_its_time(kachery: KacheryServer, data: Path, tmp_path:
     """An upload is running, then completed; what is not there is not found, and names count."""
     lab = kachery.environment(tmp_path / "lab")
     uri = run_client(LINK, data, home=tmp_path, **lab).strip()
-    url = kachery.add_resource("lab", tmp_path / "lab", upload_s=0.5)
+    url = kachery.add_resource("lab", tmp_path / "lab", upload_s=3.0)
 
     def status(uri: str, name: str = "lab") -> Any:
         request = {"type": "fileUpload", "uri": uri, "timeoutMsec": 100}
@@ -131,7 +131,7 @@ def test_a_resource_takes_its_time(kachery: KacheryServer, data: Path, tmp_path:
 
     answer = status(uri).json()
     assert answer["response"]["status"]["status"] == "running"
-    time.sleep(0.5)
+    time.sleep(3.0)
     done = status(uri).json()["response"]["status"]
     assert (done["status"], done["size"]) == ("completed", 3_000_000)
     assert status(f"sha1://{'1' * 40}").json()["response"]["status"] == {"status": "not-found"}
