@@ -169,10 +169,11 @@ def test_a_table_without_a_recipe(pipeline: Any) -> None:
         spyglass.survey(Nwbfile)
 
 
-def test_a_file_that_no_store_knows(pipeline: Any) -> None:
+def test_a_file_that_no_store_knows(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What recallfs does not know of is left to the table's own code, and to Spyglass' words."""
     from spyglass_tables import Trend
 
+    monkeypatch.setattr(Trend, "asked_for", [])
     for row in (pipeline.mean, Trend()):
         place = pipeline.place(row)
         place.unlink()

@@ -33,7 +33,7 @@ _KNOWS_DIRECT, _MAP_DIRECT = 17, 1 << 28  # FUSE_CAP_DIRECT_IO_ALLOW_MMAP
 _MAX_THREADS = 512  # each one that waits for a recall has one
 
 _POLL_S = 0.02
-_PARTING_S = 0.2
+_PARTING_S = 1.0
 _FILES = 1 << 32  # handles below are descriptors
 
 _libc = ctypes.CDLL(None, use_errno=True)
