@@ -102,18 +102,19 @@ def test_readers_never_see_a_part(tmp_path: Path) -> None:
     done = threading.Event()
 
     def write() -> None:
-        for _ in range(5):
+        while not done.is_set():
             for content in versions:
                 write_record(path, content)
-        done.set()
 
     writer = threading.Thread(target=write)
     writer.start()
     seen = []
-    while not done.is_set():
-        seen.append(path.read_bytes())
-    writer.join()
-    assert seen
+    try:
+        while len(seen) < 200 or len(set(seen)) == 1:
+            seen.append(path.read_bytes())
+    finally:
+        done.set()
+        writer.join()
     assert set(seen) <= versions
 
 

@@ -25,7 +25,11 @@ from recallfs.errors import (
 from recallfs.transfer.http import Client, Reply
 from recallfs.transfer.timing import Deadlines
 
+PATIENT = Deadlines(connect_s=10, answer_s=10, read_s=10)
 QUICK = Deadlines(connect_s=0.5, answer_s=0.6, read_s=0.6)
+AT_ONCE_S = 5.0
+"""Less than PATIENT, and more than a busy computer needs."""
+
 CERTIFICATE = str(TESTS / "transfer" / "loopback.pem")
 
 
@@ -34,16 +38,16 @@ def ok(value: Any = True) -> tuple[int, dict[str, str], bytes]:
 
 
 def ask(client: Client, url: str, method: str = "GET", **options: Any) -> Reply:
-    options.setdefault("deadlines", QUICK)
+    options.setdefault("deadlines", PATIENT)
     return client.json(method, url, source="lab", **options)
 
 
 def fails(client: Client, url: str, **options: Any) -> RecallError:
-    """Return what a look-up raises, and make sure that it ended in time."""
+    """Return what a look-up raises, and make sure that it did not wait for its deadline."""
     began = time.monotonic()
     with pytest.raises(RecallError) as caught:
         ask(client, url, **options)
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < AT_ONCE_S
     below = traceback.format_exception(caught.value.__context__)
     assert "sesame" not in "".join(below), "an exception below holds a secret"
     assert str(caught.value).endswith((".", "?"))
@@ -102,10 +106,10 @@ def test_passing_faults_are_ridden_out(client: Client, site: Site, fault: int) -
 def test_lasting_fault_ends_with_the_deadline(client: Client, site: Site) -> None:
     """A server that only fails is asked several times, and then named with its status."""
     site.answers["/q"] = lambda _: (500, {}, b"")
-    error = fails(client, site.url("/q"))
+    error = fails(client, site.url("/q"), deadlines=Deadlines(answer_s=2))
     assert isinstance(error, SourceError)
     assert error.details["status"] == 500
-    assert 2 <= site.count("/q") <= 5
+    assert 2 <= site.count("/q") <= 9
 
 
 def test_what_may_have_had_an_effect_is_asked_once(client: Client, site: Site) -> None:
@@ -133,7 +137,7 @@ def test_retry_after_is_honoured_if_it_fits(client: Client, site: Site) -> None:
         return ok()
 
     site.answers["/q"] = answer
-    ask(client, site.url("/q"), deadlines=Deadlines(answer_s=5))
+    ask(client, site.url("/q"))
     assert moments[1] - moments[0] >= 1
     assert 0.5 <= moments[2] - moments[1] < 2.5
 
@@ -141,11 +145,9 @@ def test_retry_after_is_honoured_if_it_fits(client: Client, site: Site) -> None:
 def test_retry_after_that_does_not_fit_is_told(client: Client, site: Site) -> None:
     """A longer wait is the caller's to decide; nothing is waited for."""
     site.answers["/q"] = lambda _: (429, {"Retry-After": "120"}, b"")
-    began = time.monotonic()
     error = fails(client, site.url("/q"))
     assert isinstance(error, SourceRateLimitError)
     assert error.details["retry_after_s"] == 120
-    assert time.monotonic() - began < 0.4
 
 
 def test_silence_ends_with_the_deadline(client: Client, site: Site) -> None:
@@ -153,7 +155,7 @@ def test_silence_ends_with_the_deadline(client: Client, site: Site) -> None:
     site.answers["/silent"] = lambda _: (0, {}, b"")
     site.answers["/trickle"] = lambda _: (0, {}, b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
     for path in ("/silent", "/trickle"):
-        assert isinstance(fails(client, site.url(path)), SourceTimeoutError)
+        assert isinstance(fails(client, site.url(path), deadlines=QUICK), SourceTimeoutError)
 
 
 def test_trickled_body_ends_with_the_deadline(client: Client, site: Site) -> None:
@@ -161,7 +163,7 @@ def test_trickled_body_ends_with_the_deadline(client: Client, site: Site) -> Non
     site.answers["/q"] = lambda _: (
         0, {}, b"HTTP/1.1 200 OK\r\n\r\n".ljust(500)
     )  # fmt: skip
-    assert isinstance(fails(client, site.url("/q")), SourceTimeoutError)
+    assert isinstance(fails(client, site.url("/q"), deadlines=QUICK), SourceTimeoutError)
 
 
 def test_names_that_hang_end_with_the_deadline(
@@ -170,11 +172,11 @@ def test_names_that_hang_end_with_the_deadline(
     """A look-up of a name that hangs (a dead DNS server) costs the deadline, not its 30 s."""
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(20))
-    error = fails(client, "http://far.example/q")
+    error = fails(client, "http://far.example/q", deadlines=QUICK)
     began = time.monotonic()
     with pytest.raises(SourceTimeoutError, match=r"far\.example"):
         client.open("http://far.example/x", deadlines=QUICK, source="lab")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < AT_ONCE_S
     release.set()
     assert isinstance(error, SourceTimeoutError)
     assert "far.example" in str(error)
@@ -182,7 +184,7 @@ def test_names_that_hang_end_with_the_deadline(
 
 def test_unknown_name_is_told(client: Client) -> None:
     """A name that does not exist is an outage that names it."""
-    error = fails(client, "http://nowhere.invalid/q", deadlines=Deadlines(answer_s=1))
+    error = fails(client, "http://nowhere.invalid/q", deadlines=QUICK)
     assert isinstance(error, SourceError)
     assert "nowhere.invalid" in str(error)
 
@@ -191,11 +193,9 @@ def test_closed_port_is_told_at_once(client: Client) -> None:
     """A refused connection is not asked for again and again."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    began = time.monotonic()
     error = fails(client, f"http://127.0.0.1:{port}/q")
     assert "refused" in str(error)
     assert type(error) is SourceError
-    assert time.monotonic() - began < 0.3
 
 
 def test_ipv6_only_host(client: Client) -> None:
@@ -366,7 +366,7 @@ def test_usable_after_a_fork(client: Client, site: Site) -> None:
         return ok(who)
 
     def is_right(who: str) -> bool:
-        reply = ask(client, site.url("/q"), headers={"X-Who": who}, deadlines=Deadlines(answer_s=9))
+        reply = ask(client, site.url("/q"), headers={"X-Who": who})
         return bool(reply.body == who)
 
     site.answers["/q"] = answer

@@ -13,11 +13,12 @@ from recallfs.transfer.http import Client
 from recallfs.transfer.remote import FsspecRemote, HttpRemote, Location, Remote, Stat
 from recallfs.transfer.timing import Deadlines
 
+PATIENT = Deadlines(connect_s=10, answer_s=10, read_s=10)
 QUICK = Deadlines(connect_s=0.5, answer_s=0.5, read_s=0.5)
 
 
 def behind(client: Client, url: str) -> Remote:
-    return HttpRemote(client, lambda _: Location(url), deadlines=QUICK, source="lab")
+    return HttpRemote(client, lambda _: Location(url), deadlines=PATIENT, source="lab")
 
 
 def test_stat_over_http(client: Client, site: Site) -> None:
@@ -52,7 +53,7 @@ def test_stat_through_fsspec(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"content")
 
     def remote(url: str) -> FsspecRemote:
-        return FsspecRemote(url, {}, deadlines=QUICK, source="files")
+        return FsspecRemote(url, {}, deadlines=PATIENT, source="files")
 
     stat = remote(f"file://{tmp_path / 'x'}").stat()
     assert (stat.size_bytes, stat.accepts_ranges) == (7, True)
@@ -70,7 +71,7 @@ def test_fsspec_stat_that_hangs(site: Site) -> None:
     began = time.monotonic()
     with pytest.raises(SourceTimeoutError):
         FsspecRemote(site.url("/x"), {}, deadlines=QUICK, source="files").stat()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 def test_fsspec_errors_are_told_apart(site: Site) -> None:
@@ -78,8 +79,7 @@ def test_fsspec_errors_are_told_apart(site: Site) -> None:
 
     def answer(status: int) -> None:
         site.answers["/x"] = lambda _: (status, {}, b"")
-        patient = Deadlines(connect_s=5, answer_s=5, read_s=5)
-        FsspecRemote(site.url("/x"), {}, deadlines=patient, source="files").stat()
+        FsspecRemote(site.url("/x"), {}, deadlines=PATIENT, source="files").stat()
 
     for status, expected in ((404, NotRecallableError), (403, AccessError), (500, SourceError)):
         with pytest.raises(expected):

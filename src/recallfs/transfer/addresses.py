@@ -71,7 +71,7 @@ def split(url: str) -> SplitResult:
     if not is_usable or _UNUSABLE.search(url):
         raise SourceError(
             f"{shown(url)} is not an address that can be asked; it must be a whole http(s) URL.",
-            details={"url": shown(url)},
+            details={"url": shown(url), "is_final": True},
         )
     return parts
 
@@ -98,6 +98,6 @@ def redirected(url: str, location: str) -> str:
         raise SourceError(
             f"{shown(url)} redirects to {shown(target)}, which is not encrypted; "
             "the redirect was not followed.",
-            details={"url": shown(url), "location": shown(target)},
+            details={"url": shown(url), "location": shown(target), "is_final": True},
         )
     return target

@@ -229,7 +229,7 @@ def proxy_for(url: str) -> str:
         raise SourceError(
             f"the proxy {shown(proxy)} for {shown(url)} is no http(s) proxy; "
             "set HTTPS_PROXY to one, or name the host in NO_PROXY.",
-            details={"url": shown(url), "proxy": shown(proxy)},
+            details={"url": shown(url), "proxy": shown(proxy), "is_final": True},
         )
     return proxy
 
@@ -258,7 +258,8 @@ def tls_context(bundle: str = "") -> ssl.SSLContext:
         reason = getattr(error, "strerror", None) or "no certificates in it"
         raise SourceError(
             f"the certificates {bundle} that REQUESTS_CA_BUNDLE names cannot be used ({reason}); "
-            "correct or unset it."
+            "correct or unset it.",
+            details={"is_final": True},
         ) from None
     # urllib3 1.26 compares names itself, and cannot let OpenSSL do it for hosts given as addresses.
     context.check_hostname = not version("urllib3").startswith("1.")
