@@ -30,7 +30,8 @@ from recallfs.transfer.remote import FsspecRemote, HttpRemote, Location, Remote
 from recallfs.transfer.timing import Deadlines
 from recallfs.values import BLOCK_BYTES
 
-QUICK = Deadlines(connect_s=0.5, answer_s=0.6, read_s=0.8)
+PATIENT = Deadlines(connect_s=10, answer_s=10, read_s=10)
+QUICK = Deadlines(connect_s=1, answer_s=1, read_s=0.8)
 SIZE = 2 * BLOCK_BYTES + 123_457
 LARGE = 5 * BLOCK_BYTES + 5
 
@@ -53,9 +54,8 @@ class Desk:
         thing = self.site.things["/x"] = Thing(self.content, **faults)
         return thing
 
-    def remote(self, source: str = "lab", read_s: float = QUICK.read_s) -> Remote:
+    def remote(self, source: str = "lab", deadlines: Deadlines = PATIENT) -> Remote:
         """Return the object behind a URL."""
-        deadlines = Deadlines(connect_s=QUICK.connect_s, read_s=read_s)
         return HttpRemote(
             self.client, lambda _: Location(self.site.url()), deadlines=deadlines, source=source
         )
@@ -68,8 +68,8 @@ class Desk:
     def get(self, *, blocks: bool = True, source: str = "lab", **options: Any) -> Downloaded:
         """Download them, or what `options` say."""
         options.setdefault("wanted", self.wanted(blocks=blocks))
-        options.setdefault("remote", self.remote(source, options.pop("read_s", QUICK.read_s)))
-        options.setdefault("deadlines", QUICK)
+        options.setdefault("deadlines", PATIENT)
+        options.setdefault("remote", self.remote(source, options["deadlines"]))
         options.setdefault("target", self.base / "got")
         return download(
             options.pop("remote"),
@@ -322,7 +322,7 @@ def test_without_blocks_only_the_same_object_is_gone_on_with(desk: Desk) -> None
         ("other", '"a"', False),
     ):
         desk.offer(etag=lambda _: '"a"', stall_at=lambda _: 5_000_000)
-        desk.fails(blocks=False)
+        desk.fails(blocks=False, deadlines=QUICK)
         desk.offer(etag=lambda _, etag=etag: etag)
         done = desk.gets_it(blocks=False, source=source)
         assert done.reused_bytes == (5_000_000 if reused else 0), (source, etag)
@@ -331,7 +331,7 @@ def test_without_blocks_only_the_same_object_is_gone_on_with(desk: Desk) -> None
 def test_nothing_is_gone_on_with_that_cannot_be_told(desk: Desk) -> None:
     """Without blocks and without an ETag an earlier attempt is of no use."""
     desk.offer(stall_at=lambda _: 5_000_000)
-    desk.fails(blocks=False)
+    desk.fails(blocks=False, deadlines=QUICK)
     desk.offer()
     assert desk.gets_it(blocks=False).reused_bytes == 0
 
@@ -342,9 +342,9 @@ def test_stall_costs_its_deadline_once(desk: Desk, at: int, size: int) -> None:
     """Silence, at once or mid-way, ends with the deadline, however many streams there are."""
     desk.offer(size, stall_at=lambda _: at, delay_s=0.05)
     began = time.monotonic()
-    error = desk.fails()
+    error = desk.fails(deadlines=QUICK)
     assert isinstance(error, SourceTimeoutError)
-    assert time.monotonic() - began < 2.5 * QUICK.read_s
+    assert time.monotonic() - began < 4 * QUICK.read_s, "it is tried up to five times"
 
 
 def test_one_dead_connection_of_several(desk: Desk) -> None:
@@ -352,16 +352,16 @@ def test_one_dead_connection_of_several(desk: Desk) -> None:
     desk.offer(
         LARGE, delay_s=0.05, bytes_per_s=4e6, stall_at=lambda a: 9 if a.number == 2 else None
     )
-    assert desk.gets_it(deadlines=Deadlines(read_s=0.5), read_s=0.5).retries == 1
+    assert desk.gets_it(deadlines=QUICK).retries == 1
 
 
 def test_total_deadline(desk: Desk) -> None:
     """A download that flows too slowly ends with its total deadline, and can be gone on with."""
-    desk.offer(bytes_per_s=10e6)
+    desk.offer(bytes_per_s=6e6)
     began = time.monotonic()
-    error = desk.fails(deadlines=Deadlines(total_s=0.7))
+    error = desk.fails(deadlines=Deadlines(total_s=1))
     assert isinstance(error, SourceTimeoutError)
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < SIZE / 6e6
     assert desk.gets_it().reused_bytes > 0
 
 
@@ -374,7 +374,7 @@ def test_cancelling(desk: Desk, fault: dict[str, Any]) -> None:
     began = time.monotonic()
     error = desk.fails(cancelled=cancelled, deadlines=Deadlines(read_s=30))
     assert "cancelled" in str(error)
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 5
 
 
 def test_absent(desk: Desk) -> None:
@@ -399,7 +399,7 @@ def test_expired_url_is_located_anew(desk: Desk, status: int) -> None:
         asked.append(again)
         return Location(desk.site.url("/x" if again else "/old") + "?signature=sesame")
 
-    remote = HttpRemote(desk.client, locate, deadlines=QUICK, source="lab")
+    remote = HttpRemote(desk.client, locate, deadlines=PATIENT, source="lab")
     assert desk.gets_it(remote=remote).fetched_bytes == fresh.size
     assert asked == [False, True]
 
@@ -453,7 +453,7 @@ def test_bandwidth_is_shared(desk: Desk) -> None:
             partials=desk.base / "partials",
             key=f"k{number}",
             target=desk.base / f"got{number}",
-            deadlines=QUICK,
+            deadlines=PATIENT,
             limits=Limits(bandwidth=10e6),
             source="slow",
         )
@@ -464,19 +464,17 @@ def test_bandwidth_is_shared(desk: Desk) -> None:
     for thread in threads:
         thread.join()
     seconds = time.monotonic() - began
-    assert 4 * BLOCK_BYTES / 10e6 - 0.6 < seconds < 4 * BLOCK_BYTES / 10e6 + 1.5
+    assert 4 * BLOCK_BYTES / 10e6 - 0.6 < seconds < 4 * BLOCK_BYTES / 10e6 + 6
 
 
 def test_fsspec_remote(desk: Desk) -> None:
     """Any fsspec URL is downloaded, gone on with by another, and told if it is not there."""
     desk.offer(LARGE, stall_at=lambda _: 5_000_000)
-    desk.fails(limits=Limits(streams=1))
-
-    patient = Deadlines(connect_s=5, answer_s=5, read_s=10)  # a busy disk is no stall
+    desk.fails(limits=Limits(streams=1), deadlines=QUICK)
 
     def by_url(url: str) -> dict[str, Any]:
-        remote = FsspecRemote(url, {}, deadlines=patient, source="files")
-        return {"source": "files", "remote": remote, "deadlines": patient}
+        remote = FsspecRemote(url, {}, deadlines=PATIENT, source="files")
+        return {"source": "files", "remote": remote}
 
     done = desk.gets_it(**by_url(f"file://{desk.base / 'original'}"))
     assert done.reused_bytes == 5_000_000
@@ -492,16 +490,16 @@ def test_fsspec_back_end_that_hangs(desk: Desk) -> None:
     desk.offer(stall_at=lambda _: 5_000_000)
     remote = FsspecRemote(desk.site.url("/x?s=sesame"), {}, deadlines=QUICK, source="files")
     began = time.monotonic()
-    error = desk.fails(remote=remote)
+    error = desk.fails(remote=remote, deadlines=QUICK)
     assert isinstance(error, SourceTimeoutError)
     assert "sesame" not in str(error)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 5
 
 
 def test_discard(desk: Desk) -> None:
     """What an attempt left can be thrown away."""
     desk.offer(stall_at=lambda _: 5_000_000)
-    desk.fails()
+    desk.fails(deadlines=QUICK)
     assert (desk.base / "partials" / "k").is_dir()
     discard(desk.base / "partials", "k")
     assert list((desk.base / "partials").iterdir()) == []
