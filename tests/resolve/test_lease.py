@@ -58,7 +58,7 @@ def test_dead_holder_is_replaced_at_once_and_fenced_off(lab: Lab) -> None:
         assert grant.fence > old
         assert not catalog.beat_lease("k", old)
         assert not catalog.free_lease("k", old)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
 
 
 def test_silent_holder_of_another_host_is_taken_over(

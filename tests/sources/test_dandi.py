@@ -260,7 +260,7 @@ def test_stalled(lab: Lab, dandi: DandiServer) -> None:
     start = time.monotonic()
     with pytest.raises(SourceTimeoutError):
         get(lab)
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 6
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_stalled_gateway(lab: Lab, kachery: KacheryServer, fault: Fault) -> None
     start = time.monotonic()
     with pytest.raises(SourceTimeoutError):
         get(lab)
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 6
 
 
 def test_stalled_bucket(lab: Lab, kachery: KacheryServer) -> None:
@@ -242,7 +242,7 @@ def test_stalled_bucket(lab: Lab, kachery: KacheryServer) -> None:
     start = time.monotonic()
     with pytest.raises(SourceTimeoutError):
         get(lab)
-    assert time.monotonic() - start < 6
+    assert time.monotonic() - start < 15
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_files_may_be_large_but_not_empty(dandi: DandiServer, tmp_path: Path) ->
     began = time.monotonic()
     etag = f"{'0' * 32}-90"
     asset = dandi.add_asset(dandiset, "big", tmp_path / "big", sha256="1" * 64, etag=etag)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert get(dandi, f"/assets/{asset}/").json()["contentSize"] == 6 * 10**9
     assert len(part_sizes(6 * 10**9)) == 90
     with pytest.raises(InvalidInputError):

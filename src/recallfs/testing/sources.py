@@ -324,7 +324,7 @@ class RemoteSourceContract(SourceContract):
             start = time.monotonic()
             with pytest.raises(SourceError):
                 attempt()
-            assert time.monotonic() - start < self.deadline_s + 1.0
+            assert time.monotonic() - start < self.deadline_s + 5.0
 
     def test_no_secret_is_told(self, place: SourcePlace, store: Store, tmp_path: Path) -> None:
         """What a source was given to identify itself is in nothing that it says."""
