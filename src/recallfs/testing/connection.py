@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -127,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             path=exchange.path,
             query=dict(urllib.parse.parse_qsl(query, keep_blank_values=True)),
             headers={name.lower(): value for name, value in self.headers.items()},
-            body=_Body(self.rfile, self.headers),  # type: ignore[arg-type]
+            body=_Body(self.rfile, self.headers),
         )
         fault = owner.faults.take(exchange, None)
         if fault.delay_s:
@@ -273,7 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _Body:
     """The body of a request, which ends where it was said to end."""
 
-    def __init__(self, file: IO[bytes], headers: Any) -> None:
+    def __init__(self, file: BufferedIOBase, headers: Any) -> None:
         self._file = file
         self._left = int(headers.get("Content-Length") or 0)
         self._chunks: Iterator[bytes] | None = None

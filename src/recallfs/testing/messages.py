@@ -6,10 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 PIECE_BYTES = 1 << 20
 """How much of a body is handled at once."""
+
+
+class Body(Protocol):
+    """What a client sends, from its start to its end."""
+
+    def read(self, count: int = -1, /) -> bytes:
+        """Return the rest, or no more than so many bytes of it; none at its end."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +31,14 @@ class Request:
         Decoded; of repeated names, the last.
     headers : mapping of str to str
         Names in lower case.
-    body : file
-        Ends where the body ends.
+    body : Body
     """
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    body: IO[bytes]
+    body: Body
 
     def json(self) -> Any:
         """Body as JSON.
