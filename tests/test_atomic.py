@@ -108,7 +108,7 @@ def test_readers_never_see_a_part(tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    seen = []
+    seen: list[bytes] = []
     try:
         while len(seen) < 200 or len(set(seen)) == 1:
             seen.append(path.read_bytes())
