@@ -78,6 +78,11 @@ class Lab:
         """The store, opened by this process."""
         return self.stores.by_name("lab")
 
+    @property
+    def staged(self) -> list[Path]:
+        """What lies in staging: what is being written, or was given up."""
+        return list((self.store.control / "staging").iterdir())
+
     def entry(self, path: str) -> Entry:
         """Return the entry at a path of the store."""
         entry = self.store.catalog.entry_at(path)

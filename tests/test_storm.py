@@ -127,4 +127,4 @@ def test_holder_that_stood_still_cannot_commit(lab: Lab) -> None:
     first.join(30)
     assert (lab.root / "derived.h5").stat().st_ino == inode
     assert sha256(lab.root / "derived.h5") == before
-    assert not list((lab.store.control / "staging").iterdir())
+    assert not lab.staged

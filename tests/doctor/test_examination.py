@@ -6,35 +6,21 @@ import os
 import shutil
 import signal
 import sqlite3
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
-import time_machine
 
-from actors import hold_intent, hold_lease_and_staging, wait_for
 from conftest import Lab, sha256
-from mirrored import CONTENT, configure_mirror, released_file
-from processes import start
-from recallfs.atomic import write_record
-from recallfs.cache.cache import Cache
-from recallfs.catalog import records
-from recallfs.catalog.database import Intent
-from recallfs.catalog.sidecar import encode
-from recallfs.catalog.store import open_store
-from recallfs.config import CacheSettings
+from doctor.causing import flip, write_file
+from doctor.mended_faults import MENDED, sidecar_damaged, staging_leftover, trash_stray
+from doctor.told_faults import TOLD, root_gone
+from mirrored import CONTENT, released_file
+from recallfs.catalog.store import create_store, open_store
 from recallfs.doctor.examination import Outcome, Report, examine
 from recallfs.doctor.faults import FAULTS
 from recallfs.errors import InvalidInputError
 from recallfs.release.pins import set_pin
 from recallfs.resolve.commit import add_existing
-from recallfs.resolve.presence import settle
-from recallfs.resolve.tree import forget
-from recallfs.skeleton.vault import vault_place
-from recallfs.values import State
+from recallfs.resolve.tree import forget, move
 
 EXPECTED = {"vault-same-disk", "hdf5-version"}
 """What is wrong with every store of the tests, all below one folder, or with an old HDF5."""
@@ -50,13 +36,6 @@ def outcome_of(report: Report, fault: str) -> Outcome:
     return outcomes[0]
 
 
-def write_file(lab: Lab, path: str = "a.bin", content: bytes = CONTENT) -> Path:
-    place = lab.root / path
-    place.write_bytes(content)
-    add_existing(lab.store, [path])
-    return place
-
-
 def control_files(lab: Lab) -> dict[str, bytes]:
     """Read all evidence of the store."""
     control = lab.root / ".recall"
@@ -67,402 +46,6 @@ def control_files(lab: Lab) -> dict[str, bytes]:
         if path.is_file()
     }
 
-
-# -- causes -------------------------------------------------------------------------------------
-# Each makes a fault in a lab. All return the file of the tree whose bytes must be right in the end.
-
-Cause = Callable[[Lab], Path | None]
-
-
-def catalog_damaged(lab: Lab) -> Path:
-    place = write_file(lab)
-    lab.store.catalog.close()
-    catalog = lab.root / ".recall/catalog.sqlite"
-    catalog.write_bytes(b"no database at all" * 500)
-    for suffix in ("-wal", "-shm"):
-        Path(f"{catalog}{suffix}").unlink(missing_ok=True)
-    return place
-
-
-def catalog_empty(lab: Lab) -> Path:
-    place = write_file(lab)
-    lab.store.catalog.close()
-    for path in (lab.root / ".recall").glob("catalog.sqlite*"):
-        path.unlink()
-    return place
-
-
-def row_missing(lab: Lab) -> Path:
-    place = write_file(lab)
-    write_file(lab, "b.bin", b"other")
-    lab.store.catalog.drop(lab.entry("a.bin").id)
-    return place
-
-
-def row_differs(lab: Lab) -> Path:
-    place = write_file(lab)
-    record = records.load(lab.store, lab.entry("a.bin").id)
-    lab.store.catalog.put([replace(record, entry=replace(record.entry, path="elsewhere.bin"))])
-    return place
-
-
-def sidecar_missing(lab: Lab) -> Path:
-    released_file(lab, "a.bin")
-    lab.cli("get", "recall://lab/a.bin")
-    lab.store.sidecar_path(lab.entry("a.bin").id).unlink()
-    return lab.root / "a.bin"
-
-
-def sidecar_damaged(lab: Lab) -> Path:
-    released_file(lab, "a.bin")
-    path = lab.store.sidecar_path(lab.entry("a.bin").id)
-    path.write_bytes(path.read_bytes()[:-100])
-    return lab.root / "a.bin"
-
-
-def sidecar_superseded(lab: Lab) -> Path:
-    place = write_file(lab)
-    old = records.load(lab.store, lab.entry("a.bin").id)
-    place.write_bytes(b"written over")
-    add_existing(lab.store, ["a.bin"])
-    write_record(lab.store.sidecar_path(old.entry.id), encode(old))
-    return place
-
-
-def sidecar_only_in_vault(lab: Lab) -> Path:
-    write_file(lab, "b.bin", b"other")
-    released_file(lab, "a.bin")
-    entry = lab.entry("a.bin")
-    lab.store.sidecar_path(entry.id).unlink()
-    lab.store.catalog.drop(entry.id)
-    return lab.root / "a.bin"
-
-
-def write_leftover(lab: Lab) -> None:
-    write_file(lab)
-    folder = lab.store.sidecar_path(lab.entry("a.bin").id).parent
-    (folder / ".new-1").write_text("{")
-    os.utime(folder / ".new-1", (1, 1))
-
-
-def file_touched(lab: Lab) -> Path:
-    place = write_file(lab)
-    os.utime(place)
-    return place
-
-
-def trash_stray(lab: Lab) -> Path:
-    place = write_file(lab)
-    place.rename(lab.store.trash_path(lab.entry("a.bin").id))
-    return place
-
-
-def trash_gone(lab: Lab) -> Path:
-    released_file(lab, "a.bin", hold="7d")
-    lab.store.trash_path(lab.entry("a.bin").id).unlink()
-    return lab.root / "a.bin"
-
-
-def vault_copy_missing(lab: Lab) -> Path:
-    released_file(lab, "a.bin")
-    vault_place(lab.store, lab.store.sidecar_path(lab.entry("a.bin").id)).unlink()
-    return lab.root / "a.bin"
-
-
-def vault_copy_damaged(lab: Lab) -> Path:
-    released_file(lab, "a.bin")
-    flip(vault_place(lab.store, lab.store.sidecar_path(lab.entry("a.bin").id)))
-    return lab.root / "a.bin"
-
-
-def evidence_missing(lab: Lab) -> Path:
-    lab.released()
-    skeleton(lab).unlink()
-    return lab.root / "derived.h5"
-
-
-def evidence_damaged(lab: Lab) -> Path:
-    lab.released()
-    flip(skeleton(lab))
-    return lab.root / "derived.h5"
-
-
-def staging_leftover(lab: Lab) -> None:
-    kill(lab, "staging")
-
-
-def lease_dead(lab: Lab) -> None:
-    write_file(lab)
-    kill(lab, "lease")
-
-
-def intent_dead(lab: Lab) -> Path:
-    place = write_file(lab)
-    ready = lab.base / "ready"
-    process = start(hold_intent, "a.bin", str(ready))
-    process.join(30)
-    assert process.exitcode == -signal.SIGKILL
-    return place
-
-
-def not_restored(lab: Lab) -> Path:
-    place = write_file(lab)
-    entry = lab.entry("a.bin")
-    lab.store.catalog.add_event("recall", entry, "ben@host", {"not_restored": ["mode"]})
-    place.chmod(0o400)
-    assert settle(lab.store, entry) is State.RESIDENT
-    return place
-
-
-def aside_dead(lab: Lab) -> Path:
-    place = write_file(lab)
-    kill(lab, "aside")
-    assert not place.exists()
-    return place
-
-
-def cache_over_limit(lab: Lab) -> None:
-    cache = Cache(CacheSettings(lab.base / "own"))
-    entry = lab.entry(write_file(lab).name)
-    with cache.staging(entry.size_bytes) as scratch:
-        (scratch / "data").write_bytes(CONTENT)
-        path = cache.keep(entry, scratch / "data", entry.sha256)
-    os.utime(cache.notes.of(path), (1, 1))
-    lab.write_config(f'[cache]\nfolder = "{lab.base / "own"}"\nlimit = "10kB"\n')
-
-
-MENDED: dict[str, Cause] = {
-    "cache-over-limit": cache_over_limit,
-    "catalog-damaged": catalog_damaged,
-    "catalog-empty": catalog_empty,
-    "row-missing": row_missing,
-    "row-differs": row_differs,
-    "sidecar-missing": sidecar_missing,
-    "sidecar-damaged": sidecar_damaged,
-    "sidecar-superseded": sidecar_superseded,
-    "sidecar-only-in-vault": sidecar_only_in_vault,
-    "write-leftover": write_leftover,
-    "file-touched": file_touched,
-    "not-restored": not_restored,
-    "trash-stray": trash_stray,
-    "trash-gone": trash_gone,
-    "vault-copy-missing": vault_copy_missing,
-    "vault-copy-damaged": vault_copy_damaged,
-    "evidence-missing": evidence_missing,
-    "evidence-damaged": evidence_damaged,
-    "staging-leftover": staging_leftover,
-    "lease-dead": lease_dead,
-    "intent-dead": intent_dead,
-    "aside-dead": aside_dead,
-}
-
-
-def config_missing(lab: Lab) -> None:
-    lab.config.unlink()
-
-
-def config_invalid(lab: Lab) -> None:
-    lab.write_config("[relese]\n")
-
-
-def root_twice(lab: Lab) -> None:
-    lab.write_config(f'[stores.again]\nroot = "{lab.root}"\n')
-
-
-def recipes_broken(lab: Lab) -> None:
-    (lab.base / "broken_recipes.py").write_text("import no_such_module_at_all\n")
-    text = lab.config.read_text().replace('"lab_recipes"', '"broken_recipes", "lab_recipes"')
-    lab.config.write_text(text.replace("paths = [", f'paths = ["{lab.base}", '))
-
-
-def root_gone(lab: Lab) -> None:
-    lab.root.rename(lab.base / "moved")
-
-
-def not_a_store(lab: Lab) -> None:
-    shutil.rmtree(lab.root)
-    lab.root.mkdir()
-
-
-def store_unusable(lab: Lab) -> None:
-    (lab.root / ".recall/store.toml").write_text("format = [")
-
-
-def store_copied(lab: Lab) -> None:
-    lab.store.catalog.close()
-    shutil.copytree(lab.root, lab.base / "copy")
-    lab.write_config(f'[stores.copy]\nroot = "{lab.base / "copy"}"\n')
-
-
-def store_nested(lab: Lab) -> None:
-    from recallfs.catalog.store import create_store
-
-    inner = create_store(lab.base / "inner", "inner", vault=lab.base / "inner-vault")
-    inner.catalog.close()
-    inner.root.rename(lab.root / "inner")
-    lab.write_config(f'[stores.inner]\nroot = "{lab.root / "inner"}"\n')
-
-
-def sidecar_newer(lab: Lab) -> None:
-    write_file(lab)
-    path = lab.store.sidecar_path(lab.entry("a.bin").id)
-    path.write_text(path.read_text().replace('"rsc1"', '"rsc9"', 1))
-
-
-def file_missing(lab: Lab) -> None:
-    configure_mirror(lab)
-    write_file(lab).unlink()
-
-
-def file_lost(lab: Lab) -> None:
-    write_file(lab).unlink()
-
-
-def file_changed(lab: Lab) -> None:
-    write_file(lab).write_bytes(CONTENT[::-1])
-
-
-def file_unreadable(lab: Lab) -> None:
-    """Let somebody be about to release a file: it cannot be read just then."""
-    place = write_file(lab)
-    os.utime(place)
-    process = start(hold_lease_and_staging, "file", "a.bin", str(lab.base / "ready"))
-    wait_for(lab.base / "ready", process)
-    lab.environment["HOLDER"] = str(process.pid)
-
-
-def path_occupied(lab: Lab) -> None:
-    released_file(lab, "a.bin")
-    (lab.root / "a.bin").write_bytes(b"somebody's")
-
-
-def not_recallable(lab: Lab) -> None:
-    released_file(lab, "a.bin")
-    lab.write_config()
-
-
-def evidence_expired(lab: Lab) -> None:
-    lab.write_config('[release]\nproof_validity = "2s"\n')
-    lab.derive("a.txt", "text")
-    lab.prove("a.txt")
-    lab.release("a.txt")
-    time.sleep(2)
-
-
-def recipe_gone(lab: Lab) -> None:
-    lab.released()
-    lab.config.write_text(lab.config.read_text().replace('"lab_recipes"', ""))
-
-
-def interpreter_gone(lab: Lab) -> None:
-    lab.released()
-    for path in (lab.root / ".recall/environments").iterdir():
-        import json
-
-        content = json.loads(path.read_bytes())
-        path.write_text(json.dumps({**content, "executable": "/opt/gone/python"}))
-
-
-def trash_unnamed(lab: Lab) -> None:
-    (lab.root / ".recall/trash/0123").write_text("perhaps the last copy")
-
-
-def trash_overdue(lab: Lab) -> None:
-    released_file(lab, "a.bin", hold="1s")
-    time.sleep(1)
-
-
-def vault_unreachable(lab: Lab) -> None:
-    released_file(lab, "a.bin")
-    (lab.base / "vault").rename(lab.base / "unmounted")
-
-
-def evidence_lost(lab: Lab) -> None:
-    lab.released()
-    flip(skeleton(lab))
-    flip(vault_place(lab.store, skeleton(lab)))
-
-
-def mirror_unreachable(lab: Lab) -> None:
-    configure_mirror(lab).rmdir()
-
-
-def cache_unusable(lab: Lab) -> None:
-    (lab.base / "file").touch()
-    lab.write_config(f'[cache]\nfolder = "{lab.base / "file"}"\n')
-
-
-def cache_shared_unusable(lab: Lab) -> None:
-    lab.write_config(f'[cache]\nshared_folder = "{lab.base / "no-such-folder"}"\n')
-
-
-def mirror_in_store(lab: Lab) -> None:
-    configure_mirror(lab, f"file://{lab.root}")
-
-
-def staging_foreign(lab: Lab) -> None:
-    folder = lab.root / ".recall/staging" / "of-another-computer"
-    folder.mkdir()
-    os.utime(folder, (1, 1))
-
-
-def intent_foreign(lab: Lab) -> None:
-    write_file(lab)
-    entry = lab.entry("a.bin")
-    intent = Intent(entry.id, "pin", entry.path, {}, "elsewhere/boot|12|34")
-    lab.store.catalog.intend([intent])
-
-
-def aside_foreign(lab: Lab) -> None:
-    write_file(lab)
-    entry = lab.entry("a.bin")
-    (lab.root / "a.bin").rename(lab.root / ".recall/aside" / f"ab-cd-12-34-{entry.id}")
-
-
-def clock_set_back(lab: Lab) -> None:
-    with time_machine.travel(time.time() + timedelta(days=30).total_seconds()):
-        write_file(lab)
-
-
-def group_cannot_write(lab: Lab) -> None:
-    lab.root.chmod(0o2775)
-    (lab.root / ".recall/trash").chmod(0o755)
-
-
-TOLD: dict[str, Cause] = {
-    "config-missing": config_missing,
-    "config-invalid": config_invalid,
-    "root-twice": root_twice,
-    "recipes-broken": recipes_broken,
-    "root-gone": root_gone,
-    "not-a-store": not_a_store,
-    "store-unusable": store_unusable,
-    "store-copied": store_copied,
-    "store-nested": store_nested,
-    "sidecar-newer": sidecar_newer,
-    "file-missing": file_missing,
-    "file-lost": file_lost,
-    "file-changed": file_changed,
-    "file-unreadable": file_unreadable,
-    "path-occupied": path_occupied,
-    "not-recallable": not_recallable,
-    "evidence-expired": evidence_expired,
-    "recipe-gone": recipe_gone,
-    "interpreter-gone": interpreter_gone,
-    "trash-unnamed": trash_unnamed,
-    "trash-overdue": trash_overdue,
-    "vault-unreachable": vault_unreachable,
-    "evidence-lost": evidence_lost,
-    "cache-unusable": cache_unusable,
-    "cache-shared-unusable": cache_shared_unusable,
-    "mirror-unreachable": mirror_unreachable,
-    "mirror-in-store": mirror_in_store,
-    "staging-foreign": staging_foreign,
-    "intent-foreign": intent_foreign,
-    "aside-foreign": aside_foreign,
-    "clock-set-back": clock_set_back,
-    "group-cannot-write": group_cannot_write,
-}
 
 ELSEWHERE = {
     "hdf5-flags": "test_flags.py",
@@ -483,33 +66,6 @@ NOT_CAUSED = {
     "hdf5-version",
 }
 """These need kernels, file systems or libraries that a test cannot bring along."""
-
-
-# -- help for the causes ------------------------------------------------------------------------
-
-
-def flip(path: Path) -> None:
-    """Flip one bit in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(content)
-
-
-def skeleton(lab: Lab) -> Path:
-    (path,) = (lab.root / ".recall/skeletons").rglob("*.rsk1")
-    return path
-
-
-def kill(lab: Lab, what: str) -> None:
-    """Let a process take something in hand, and kill it."""
-    ready = lab.base / "ready"
-    process = start(hold_lease_and_staging, what, "a.bin", str(ready))
-    wait_for(ready, process)
-    process.kill()
-    process.join()
-
-
-# -- tests --------------------------------------------------------------------------------------
 
 
 @pytest.mark.namespaces
@@ -579,8 +135,6 @@ def test_told_fault(lab: Lab, fault: str) -> None:
         lab.write_config()
         if not (lab.root / ".recall/store.toml").exists() or fault == "store-unusable":
             shutil.rmtree(lab.root)
-            from recallfs.catalog.store import create_store
-
             create_store(lab.root, "lab", vault=lab.base / "vault").catalog.close()
 
 
@@ -602,8 +156,6 @@ def test_moved_store_is_found(lab: Lab) -> None:
 @pytest.mark.namespaces
 def test_one_broken_store_does_not_hide_the_others(lab: Lab) -> None:
     """The rest is examined; a store that is not named is not."""
-    from recallfs.catalog.store import create_store
-
     other = create_store(lab.base / "other", "other", vault=lab.base / "vault2")
     lab.write_config(f'[stores.other]\nroot = "{other.root}"\n')
     write_file(lab).unlink()
@@ -617,8 +169,6 @@ def test_one_broken_store_does_not_hide_the_others(lab: Lab) -> None:
 
 def test_restored_sidecar_follows_a_rename(lab: Lab) -> None:
     """The vault's copy names the old path; what it restores names the new one."""
-    from recallfs.resolve.tree import move
-
     released_file(lab, "a.bin")
     move(lab.store, "a.bin", "b.bin")
     lab.store.sidecar_path(lab.entry("b.bin").id).unlink()
@@ -664,8 +214,6 @@ def test_command_tells_and_counts(lab: Lab) -> None:
 def test_sidecars_of_other_stores_in_one_database_are_left_alone(lab: Lab) -> None:
     """Rows of another store in the same database are not taken for this one's."""
     database = lab.base / "shared.sqlite"
-    from recallfs.catalog.store import create_store
-
     lines = [f'[stores.lab]\nroot = "{lab.root}"\ncatalog = "sqlite:///{database}"\n']
     other = lab.base / "other"
     create_store(other, "other", vault=lab.base / "vault2").catalog.close()

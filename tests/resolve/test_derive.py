@@ -53,7 +53,7 @@ def assert_nothing_left(lab: Lab, *paths: str) -> None:
     """Hold that a run that failed left neither files nor records nor staging."""
     assert not [path for path in paths if (lab.root / path).exists()]
     assert not [path for path in paths if lab.store.catalog.entry_at(path)]
-    assert not list((lab.store.control / "staging").iterdir())
+    assert not lab.staged
     assert not lab.store.catalog.intents()
 
 
@@ -278,4 +278,4 @@ def test_truncated_recompute_is_a_mismatch(lab: Lab) -> None:
         recall(lab.stores, lab.store, "derived.h5")
     assert not (lab.root / "derived.h5").exists()
     assert lab.entry("derived.h5").sha256 == before
-    assert not list((lab.store.control / "staging").iterdir())
+    assert not lab.staged

@@ -95,7 +95,7 @@ def test_result_is_found_by_its_key_alone(lab: Lab, layout: str) -> None:
     assert (derivation.key, derivation.recipe) == (made.key, "counted")
     assert lab.store.environment_path(derivation.environment_id).exists()
     assert not record.proofs
-    assert not list((lab.store.control / "staging").iterdir())
+    assert not lab.staged
     # From now on it is this store's own.
     again = run(lab, "counted", **counted(lab))
     assert (again.executed, again.source) == (False, "")
@@ -226,7 +226,7 @@ def test_what_lies_falls_through_to_a_run(lab: Lab, lie: Callable[[Lab], None]) 
     assert executions(lab) == 2
     (warning,) = made.warnings
     assert warning.startswith("mirror:nas did not give an earlier result: ")
-    assert not list((lab.store.control / "staging").iterdir())
+    assert not lab.staged
     assert not lab.store.catalog.intents()
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +13,11 @@ import pytest
 
 from recallfs.skeleton.build import build_skeleton
 from recallfs.skeleton.format import Skeleton
-from recallfs.skeleton.graft import graft
-from recallfs.skeleton.report import GraftReport
-
-
-@dataclass(frozen=True)
-class Released:
-    """A file that is gone: its skeleton went through its bytes, its sha256 was taken before."""
-
-    skeleton: Skeleton
-    sha256: str
-
-    def restore(self, recomputed: Path) -> GraftReport:
-        """Graft next to `recomputed` and compare with the original's sha256."""
-        target = recomputed.with_name("restored.h5")
-        report = graft(self.skeleton, recomputed, target)
-        assert hashlib.sha256(target.read_bytes()).hexdigest() == self.sha256
-        return report
-
-    @property
-    def bulk_paths(self) -> list[str]:
-        """Paths of the datasets that are not in the skeleton."""
-        return [one.path for one in self.skeleton.datasets]
+from skeleton.released import Release, Released, Writing
 
 
 @pytest.fixture
-def release() -> Callable[..., Released]:
+def release() -> Release:
     """Make a file's skeleton and delete the file."""
 
     def act(original: Path, **options: Any) -> Released:
@@ -53,7 +31,7 @@ def release() -> Callable[..., Released]:
 
 
 @pytest.fixture
-def writing(tmp_path: Path) -> Callable[..., AbstractContextManager[h5py.File]]:
+def writing(tmp_path: Path) -> Writing:
     """Open a new HDF5 file in the test's folder for writing."""
 
     @contextmanager

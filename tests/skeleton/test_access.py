@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ from h5py import h5p, h5t, h5z
 
 from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.hdf5.access import missing_filters, open_hdf5, read_elements
-
-Writing = Callable[..., AbstractContextManager[h5py.File]]
+from skeleton.released import Writing
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 at all" * 1000, b"\x89HDF\r\n\x1a\n" * 4])

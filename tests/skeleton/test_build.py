@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from blake3 import blake3
@@ -17,9 +14,7 @@ from h5py import h5d, h5p, h5s, h5t, h5z
 
 from recallfs.errors import ConflictError, IntegrityError, InvalidInputError
 from recallfs.skeleton.build import build_skeleton
-
-Writing = Callable[..., AbstractContextManager[h5py.File]]
-Release = Callable[..., Any]
+from skeleton.released import Release, Writing
 
 NUMBERS = np.arange(4000, dtype="<i4").reshape(100, 40)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ from recallfs.hdf5.encoders import (
     read_steps,
     rebuild_pipeline,
 )
-
-Writing = Callable[..., AbstractContextManager[h5py.File]]
+from skeleton.released import Writing
 
 WALK = np.cumsum(np.random.default_rng(3).integers(-9, 10, (100, 40)), axis=0).astype("<i4")
 

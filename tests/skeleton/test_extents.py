@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import h5py
@@ -15,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recallfs.hdf5.extents import contiguous_pieces, list_bulk, stored_chunk
-
-Writing = Callable[..., AbstractContextManager[h5py.File]]
+from skeleton.released import Writing
 
 NUMBERS = np.arange(4000, dtype="<i4").reshape(100, 40)
 

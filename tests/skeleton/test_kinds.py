@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-Writing = Callable[..., AbstractContextManager[h5py.File]]
-Release = Callable[..., Any]
+from skeleton.released import Release, Writing
 
 RNG = np.random.default_rng(3)
 WALK = np.cumsum(RNG.integers(-9, 10, (20_000, 32)), axis=0).astype("<i2")

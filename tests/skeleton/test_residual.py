@@ -6,12 +6,10 @@ import dataclasses
 import hashlib
 import tempfile
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from blake3 import blake3
@@ -24,8 +22,7 @@ from recallfs.skeleton import container
 from recallfs.skeleton.graft import graft
 from recallfs.skeleton.residual import MAGIC, VERSION, Residual, ResidualWriter
 from recallfs.skeleton.witness import Witness
-
-Writing = Callable[..., AbstractContextManager[h5py.File]]
+from skeleton.released import Writing
 
 GOLDEN = Path(__file__).with_name("golden") / "rsd1-version-1.bin"
 RNG = np.random.default_rng(1)

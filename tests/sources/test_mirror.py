@@ -71,7 +71,7 @@ def get(lab: Lab, path: str = "far.bin") -> Recalled:
 
 def assert_absent_and_clean(lab: Lab, path: str = "far.bin") -> None:
     assert not (lab.root / path).exists()
-    assert not list((lab.store.control / "staging").iterdir())
+    assert not lab.staged
     assert lab.entry(path).state.value == "released"
 
 

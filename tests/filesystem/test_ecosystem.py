@@ -33,11 +33,6 @@ needs_zarr_3 = pytest.mark.skipif(
 TABLE = pd.DataFrame({"unit": range(6), "rate": [0.5, 1, 2.5, 3, 4, 5.5]})
 
 
-@pytest.fixture
-def fs(lab: Lab) -> RecallFileSystem:
-    return RecallFileSystem()
-
-
 def release(lab: Lab, *paths: str) -> None:
     """Release files that are in the store, having put copies of them on a mirror."""
     for path in paths:
