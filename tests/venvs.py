@@ -66,3 +66,17 @@ def neighbours() -> Path:
     made = subprocess.run([script], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     return Path(made.stdout.strip())
+
+
+def told_by_neighbours(name: str, *arguments: str, folder: Path) -> str:
+    """Run a script of tests/neighbours in a folder; return the line that it prints last."""
+    done = subprocess.run(
+        [neighbours(), "-W", "ignore", "-m", f"neighbours.{name}", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ import tomlkit
 
 import page_lab
 import recallfs
-from conftest import TESTS
 from pages import REPOSITORY, Block, Runner, blocks_of, needs_of, pages, program_folder, unrun
-from venvs import neighbours
+from venvs import told_by_neighbours
 
 pytestmark = pytest.mark.long
 
@@ -85,15 +83,7 @@ def test_blocks_with_services_run(
 @pytest.mark.parametrize("page", _with("neighbours"))
 def test_blocks_with_neighbours_run(page: str, tmp_path: Path) -> None:
     """Where SpikeInterface, NeuroConv and IPython are, blocks that need them do what they show."""
-    done = subprocess.run(
-        [neighbours(), "-W", "ignore", TESTS / "neighbours" / "page.py", page],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(f"{page} was run\n")
+    assert told_by_neighbours("page", page, folder=tmp_path) == f"{page} was run"
 
 
 def _run(

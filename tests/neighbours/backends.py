@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from typing import Any
 
 import h5py
@@ -14,6 +13,7 @@ from neuroconv.tools.nwb_helpers import configure_backend, get_default_backend_c
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.ecephys import LFP, ElectricalSeries
 
+from neighbours import made
 from recallfs.recipes.backend import Backend
 
 LFP_DATA = "processing/ecephys/LFP/lfp/data"
@@ -22,18 +22,8 @@ NUMBERS = np.arange(20_000, dtype="f4").reshape(-1, 4)
 
 def new_file() -> NWBFile:
     """Make a file in memory with a series, timestamps and a ragged column."""
-    nwbfile = NWBFile(
-        session_description="made up",
-        identifier="neighbours",
-        session_start_time=datetime(2026, 1, 1, tzinfo=timezone.utc),
-    )
-    device = nwbfile.create_device(name="probe")
-    group = nwbfile.create_electrode_group(
-        name="shank", description="", location="CA1", device=device
-    )
-    for _ in range(4):
-        nwbfile.add_electrode(group=group, location="CA1")
-    region = nwbfile.create_electrode_table_region(list(range(4)), "all")
+    nwbfile = made.new_file("neighbours")
+    region = made.add_electrodes(nwbfile, 4)
     lfp = LFP()
     nwbfile.create_processing_module(name="ecephys", description="").add(lfp)
     series = ElectricalSeries(name="lfp", data=NUMBERS, electrodes=region, rate=1000.0)

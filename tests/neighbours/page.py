@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 import pynwb
 from IPython.core.interactiveshell import InteractiveShell
 
+from neighbours import made
 from pages import Block, Runner, blocks_of, program_folder
 from recallfs.catalog.store import create_store
 from recallfs.cli.demo.recording import write_recording
@@ -21,18 +19,8 @@ from recallfs.resolve.commit import add_existing
 
 def small_file() -> pynwb.NWBFile:
     """Return a file in memory, with the series that pages name."""
-    nwbfile = pynwb.NWBFile(
-        session_description="made up",
-        identifier="page",
-        session_start_time=datetime(2026, 1, 1, tzinfo=timezone.utc),
-    )
-    device = nwbfile.create_device(name="probe")
-    group = nwbfile.create_electrode_group(
-        name="shank", description="", location="CA1", device=device
-    )
-    for _ in range(32):
-        nwbfile.add_electrode(group=group, location="CA1")
-    region = nwbfile.create_electrode_table_region(list(range(32)), "all")
+    nwbfile = made.new_file("page")
+    region = made.add_electrodes(nwbfile, 32)
     data = np.arange(32_000 * 32, dtype="i2").reshape(-1, 32)
     nwbfile.add_acquisition(
         pynwb.ecephys.ElectricalSeries(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +26,7 @@ from neuroconv.tools import nwb_helpers
 from pynwb.ecephys import ElectricalSeries
 from spikeinterface.extractors import read_nwb_recording, read_nwb_sorting
 
-from recallfs.catalog.store import create_store
-from recallfs.release.assessment import assess
-from recallfs.release.policy import Wanted
-from recallfs.release.release import release
-from recallfs.resolve.commit import add_existing
-from recallfs.resolve.stores import stores_in_reach
-from recallfs.values import parse_span
+from neighbours import made
 
 if sys.argv[1] == "after":
     recallfs.install()
@@ -44,18 +36,8 @@ FRAMES = np.arange(2000, dtype="i2").reshape(-1, 4)
 
 def nwb_file() -> pynwb.NWBFile:
     """Make a file in memory with a recording, a time series and units."""
-    nwbfile = pynwb.NWBFile(
-        session_description="made up",
-        identifier="readers",
-        session_start_time=datetime(2026, 1, 1, tzinfo=timezone.utc),
-    )
-    device = nwbfile.create_device(name="probe")
-    group = nwbfile.create_electrode_group(
-        name="shank", description="", location="CA1", device=device
-    )
-    for _ in range(4):
-        nwbfile.add_electrode(group=group, location="CA1")
-    region = nwbfile.create_electrode_table_region(list(range(4)), "all")
+    nwbfile = made.new_file("readers")
+    region = made.add_electrodes(nwbfile, 4)
     nwbfile.add_acquisition(
         ElectricalSeries(name="lfp", data=FRAMES, electrodes=region, rate=1000.0)
     )
@@ -181,18 +163,9 @@ READERS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
 def main() -> None:
     """Make a store here, then release and open each file by each reader."""
     base = Path.cwd()
-    root = base / "lab"
-    copies = base / "copies"
-    (base / "config.toml").write_text(
-        f'[stores.lab]\nroot = "{root}"\n[[sources.mirror]]\nname = "copies"\n'
-        f'url = "{copies.as_uri()}"\nfailure_domain = "elsewhere"\nlayout = "sha256"\n'
-        "[release]\ncopies = 1\n"
-    )
-    os.environ["RECALLFS_CONFIG"] = str(base / "config.toml")
-    create_store(root, "lab", vault=base / "vault")
+    lab = made.Lab()
+    root = lab.root
     write_files(base)
-    stores = stores_in_reach()
-    store = stores.by_name("lab")
     # Each has files of its own: some readers keep theirs open, and then they are not released.
     places: dict[tuple[str, str], str] = {}
     for number, (reader, (name, _, _)) in enumerate(READERS.items()):
@@ -208,13 +181,7 @@ def main() -> None:
         for place in sorted(root.rglob("*"))
         if place.is_file() and ".recall" not in place.parts and is_released(place)
     ]
-    wanted = Wanted(hold=parse_span("0s"), max_skeleton=1.0)
-    for entry in add_existing(store, paths):
-        copy = copies / "sha256" / entry.sha256[:2] / entry.sha256[2:4] / entry.sha256
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes((root / entry.path).read_bytes())
-        release(stores, store, entry, assess(stores, store, entry, wanted), wanted)
-        assert not os.path.lexists(root / entry.path)
+    lab.release(lab.add(paths))
     found: dict[str, dict[str, str]] = {}
     for (reader, form), place in places.items():
         _, read, expected = READERS[reader]

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from conftest import TESTS
-from venvs import neighbours
+from venvs import told_by_neighbours
 
 
 @pytest.mark.services
 def test_same_cells_before_and_after(tmp_path: Path) -> None:
     """All that cells print and show is the same; the recall's bar alone is added to one of them."""
-    done = subprocess.run(
-        [neighbours(), "-W", "ignore", TESTS / "neighbours" / "notebook.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    told = told_by_neighbours("notebook", folder=tmp_path)
     # Where an object lies in memory differs from one kernel to the next.
-    found = json.loads(re.sub(r"0x[0-9a-f]+", "0x", done.stdout.splitlines()[-1]))
+    found = json.loads(re.sub(r"0x[0-9a-f]+", "0x", told))
     before, after = found["before"], found["after"]
     text = json.dumps(before[1])
     assert "True" in text

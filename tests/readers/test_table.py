@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from conftest import TESTS
-from venvs import neighbours
+from venvs import told_by_neighbours
 
 PAGE = TESTS.parent / "docs" / "how-to" / "read-released-files.md"
 
@@ -27,16 +26,7 @@ def documented() -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_table_of_readers(tmp_path: Path, order: str) -> None:
     """Each cell works, whether `install` came before the libraries or after, or has a reason."""
-    script = TESTS / "neighbours" / "readers.py"
-    done = subprocess.run(
-        [neighbours(), "-W", "ignore", script, order],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(told_by_neighbours("readers", order, folder=tmp_path))
     table = documented()
     assert list(found) == list(table)
     for reader, cells in found.items():

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from conftest import TESTS, Lab, sha256
+from conftest import Lab, sha256
 from recallfs.catalog import records
 from recallfs.cli.demo.recording import write_recording
 from recallfs.values import Level
-from venvs import neighbours, recall
+from venvs import neighbours, recall, told_by_neighbours
 
 
 @pytest.fixture(scope="module", name="neighbours")
@@ -22,24 +20,11 @@ def _neighbours() -> Path:
     return neighbours()
 
 
-def told(python: Path, script: str, folder: Path) -> Any:
-    """Run a script of tests/neighbours in a folder and return the JSON it prints last."""
-    done = subprocess.run(
-        [python, "-W", "ignore", TESTS / "neighbours" / script],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.mark.services
 @pytest.mark.parametrize("kind", ["hdf5", "zarr"])
-def test_neuroconv_and_zarr(neighbours: Path, tmp_path: Path, kind: str) -> None:
+def test_neuroconv_and_zarr(tmp_path: Path, kind: str) -> None:
     """What NeuroConv configures is written alike by it and by us, as are our own settings."""
-    found = told(neighbours, "backends.py", tmp_path)[kind]
+    found = json.loads(told_by_neighbours("backends", folder=tmp_path))[kind]
     assert set(found["by_us"]) >= {
         "processing/ecephys/LFP/lfp/data",
         "acquisition/t/timestamps",
@@ -54,9 +39,9 @@ def test_neuroconv_and_zarr(neighbours: Path, tmp_path: Path, kind: str) -> None
 
 
 @pytest.mark.services
-def test_recipes_for_recordings(neighbours: Path, tmp_path: Path) -> None:
+def test_recipes_for_recordings(tmp_path: Path) -> None:
     """Values are those of SciPy and NumPy, whatever the buffers; bad input is refused."""
-    found = told(neighbours, "filters.py", tmp_path)
+    found = json.loads(told_by_neighbours("filters", folder=tmp_path))
     assert found["told"] == {
         "rate": 30_000.0,
         "filtering": "band-pass 300 to 6000 Hz",
