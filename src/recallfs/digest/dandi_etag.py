@@ -9,6 +9,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from recallfs.digest.plain import hash_file
 from recallfs.errors import InvalidInputError
 from recallfs.values import BLOCK_BYTES
 
@@ -105,12 +106,10 @@ def etag_of(path: Path, like: str) -> str:
     like : str
         An etag; only its form matters.
     """
-    plain = hashlib.md5(usedforsecurity=False)
-    parts = DandiEtag(path.stat().st_size) if "-" in like else None
+    if "-" not in like:
+        return hash_file(path, "md5")
+    parts = DandiEtag(path.stat().st_size)
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
-            if parts is None:
-                plain.update(block)
-            else:
-                parts.update(memoryview(block))
-    return plain.hexdigest() if parts is None else parts.text()
+            parts.update(memoryview(block))
+    return parts.text()

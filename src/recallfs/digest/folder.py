@@ -17,10 +17,11 @@ from recallfs.digest.arrays import array_digest, open_npy, open_npz
 from recallfs.digest.documents import NAMES, read_document
 from recallfs.digest.hdf5 import content_digest
 from recallfs.digest.listing import list_folder
+from recallfs.digest.plain import hash_file
 from recallfs.digest.rules import KNOWN, Rules
 from recallfs.errors import ConflictError
 from recallfs.hdf5.access import has_signature
-from recallfs.values import BLOCK_BYTES, Identity, canonical_json
+from recallfs.values import Identity, canonical_json
 
 SCHEME = "fdm1"
 
@@ -47,10 +48,8 @@ class FolderDigest:
 
     Parameters
     ----------
-    rules : str
-        Label of the rules that said what to leave out.
-    digest : str
-        Of the whole, hexadecimal.
+    rules, digest : str
+        As of `recallfs.digest.hdf5.ContentDigest`.
     files : Mapping of str to FileDigest
         By path below the folder, in the order of the digest.
     """
@@ -124,7 +123,7 @@ def file_digest(path: Path, rules: Rules) -> FileDigest:
                 line = [name, "npy", array_digest(member)]
             whole.update(canonical_json(line) + b"\n")
         return FileDigest(kind, whole.hexdigest())
-    return FileDigest("bytes", _sha256(path))
+    return FileDigest("bytes", hash_file(path, "sha256"))
 
 
 def read_file(path: Path, rules: Rules) -> tuple[str, Any]:
@@ -146,14 +145,6 @@ def read_file(path: Path, rules: Rules) -> tuple[str, Any]:
     if name.endswith(".npz") and (found := open_npz(path)) is not None:
         return "npz", found
     return ("hdf5" if has_signature(path) else "bytes"), None
-
-
-def _sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            hasher.update(block)
-    return hasher.hexdigest()
 
 
 def _changed(path: Path) -> ConflictError:

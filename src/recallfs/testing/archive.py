@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import tempfile
 import threading
 import uuid
 from collections.abc import Mapping
@@ -13,18 +12,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from recallfs.digest.plain import hash_file
 from recallfs.errors import InvalidInputError
 from recallfs.testing import dandisets
-from recallfs.testing.bucket import BucketServer
+from recallfs.testing.bucket import ServerWithBucket
 from recallfs.testing.dandisets import Asset, Blob, Dandiset, Upload, Version, Zarr
-from recallfs.testing.http import Server
 from recallfs.testing.messages import PIECE_BYTES, Answer, Refused, Request
 
 SCHEMA_VERSION = "0.6.10"
 TOKEN = "loopback-token"  # noqa: S105 - of a test
 
 
-class Archive(Server):
+class Archive(ServerWithBucket):
     """An archive; `bucket` is its object store, on another port.
 
     Parameters
@@ -51,8 +50,6 @@ class Archive(Server):
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, token: str = TOKEN) -> None:
         super().__init__(host=host, port=port)
-        self._scratch = tempfile.TemporaryDirectory(prefix="recallfs-dandi-")
-        self.bucket = BucketServer(Path(self._scratch.name), host=host)
         self.bucket.url_lifetime_s = 6 * 3600.0
         self.token = token
         self.knows_sha256 = True
@@ -69,17 +66,6 @@ class Archive(Server):
     def api_url(self) -> str:
         """URL of the API, without a slash at its end."""
         return f"{self.url}/api"
-
-    def start(self) -> None:
-        """Serve, and the bucket, too."""
-        self.bucket.start()
-        super().start()
-
-    def stop(self) -> None:
-        """Stop, and the bucket, too; what was uploaded is gone."""
-        super().stop()
-        self.bucket.stop()
-        self._scratch.cleanup()
 
     def add_user(self, name: str) -> str:
         """Add a user and return their token."""
@@ -144,7 +130,7 @@ class Archive(Server):
         A blob with the same dandi-etag and size that is there already is used again.
         """
         if sha256 is None:
-            sha256 = sha256_of(file) if self.knows_sha256 else ""
+            sha256 = hash_file(file, "sha256") if self.knows_sha256 else ""
         etag = etag or dandi_etag(file)
         if not file.stat().st_size:
             raise InvalidInputError(f"{file} is empty, and DANDI takes no empty files.")
@@ -226,7 +212,7 @@ class Archive(Server):
         """Compute what `knows_sha256` left out; publishing does so, too."""
         with self._change:
             for blob in self._blobs.values():
-                blob.sha256 = blob.sha256 or sha256_of(self.bucket.objects[blob.key].path)
+                blob.sha256 = blob.sha256 or hash_file(self.bucket.objects[blob.key].path, "sha256")
 
     def asset(self, asset_id: str) -> Asset:
         """Return what is known of an asset: its `blob` or `zarr`, with their digests and keys."""
@@ -346,15 +332,6 @@ def dandi_etag(path: Path) -> str:
             md5s.append(md5.digest())
     joined = hashlib.md5(b"".join(md5s), usedforsecurity=False)
     return f"{joined.hexdigest()}-{len(md5s)}"
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            sha256.update(piece)
-    return sha256.hexdigest()
 
 
 def _present(zarr: Zarr | None) -> Zarr:

@@ -12,6 +12,7 @@ import hashlib
 import re
 import secrets
 import shutil
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
+from recallfs.digest.plain import hash_file
 from recallfs.testing.http import Server
 from recallfs.testing.messages import PIECE_BYTES, Answer, Refused, Request
 
@@ -104,7 +106,7 @@ class BucketServer(Server):
         private : bool, optional
             Whether a signature is needed.
         """
-        stored = Stored(path, etag or md5_of(path), path.stat().st_mtime, private)
+        stored = Stored(path, etag or hash_file(path, "md5"), path.stat().st_mtime, private)
         self.objects[key] = stored
         return stored
 
@@ -253,7 +255,7 @@ class BucketServer(Server):
                 request.body.read().decode().replace("&quot;", '"'),
             )
         ]
-        have = [(number, md5_of(path)) for number, path in sorted(upload.parts.items())]
+        have = [(number, hash_file(path, "md5")) for number, path in sorted(upload.parts.items())]
         if wanted != have or not have:
             raise _refused(400, "InvalidPart", "One or more of the parts could not be found.")
         place = self._folder / secrets.token_hex(16)
@@ -276,13 +278,31 @@ class BucketServer(Server):
         return Answer(body=text.encode(), content_type="application/xml")
 
 
-def md5_of(path: Path) -> str:
-    """Return the md5 of a file, in hex."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            md5.update(piece)
-    return md5.hexdigest()
+class ServerWithBucket(Server):
+    """A server whose object store, `bucket`, is on another port.
+
+    Parameters
+    ----------
+    host, port : optional
+        As of `Server`.
+    """
+
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__(host=host, port=port)
+        # Held until `stop`, or until the last reference goes.
+        self._scratch = tempfile.TemporaryDirectory(prefix="recallfs-bucket-")
+        self.bucket = BucketServer(Path(self._scratch.name), host=host)
+
+    def start(self) -> None:
+        """Serve, and the bucket, too."""
+        self.bucket.start()
+        super().start()
+
+    def stop(self) -> None:
+        """Stop, and the bucket, too; what was uploaded is gone."""
+        super().stop()
+        self.bucket.stop()
+        self._scratch.cleanup()
 
 
 def _refused(status: int, code: str, message: str) -> Refused:

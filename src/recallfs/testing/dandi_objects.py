@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from recallfs.testing.archive import Archive, part_sizes, refused, sha256_of
+from recallfs.digest.plain import hash_file
+from recallfs.testing.archive import Archive, part_sizes, refused
 from recallfs.testing.dandisets import Blob, Upload, Zarr
 from recallfs.testing.messages import Answer, Request
 
@@ -106,7 +107,7 @@ class Objects(Archive):
             return Answer.json([text], 400)
         blob = self._blob(found.etag, found.size)
         if blob is None:
-            sha256 = sha256_of(stored.path) if self.knows_sha256 else ""
+            sha256 = hash_file(stored.path, "sha256") if self.knows_sha256 else ""
             blob = Blob(found.upload_id, found.etag, sha256, found.size)
             self._blobs[str(blob.blob_id)] = blob
         del self._uploads[upload]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -21,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recallfs.digest.plain import hash_file
 from recallfs.errors import InvalidInputError
-from recallfs.testing.bucket import BucketServer
+from recallfs.testing.bucket import ServerWithBucket
 from recallfs.testing.ed25519 import is_signed
-from recallfs.testing.http import Server
-from recallfs.testing.messages import PIECE_BYTES, Answer, Refused, Request
+from recallfs.testing.messages import Answer, Refused, Request
 
 CLOCK_TOLERANCE_S = 30.0
 UPLOAD_LIFETIME_S = 1800.0
@@ -73,7 +72,7 @@ class Resource:
     uploads: dict[str, float] = field(default_factory=dict)
 
 
-class KacheryServer(Server):
+class KacheryServer(ServerWithBucket):
     """A gateway; `bucket` is its object store, on another port.
 
     Parameters
@@ -100,26 +99,12 @@ class KacheryServer(Server):
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__(host=host, port=port)
-        # Held until `stop`, or until the last reference goes.
-        self._scratch = tempfile.TemporaryDirectory(prefix="recallfs-kachery-")
-        self.bucket = BucketServer(Path(self._scratch.name), host=host)
         self.clock_offset_s = 0.0
         self.clients: set[str] | None = None
         self.zones = {"default": Zone("default")}
         self._resources: dict[str, Resource] = {}
         self._urls: dict[str, tuple[str, int]] = {}
         self._change = threading.RLock()
-
-    def start(self) -> None:
-        """Serve, and the bucket, too."""
-        self.bucket.start()
-        super().start()
-
-    def stop(self) -> None:
-        """Stop, and the bucket, too; what was uploaded is gone."""
-        super().stop()
-        self.bucket.stop()
-        self._scratch.cleanup()
 
     def environment(self, folder: Path, *, zone: str = "default") -> dict[str, str]:
         """Variables with which a real client uses this gateway.
@@ -154,7 +139,7 @@ class KacheryServer(Server):
         sha1 : str, optional
             Name to store it under. Default: the right one.
         """
-        sha1 = sha1 or _sha1_of(path)
+        sha1 = sha1 or hash_file(path, "sha1")
         self.bucket.add(self.key(sha1, zone=zone), path, private=True)
         return sha1
 
@@ -396,14 +381,6 @@ def _local_file(folder: Path, sha1: str) -> Path | None:
         return None
     path = Path(json.loads(link.read_text())["path"])
     return path if path.is_file() else None
-
-
-def _sha1_of(path: Path) -> str:
-    sha1 = hashlib.sha1(usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            sha1.update(piece)
-    return sha1.hexdigest()
 
 
 def _error(text: str) -> Refused:

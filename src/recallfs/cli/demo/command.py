@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -19,6 +18,7 @@ from recallfs.catalog.records import known_entry, load
 from recallfs.catalog.store import Store, create_store
 from recallfs.cli.output import print_json, print_table, say
 from recallfs.config import register_store
+from recallfs.digest.plain import hash_file
 from recallfs.errors import ConflictError, InvalidInputError
 from recallfs.release.assessment import assess
 from recallfs.release.policy import Wanted
@@ -96,7 +96,7 @@ class _Demo:
         stores = stores_in_reach()
         path = store.root / _LFP
         self._make_files(stores, store)
-        before = _sha256(path)
+        before = hash_file(path, "sha256")
         self._tell("prove", lambda: self._prove(stores, store))
         self._copy_to_mirror(path, before)
         openings = [
@@ -173,7 +173,9 @@ class _Demo:
             raise AssertionError("a released file is still there")
         seconds = self._tell(f"open it: {reader}", lambda: read(store))
         newest = store.catalog.recalls(entry.id)[0]
-        return _Opening(reader, released.freed_bytes, str(newest["source"]), seconds, _sha256(path))
+        return _Opening(
+            reader, released.freed_bytes, str(newest["source"]), seconds, hash_file(path, "sha256")
+        )
 
     def _report(self, store: Store, before: str, openings: list[_Opening]) -> int:
         is_exact = all(opening.sha256 == before for opening in openings)
@@ -258,11 +260,3 @@ def _unchanged_code(path: str) -> float:
         for inner in getattr(series, "electrical_series", {}).values():  # of an LFP
             series = inner
         return float(series.data[:1000].mean())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from recallfs.catalog import audit
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
+from recallfs.digest.plain import hash_file
 from recallfs.digest.tally import Tolerance
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.integrations.spyglass.database import (
@@ -42,7 +42,6 @@ from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import Entry
 
 _T = TypeVar("_T")
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -367,7 +366,7 @@ def _check_registered(row: FileRow) -> None:
     if row.path is None or not row.path.exists():
         raise _not_there(row)
     size = row.path.stat().st_size
-    if size != row.size_bytes or (row.md5 and _md5(row.path) != row.md5):
+    if size != row.size_bytes or (row.md5 and hash_file(row.path, "md5") != row.md5):
         what = (
             f"{size} bytes instead of {row.size_bytes}" if size != row.size_bytes else "other bytes"
         )
@@ -387,14 +386,6 @@ def _not_there(row: FileRow) -> InvalidInputError:
         kind="unknown-entry",
         details={"file": row.name},
     )
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _located(stores: Stores, row: FileRow) -> tuple[Store, str]:
