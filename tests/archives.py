@@ -16,6 +16,8 @@ import pytest
 from conftest import Lab
 from recallfs.catalog import changes
 from recallfs.resolve.commit import add_existing
+from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Recalled
 from recallfs.testing.dandi import DandiServer
 from recallfs.testing.kachery import KacheryServer
 from recallfs.values import State
@@ -54,6 +56,11 @@ def gone(lab: Lab, path: str = "a.nwb", content: bytes = CONTENT) -> Path:
         entry = replace(draft.record.entry, state=State.RELEASED, identity=None)
         draft.record = replace(draft.record, entry=entry)
     return kept
+
+
+def get(lab: Lab, path: str = "a.nwb") -> Recalled:
+    """Recall what is gone."""
+    return recall(lab.stores, lab.store, path)
 
 
 def corrupted(path: Path, at: int = 1000) -> Path:

@@ -147,25 +147,32 @@ class Lab:
             file["data"] = np.random.default_rng(seed).normal(size=(rows, 32))
         add_existing(self.store, [path])
 
-    def derive(self, path: str = "derived.h5", recipe: str = "double", **parameters: Any) -> Path:
-        """Run a recipe on ``raw.h5``, made if need be."""
-        act = functools.partial(self._derive, path, recipe, **parameters)
+    def derive(
+        self,
+        path: str = "derived.h5",
+        recipe: str = "double",
+        *,
+        raw: str = "raw.h5",
+        **parameters: Any,
+    ) -> Path:
+        """Run a recipe on a file, by default ``raw.h5``, made if need be."""
+        act = functools.partial(self._derive, path, recipe, raw, **parameters)
         if recipe in _PLAIN_RECIPES:
-            self._go_on(f"derive {path} {recipe} {parameters}", act)
+            self._go_on(f"derive {path} {recipe} {raw} {parameters}", act)
         else:
             act()
         return self.root / path
 
-    def _derive(self, path: str, recipe: str, **parameters: Any) -> None:
+    def _derive(self, path: str, recipe: str, raw: str, **parameters: Any) -> None:
         from recallfs.resolve.derive import derive
 
-        if not (self.root / "raw.h5").exists() and self.store.catalog.entry_at("raw.h5") is None:
-            self._write_raw("raw.h5", seed=0, rows=2000)
+        if not (self.root / raw).exists() and self.store.catalog.entry_at(raw) is None:
+            self._write_raw(raw, seed=0, rows=2000)
         derive(
             self.stores,
             recipe,
             outputs={"": f"recall://lab/{path}"},
-            inputs={"raw": "recall://lab/raw.h5"},
+            inputs={"raw": f"recall://lab/{raw}"},
             parameters=parameters,
         )
 
@@ -222,7 +229,6 @@ def _scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     # What other tests, or somebody's own work, run at the same time is none of a test's concern.
     monkeypatch.setenv("RECALLFS_RECALL__BUDGET_FOLDER", str(tmp_path / "budget"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     # Nor are public services; a test of a source turns it on, with a server of its own.
     for kind in ("KACHERY", "DANDI"):
         monkeypatch.setenv(f"RECALLFS_SOURCES__{kind}__ENABLED", "false")

@@ -123,17 +123,8 @@ def test_processes_of_one_user_share_a_recall(open_lab: Lab) -> None:
 def test_inputs_are_recalled_into_the_cache_too(open_lab: Lab) -> None:
     """What a file is made from comes into the cache first, if it is not in the store."""
     lab = open_lab
-    from recallfs.resolve.derive import derive
-
     lab.derive("middle.h5")
-    derive(
-        lab.stores,
-        "double",
-        outputs={"": "recall://lab/end.h5"},
-        inputs={"raw": "recall://lab/middle.h5"},
-        parameters={"factor": 3.0},
-    )
-    before = sha256(lab.root / "end.h5")
+    before = sha256(lab.derive("end.h5", raw="middle.h5", factor=3.0))
     lab.prove("middle.h5")
     lab.prove("end.h5")
     lab.release("end.h5")

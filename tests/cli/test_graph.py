@@ -25,6 +25,12 @@ def make(lab: Lab, output: str, *sources: str, recipe: str = "text", **parameter
     )
 
 
+def make_pair(lab: Lab) -> None:
+    """Make two files in one run."""
+    outputs = {"left": "recall://lab/l", "right": "recall://lab/r"}
+    derive(lab.stores, "pair", outputs=outputs, inputs={}, parameters={})
+
+
 @pytest.fixture
 def diamond(lab: Lab) -> Lab:
     """Give raw.h5 → a, b → joined → 'last "one"', and one file beside it."""
@@ -105,13 +111,7 @@ def test_work_by_recipe_and_parameter(lab: Lab) -> None:
     lab.released("gone.h5")
     lab.derive("three.h5", factor=3.0)
     lab.derive("other.h5", factor=3.0, rows=1000)
-    derive(
-        lab.stores,
-        "pair",
-        outputs={"left": "recall://lab/l", "right": "recall://lab/r"},
-        inputs={},
-        parameters={},
-    )
+    make_pair(lab)
     (store,) = lab.cli_json("status", "--by", "recipe")["stores"]
     work = {item["recipe"]: item for item in store["work"]}
     assert {name: item["runs"] for name, item in work.items()} == {"double": 3, "pair": 1}
@@ -137,13 +137,7 @@ def test_pages_of_work_add_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None
     """Read in small pages, a run whose files are on two of them is one run still."""
     for number in range(3):
         make(lab, f"t{number}", words=str(number))
-    derive(
-        lab.stores,
-        "pair",
-        outputs={"left": "recall://lab/l", "right": "recall://lab/r"},
-        inputs={},
-        parameters={},
-    )
+    make_pair(lab)
     whole = lineage.work_by(lab.store.catalog)
     for rows in (1, 2, 3, 5):
         monkeypatch.setattr(lineage, "_PAGE_ROWS", rows)

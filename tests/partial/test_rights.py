@@ -19,13 +19,18 @@ from test_readers_without_rights import open_up
 pytestmark = pytest.mark.services
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o600])
-def test_parts_are_for_those_who_could_read_the_file(served: Served, mode: int) -> None:
-    """A reader gets parts into a cache of their own; who could not have read the file gets none."""
+def released(served: Served, mode: int) -> bytes:
+    """Release an HDF5 file with these permissions; return what was in it."""
     made = served.lab.base / "made.h5"
     write_hdf5(made)
     made.chmod(mode)
-    content = served.release("a.h5", made)
+    return served.release("a.h5", made)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_parts_are_for_those_who_could_read_the_file(served: Served, mode: int) -> None:
+    """A reader gets parts into a cache of their own; who could not have read the file gets none."""
+    content = released(served, mode)
     open_up(served.lab)
     told = as_user(served.lab, BEN, read_part, 100_000, 100_020)
     if mode == 0o644:
@@ -41,10 +46,7 @@ def test_parts_that_others_fetched_are_verified_anew(
     """Where a cache is shared, what one user fetched serves all, if it is right; never if not."""
     shared = served.lab.base / "shared"
     shared.mkdir()
-    made = served.lab.base / "made.h5"
-    write_hdf5(made)
-    made.chmod(0o644)
-    content = served.release("a.h5", made)
+    content = released(served, 0o644)
     open_up(served.lab)
     shared.chmod(0o1777)
     monkeypatch.setenv("RECALLFS_CACHE__SHARED_FOLDER", str(shared))
@@ -75,10 +77,7 @@ def test_what_not_everybody_may_read_is_kept_in_private(
     """Parts of a file that has other permissions do not go to the shared cache."""
     shared = served.lab.base / "shared"
     shared.mkdir()
-    made = served.lab.base / "made.h5"
-    write_hdf5(made)
-    made.chmod(0o600)
-    content = served.release("a.h5", made)
+    content = released(served, 0o600)
     monkeypatch.setenv("RECALLFS_CACHE__SHARED_FOLDER", str(shared))
     with served.parts().open() as parts:
         assert parts.read_at(0, len(content)) == content

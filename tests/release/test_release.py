@@ -150,16 +150,7 @@ def test_input_of_a_released_file_is_refused(lab: Lab) -> None:
     """What a released file is made from is not released, unless a chain is asked for."""
     lab.released("first.h5")
     lab.cli("get", "recall://lab/first.h5")
-    from recallfs.resolve.derive import derive
-
-    derive(
-        lab.stores,
-        "double",
-        outputs={"": "recall://lab/second.h5"},
-        inputs={"raw": "recall://lab/first.h5"},
-        parameters={},
-    )
-    second = sha256(lab.root / "second.h5")
+    second = sha256(lab.derive("second.h5", raw="first.h5"))
     first = sha256(lab.root / "first.h5")
     lab.prove("second.h5")
     try_release(lab, "second.h5")

@@ -19,17 +19,9 @@ def chain(lab: Lab) -> dict[str, str]:
     """Release a file, and one that is made from it; return their digests from before."""
     first = lab.derive("one.h5")
     lab.prove("one.h5")
-    from recallfs.resolve.derive import derive
-
-    derive(
-        lab.stores,
-        "double",
-        outputs={"": "recall://lab/two.h5"},
-        inputs={"raw": "recall://lab/one.h5"},
-        parameters={"factor": 3.0},
-    )
+    second = lab.derive("two.h5", raw="one.h5", factor=3.0)
     lab.prove("two.h5")
-    digests = {"one.h5": sha256(first), "two.h5": sha256(lab.root / "two.h5")}
+    digests = {"one.h5": sha256(first), "two.h5": sha256(second)}
     lab.release("two.h5")
     config = "[release]\nmax_skeleton = 1.0\n"
     lab.write_config(config)

@@ -136,16 +136,7 @@ def test_drifted_result_is_kept_aside_and_not_served(lab: Lab) -> None:
 def test_missing_input_is_recalled_first(lab: Lab) -> None:
     """A chain of released files comes back from the bottom up."""
     first = sha256(lab.derive("first.h5"))
-    from recallfs.resolve.derive import derive
-
-    derive(
-        lab.stores,
-        "double",
-        outputs={"": "recall://lab/second.h5"},
-        inputs={"raw": "recall://lab/first.h5"},
-        parameters={},
-    )
-    second = sha256(lab.root / "second.h5")
+    second = sha256(lab.derive("second.h5", raw="first.h5"))
     lab.prove("first.h5")
     lab.prove("second.h5")
     (lab.root / "first.h5").unlink()

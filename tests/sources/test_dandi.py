@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from archives import CONTENT, corrupted, dandi_of, gone, kachery_of, token_variable
+from archives import CONTENT, corrupted, dandi_of, get, gone, kachery_of, token_variable
 from conftest import Lab
 from mirrored import configure_mirror
 from recallfs.catalog import changes, records
@@ -26,7 +26,6 @@ from recallfs.errors import (
 )
 from recallfs.resolve.dandisets import catalog_dandiset
 from recallfs.resolve.recall import recall
-from recallfs.resolve.wish import Recalled
 from recallfs.sources.dandi import DandiSource
 from recallfs.sources.dandi_address import DandiAddress, Instance
 from recallfs.testing.archive import dandi_etag
@@ -41,10 +40,6 @@ def dandi(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[DandiServer]:
     """Serve an archive that the lab uses."""
     with dandi_of(lab, monkeypatch) as server:
         yield server
-
-
-def get(lab: Lab, path: str = "a.nwb") -> Recalled:
-    return recall(lab.stores, lab.store, path)
 
 
 def record_of(lab: Lab, path: str) -> Record:

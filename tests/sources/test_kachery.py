@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from archives import CONTENT, corrupted, gone, in_client, kachery_of
+from archives import CONTENT, corrupted, get, gone, in_client, kachery_of
 from conftest import Lab
 from recallfs.catalog import changes, records
 from recallfs.config import KacherySettings
@@ -24,8 +24,6 @@ from recallfs.errors import (
     SourceError,
     SourceTimeoutError,
 )
-from recallfs.resolve.recall import recall
-from recallfs.resolve.wish import Recalled
 from recallfs.sources.kachery import KacherySource
 from recallfs.sources.kachery_uri import KacheryURI
 from recallfs.testing.kachery import KacheryServer
@@ -38,10 +36,6 @@ def kachery(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[KacheryServer
     """Serve a gateway that the lab uses."""
     with kachery_of(lab, monkeypatch) as server:
         yield server
-
-
-def get(lab: Lab, path: str = "a.nwb") -> Recalled:
-    return recall(lab.stores, lab.store, path)
 
 
 def cached(lab: Lab, sha1: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import sha256
-from integrations.spyglass.test_recording import _read_in_child, read, same
+from integrations.spyglass.test_recording import assert_two_get, read, same
 from recallfs.cli.app import main
 from recallfs.integrations import spyglass
 from recallfs.integrations.mount import point
@@ -34,15 +33,7 @@ def test_spyglass_unchanged_over_a_mount(proved: Any, monkeypatch: pytest.Monkey
     assert not spyglass.is_installed()
     assert main(["mount", str(proved.root), "--store", "analysis"]) == 0
     try:
-        context = multiprocessing.get_context("fork")
-        answers = context.Queue()
-        readers = [context.Process(target=_read_in_child, args=(proved, answers)) for _ in range(2)]
-        for reader in readers:
-            reader.start()
-        found = [answers.get(timeout=200) for _ in readers]
-        for reader in readers:
-            reader.join(60)
-        assert found == [(before["id"], float(before["data"].sum()))] * 2
+        assert_two_get(proved, before)
         assert same(read(proved.recording), before)
         again = proved.recording.get_recording(proved.key).get_traces()
         assert np.array_equal(again, traces)

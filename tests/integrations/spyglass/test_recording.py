@@ -79,10 +79,8 @@ def _read_in_child(pipeline: Any, answers: Any) -> None:
         raise
 
 
-def test_two_readers_of_one_missing_file(proved: Any) -> None:
-    """Two processes that ask at the same time both get it, and one recompute serves both."""
-    before = read(proved.recording)
-    digest = proved.release()
+def assert_two_get(proved: Any, before: dict[str, Any]) -> None:
+    """Let two processes read at the same time."""
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
     readers = [context.Process(target=_read_in_child, args=(proved, answers)) for _ in range(2)]
@@ -92,6 +90,13 @@ def test_two_readers_of_one_missing_file(proved: Any) -> None:
     for reader in readers:
         reader.join(60)
     assert found == [(before["id"], float(before["data"].sum()))] * 2
+
+
+def test_two_readers_of_one_missing_file(proved: Any) -> None:
+    """Two processes that ask at the same time both get it, and one recompute serves both."""
+    before = read(proved.recording)
+    digest = proved.release()
+    assert_two_get(proved, before)
     assert sha256(proved.place()) == digest
 
 
