@@ -124,19 +124,7 @@ def _close() -> None:
 
 
 def _configure(server: Any, base: Path) -> None:
-    from database_servers import PASSWORD
-
-    settings = {
-        "database.host": "127.0.0.1",
-        "database.port": server.port,
-        "database.user": server.admin,
-        "database.password": PASSWORD,
-        "database.use_tls": False,
-        "safemode": False,
-        "loglevel": "WARNING",
-        "custom": {"spyglass_dirs": {"base": str(base)}},
-    }
-    (base / ".datajoint_config.json").write_text(json.dumps(settings))
+    server.write_settings(base, server.admin, base)
     programs = TESTS / "integrations" / "spyglass" / "programs"
     os.environ.update(
         HOME=str(base),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,6 @@ import pytest
 
 from conftest import Lab
 from recallfs.catalog import changes
-from recallfs.resolve.commit import add_existing
 from recallfs.resolve.recall import recall
 from recallfs.resolve.wish import Recalled
 from recallfs.testing.dandi import DandiServer
@@ -46,10 +46,7 @@ def dandi_of(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[DandiServer]
 
 def gone(lab: Lab, path: str = "a.nwb", content: bytes = CONTENT) -> Path:
     """Catalog a file and drop its bytes; return where a copy of them is."""
-    place = lab.root / path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(content)
-    add_existing(lab.store, [path])
+    place = lab.add(path, content)
     kept = lab.base / f"kept-{hashlib.sha256(content).hexdigest()[:8]}"
     place.rename(kept)
     with changes.edit(lab.store, lab.entry(path).id, "copies") as draft:
@@ -61,6 +58,14 @@ def gone(lab: Lab, path: str = "a.nwb", content: bytes = CONTENT) -> Path:
 def get(lab: Lab, path: str = "a.nwb") -> Recalled:
     """Recall what is gone."""
     return recall(lab.stores, lab.store, path)
+
+
+def link(client: Path, path: Path, sha1: str) -> None:
+    """Say to the client of a folder, as `kachery_cloud.link_file` does, where a file is."""
+    linked = client / "linked_files" / "sha1" / sha1[:2] / sha1[2:4] / sha1[4:6] / sha1
+    linked.parent.mkdir(parents=True)
+    size = path.stat().st_size
+    linked.write_text(json.dumps({"path": str(path), "size": size, "mtime": 0, "sha1": sha1}))
 
 
 def corrupted(path: Path, at: int = 1000) -> Path:

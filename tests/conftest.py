@@ -127,6 +127,16 @@ class Lab:
         step(self.base, lambda: self.store, steps, act, lambda: self.done is steps)
         self.untouched = look(self.base)
 
+    def add(self, path: str, content: bytes) -> Path:
+        """Write a file into the store, and catalog it."""
+        from recallfs.resolve.commit import add_existing
+
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        add_existing(self.store, [path])
+        return place
+
     def write_raw(self, path: str = "raw.h5", *, seed: int = 0, rows: int = 2000) -> Path:
         """Write an HDF5 file of numbers into the store, and catalog it."""
         self._go_on(

@@ -7,6 +7,7 @@ servers are not touched. When the test process dies in whatever way, the kernel 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -188,6 +189,21 @@ class MariaDB(Server):
     """MariaDB as it is without any configuration: Latin-1 and Swedish order where not said."""
 
     drivername = "mysql+pymysql"
+
+    def write_settings(self, home: Path, user: str, base: Path) -> None:
+        """Write DataJoint's settings, as a person of a lab with Spyglass has them at home."""
+        home.mkdir(exist_ok=True)
+        settings = {
+            "database.host": "127.0.0.1",
+            "database.port": self.port,
+            "database.user": user,
+            "database.password": PASSWORD,
+            "database.use_tls": False,
+            "safemode": False,
+            "loglevel": "WARNING",
+            "custom": {"spyglass_dirs": {"base": str(base)}},
+        }
+        (home / ".datajoint_config.json").write_text(json.dumps(settings))
 
     @property
     def _admin_url(self) -> sa.URL:

@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 
 from conftest import Lab
-from recallfs.resolve.commit import add_existing
 
 CONTENT = b"a recording " * 4000
 
@@ -25,10 +24,7 @@ def configure_mirror(lab: Lab, url: str | None = None) -> Path:
 def released_file(lab: Lab, path: str, content: bytes = CONTENT, *, hold: str = "0s") -> str:
     """Write, catalog, mirror and release a file; return its sha256."""
     folder = configure_mirror(lab)
-    place = lab.root / path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(content)
-    add_existing(lab.store, [path])
+    lab.add(path, content)
     digest = hashlib.sha256(content).hexdigest()
     copy = folder / "sha256" / digest[:2] / digest[2:4] / digest
     copy.parent.mkdir(parents=True, exist_ok=True)

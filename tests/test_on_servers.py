@@ -22,12 +22,18 @@ pytestmark = pytest.mark.services
 CATALOG = "RECALLFS_STORES__LAB__CATALOG"
 
 
+def new_lab(base: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Configure a store that is not made yet."""
+    lab = Lab(base)
+    lab.write_config()
+    monkeypatch.setenv("RECALLFS_CONFIG", str(lab.config))
+    return lab
+
+
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_url: str) -> Iterator[Lab]:
     """Give a store called ``lab`` whose catalog is on each of the two servers."""
-    lab = Lab(tmp_path)
-    lab.write_config()
-    monkeypatch.setenv("RECALLFS_CONFIG", str(lab.config))
+    lab = new_lab(tmp_path, monkeypatch)
     monkeypatch.setenv(CATALOG, server_url)
     settings = load_config().store_settings("lab")
     assert settings.catalog == server_url
@@ -118,9 +124,7 @@ def test_a_store_moves_from_sqlite_to_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_url: str
 ) -> None:
     """With the address set and the catalog rebuilt, a store goes on as it was."""
-    lab = Lab(tmp_path)
-    lab.write_config()
-    monkeypatch.setenv("RECALLFS_CONFIG", str(lab.config))
+    lab = new_lab(tmp_path, monkeypatch)
     create_store(lab.root, "lab", vault=tmp_path / "vault").catalog.close()
     before = lab.released()
     listed = listing(lab)
@@ -140,9 +144,7 @@ def test_init_uses_the_configured_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_url: str
 ) -> None:
     """`recall init` of a store whose catalog is configured already makes no other one."""
-    lab = Lab(tmp_path)
-    lab.write_config()
-    monkeypatch.setenv("RECALLFS_CONFIG", str(lab.config))
+    lab = new_lab(tmp_path, monkeypatch)
     monkeypatch.setenv(CATALOG, server_url)
     lab.cli("init", str(lab.root), "--name", "lab", "--vault", str(tmp_path / "vault"))
     assert not (lab.root / ".recall" / "catalog.sqlite").exists()

@@ -13,7 +13,6 @@ import pytest
 from archives import CONTENT, corrupted, dandi_of, in_client, token_variable
 from conftest import Lab
 from recallfs.cli.app import main
-from recallfs.resolve.commit import add_existing
 from recallfs.testing.dandi import DandiServer
 from recallfs.testing.misbehaviour import Fault
 
@@ -143,10 +142,8 @@ def test_conflicts(
     lab: Lab, dandi: DandiServer, dandiset: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What stands at a path stays: an entry with other bytes, and a file nobody catalogued."""
-    (lab.root / "sub-1").mkdir()
     (lab.root / "sub-2").mkdir()
-    (lab.root / ALL[0]).write_bytes(b"mine")
-    add_existing(lab.store, [ALL[0]])
+    lab.add(ALL[0], b"mine")
     (lab.root / ALL[1]).write_bytes(b"not in the catalog")
     said = add("--from-dandi", dandiset, "--to", "recall://lab", capfd=capfd, code=1)
     assert "is an entry with other bytes already" in said
@@ -159,9 +156,7 @@ def test_same_bytes_here_already(
     lab: Lab, dandiset: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A file that is here with the same bytes gets the archive on record as a copy."""
-    (lab.root / "sub-1").mkdir()
-    (lab.root / ALL[0]).write_bytes(CONTENT + b"a")
-    add_existing(lab.store, [ALL[0]])
+    lab.add(ALL[0], CONTENT + b"a")
     add("--from-dandi", dandiset, "--to", "recall://lab", capfd=capfd)
     assert lab.entry(ALL[0]).state.value == "resident"
     copies = lab.cli_json("show", f"recall://lab/{ALL[0]}")["copies"]

@@ -21,7 +21,6 @@ from mirrored import CONTENT, configure_mirror, released_file
 from processes import start
 from recallfs.cli.app import COMMANDS, main, program
 from recallfs.errors import KINDS, RecallError
-from recallfs.resolve.commit import add_existing
 
 REPOSITORY = TESTS.parent
 
@@ -43,8 +42,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, s
 def stocked(lab: Lab) -> Lab:
     """Give a store with a released and a resident file."""
     released_file(lab, "far.bin")
-    (lab.root / "near.bin").write_bytes(CONTENT)
-    add_existing(lab.store, ["near.bin"])
+    lab.add("near.bin", CONTENT)
     return lab
 
 

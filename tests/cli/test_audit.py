@@ -50,8 +50,7 @@ def test_trail_outlives_the_catalog(lab: Lab, capfd: pytest.CaptureFixture[str])
         b'torn {"at"\n' + audit.audit_path(lab.store).read_bytes().splitlines(keepends=True)[0]
     )
     assert len(lines(capfd)) == 3, "two of the lines are gone, the catalog has them"
-    (lab.root / "gone.bin").write_bytes(b"x")
-    add_existing(lab.store, ["gone.bin"])
+    lab.add("gone.bin", b"x")
     assert main(["forget", "recall://lab/gone.bin", "--yes"]) == 0
     whole = [(event["action"], event["url"]) for event in lines(capfd)]
     lab.store.catalog.close()

@@ -16,7 +16,6 @@ from recallfs.catalog import records
 from recallfs.cli.app import COMMANDS, main, program
 from recallfs.cli.schemas import SCHEMAS, document, strict
 from recallfs.environment.capture import environment_id
-from recallfs.resolve.commit import add_existing
 
 
 def check(command: str, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> int:
@@ -137,8 +136,7 @@ def test_errors_fit(lab: Lab, command: str, capfd: pytest.CaptureFixture[str]) -
 
 def test_unknown_fields_would_be_noticed(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     """A schema that forgot a field would be noticed."""
-    (lab.root / "a.bin").write_bytes(b"a")
-    add_existing(lab.store, ["a.bin"])
+    lab.add("a.bin", b"a")
     main(["show", "recall://lab/a.bin", "--json"])
     page = json.loads(capfd.readouterr().out)
     with pytest.raises(jsonschema.ValidationError):

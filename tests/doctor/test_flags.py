@@ -138,9 +138,7 @@ def test_written_data_is_not_lost(lab: Lab) -> None:
 def test_what_is_not_hdf5_is_passed_over(lab: Lab) -> None:
     """Short, empty and other files are not taken for HDF5."""
     for number, content in enumerate((b"", b"\x89HDF", b"\x89HDF\r\n\x1a\n\x00", b"x" * 3000)):
-        place = lab.root / f"{number}.bin"
-        place.write_bytes(content)
-        add_existing(lab.store, [place.name])
+        place = lab.add(f"{number}.bin", content)
         place.write_bytes(content[::-1])
         os.utime(place, (1, 1))
     assert not flags(fix=True)

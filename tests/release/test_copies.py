@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from archives import corrupted, dandi_of, kachery_of
+from archives import corrupted, dandi_of, kachery_of, link
 from conftest import Lab
 from recallfs.catalog import changes, records
 from recallfs.release.copies import known_copies, newest, verified_copies
-from recallfs.resolve.commit import add_existing
 from recallfs.sources.dandi_address import DandiAddress
 from recallfs.sources.mirror import by_digest
 from recallfs.testing.dandi import DandiServer
@@ -52,10 +51,7 @@ def mirrors(lab: Lab, *domains: str) -> list[Path]:
 
 
 def added(lab: Lab, path: str = "a.nwb", content: bytes = CONTENT) -> Path:
-    place = lab.root / path
-    place.write_bytes(content)
-    add_existing(lab.store, [path])
-    return place
+    return lab.add(path, content)
 
 
 def recorded(lab: Lab, *copies: Copy) -> None:
@@ -166,9 +162,7 @@ def test_linked_kachery_file_does_not_count(
     place = added(lab)
     sha1 = lab.entry("a.nwb").sha1
     client = lab.base / "client"
-    linked = client / "linked_files" / "sha1" / sha1[:2] / sha1[2:4] / sha1[4:6] / sha1
-    linked.parent.mkdir(parents=True)
-    linked.write_text(f'{{"path": "{place}", "size": {len(CONTENT)}, "mtime": 0}}')
+    link(client, place, sha1)
     monkeypatch.setenv("KACHERY_RESOURCE_URL", kachery.add_resource("lab", client))
     recorded(lab, Copy("kachery", f"sha1://{sha1}", "kachery:x", True, ""))
     assert counted(lab) == ()

@@ -49,11 +49,7 @@ def folder_mirror(lab: Lab, **keys: Any) -> Path:
 
 def added(lab: Lab, path: str = "a.bin", content: bytes = CONTENT) -> Path:
     """Write and catalog a file."""
-    place = lab.root / path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(content)
-    add_existing(lab.store, [path])
-    return place
+    return lab.add(path, content)
 
 
 def pushed(lab: Lab, path: str = "a.bin", to: str = "mirror:nas", **options: Any) -> Pushed:

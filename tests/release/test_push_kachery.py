@@ -12,7 +12,6 @@ import pytest
 from archives import CONTENT, corrupted, in_client, kachery_of
 from conftest import Lab
 from recallfs.cli.app import main
-from recallfs.resolve.commit import add_existing
 from recallfs.testing.kachery import KacheryServer
 from recallfs.testing.misbehaviour import Fault
 
@@ -25,10 +24,7 @@ def kachery(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[KacheryServer
     """Serve a gateway that the lab uses, with a client's keys and a file to push."""
     with kachery_of(lab, monkeypatch) as server:
         in_client("import kachery_cloud; kachery_cloud.get_client_id(generate_if_missing=True)")
-        place = lab.root / PATH
-        place.parent.mkdir()
-        place.write_bytes(CONTENT)
-        add_existing(lab.store, [PATH])
+        lab.add(PATH, CONTENT)
         yield server
 
 

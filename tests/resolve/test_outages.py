@@ -70,8 +70,7 @@ def test_all_sources_stalled(lab: Lab) -> None:
 
 def test_source_that_stalls_in_the_midst(lab: Lab) -> None:
     """One that answered and then sends nothing is given up after its read deadline."""
-    (lab.root / "a.bin").write_bytes(os.urandom(1000))
-    add_existing(lab.store, ["a.bin"])
+    lab.add("a.bin", os.urandom(1000))
     folder = lab.base / "mirror"
     folder.mkdir()
     lab.write_config(tables(f"file://{folder}"))
@@ -138,9 +137,7 @@ def test_recompute_starts_soon_without_a_network(lab: Lab) -> None:
 
 def test_eight_processes_one_download(lab: Lab) -> None:
     """Processes that want one file at once share what one of them fetches."""
-    place = lab.root / "a.bin"
-    place.write_bytes(os.urandom(3_000_000))
-    add_existing(lab.store, ["a.bin"])
+    place = lab.add("a.bin", os.urandom(3_000_000))
     digest = sha256(place)
     folder = lab.base / "mirror"
     folder.mkdir()

@@ -15,7 +15,6 @@ from recallfs.catalog import records
 from recallfs.catalog.store import create_store
 from recallfs.errors import CatalogError, ConflictError, IntegrityError
 from recallfs.release.push import push, push_target
-from recallfs.resolve.commit import add_existing
 from recallfs.resolve.derive import Derived, derive
 from recallfs.resolve.results import Result, decode, encode
 from recallfs.testing.http import Files
@@ -61,8 +60,7 @@ def elsewhere(lab: Lab, recipe: str, *, layout: str = "sha256", **parameters: An
     lab.root.rename(lab.base / "first")
     create_store(lab.root, "lab", vault=lab.base / "second-vault")
     lab.write_config(extra + "# another computer\n")
-    (lab.root / "raw.h5").write_bytes(raw)
-    add_existing(lab.store, ["raw.h5"])
+    lab.add("raw.h5", raw)
     return made
 
 

@@ -126,8 +126,7 @@ def test_folder_with_entries_or_files_is_not_removed(lab: Lab) -> None:
 
 def test_a_file_changed_in_place_is_still_dirty_after_a_move(lab: Lab) -> None:
     """Bytes that somebody wrote into a file do not pass for the recorded ones once it is moved."""
-    (lab.root / "old").write_text("recorded")
-    add_existing(lab.store, ["old"])
+    lab.add("old", b"recorded")
     (lab.root / "old").write_text("scribbled over")
     tree.move(lab.store, "old", "new")
     assert settle(lab.store, lab.entry("new")) is State.DIRTY

@@ -22,6 +22,15 @@ def share(released: Any) -> float:
     return float(released.skeleton.stored_bytes / released.skeleton.size_bytes)
 
 
+def assert_x_alone_is_bulk(writing: Writing, folder: Path, release: Release, **layout: Any) -> None:
+    """Release a file that holds `WALK` as ``x``; rebuild it from that alone, in another layout."""
+    released = release(folder / "a.h5")
+    assert released.bulk_paths == ["/x"]
+    with writing("again.h5") as file:
+        file.create_dataset("x", data=WALK, **layout)
+    released.restore(folder / "again.h5")
+
+
 def append(path: Path, series: dict[str, Any], times: int, **options: Any) -> None:
     """Write several datasets in equal parts, opening the file anew for each."""
     for number in range(times):
@@ -142,11 +151,7 @@ def test_a_few_small_datasets_are_kept(writing: Writing, tmp_path: Path, release
     with writing("a.h5") as file:
         file["x"] = WALK
         file["small"] = np.arange(400)
-    released = release(tmp_path / "a.h5")
-    assert released.bulk_paths == ["/x"]
-    with writing("again.h5") as file:
-        file["x"] = WALK
-    released.restore(tmp_path / "again.h5")
+    assert_x_alone_is_bulk(writing, tmp_path, release)
 
 
 def test_one_byte_chunks_are_kept(writing: Writing, tmp_path: Path, release: Release) -> None:
@@ -154,11 +159,7 @@ def test_one_byte_chunks_are_kept(writing: Writing, tmp_path: Path, release: Rel
     with writing("a.h5") as file:
         file.create_dataset("tiny", data=np.arange(3000, dtype="u1"), chunks=(1,))
         file["x"] = WALK
-    released = release(tmp_path / "a.h5")
-    assert released.bulk_paths == ["/x"]
-    with writing("again.h5") as file:
-        file["x"] = WALK
-    released.restore(tmp_path / "again.h5")
+    assert_x_alone_is_bulk(writing, tmp_path, release)
 
 
 def test_compact_data_is_kept(writing: Writing, tmp_path: Path, release: Release) -> None:
@@ -170,11 +171,7 @@ def test_compact_data_is_kept(writing: Writing, tmp_path: Path, release: Release
         made = h5py.h5d.create(file.id, b"compact", h5py.h5t.STD_I64LE, space, properties)
         made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.arange(7000))
         file["x"] = WALK
-    released = release(tmp_path / "a.h5")
-    assert released.bulk_paths == ["/x"]
-    with writing("again.h5") as file:
-        file.create_dataset("x", data=WALK, chunks=True)
-    released.restore(tmp_path / "again.h5")
+    assert_x_alone_is_bulk(writing, tmp_path, release, chunks=True)
     with h5py.File(tmp_path / "restored.h5") as file:
         assert file["compact"][-1] == 6999
 
@@ -188,11 +185,7 @@ def test_data_outside_of_the_file_is_left_where_it_is(
         file.create_dataset("out", data=WALK, external=[(str(outside), 0, h5py.h5f.UNLIMITED)])
         file["x"] = WALK
     before = outside.read_bytes()
-    released = release(tmp_path / "a.h5")
-    assert released.bulk_paths == ["/x"]
-    with writing("again.h5") as file:
-        file.create_dataset("x", data=WALK, chunks=(999, 32), compression=4)
-    released.restore(tmp_path / "again.h5")
+    assert_x_alone_is_bulk(writing, tmp_path, release, chunks=(999, 32), compression=4)
     assert outside.read_bytes() == before
     with h5py.File(tmp_path / "restored.h5") as file:
         assert (file["out"][...] == WALK).all()
@@ -207,11 +200,7 @@ def test_virtual_datasets_are_references(
         layout = h5py.VirtualLayout(shape=(10_000, 32), dtype=WALK.dtype)
         layout[...] = h5py.VirtualSource(".", "x", shape=WALK.shape)[::2]
         file.create_virtual_dataset("view", layout)
-    released = release(tmp_path / "a.h5")
-    assert released.bulk_paths == ["/x"]
-    with writing("again.h5") as file:
-        file["x"] = WALK
-    released.restore(tmp_path / "again.h5")
+    assert_x_alone_is_bulk(writing, tmp_path, release)
     with h5py.File(tmp_path / "restored.h5") as file:
         assert (file["view"][...] == WALK[::2]).all()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from archives import CONTENT, corrupted, get, gone, in_client, kachery_of
+from archives import CONTENT, corrupted, get, gone, in_client, kachery_of, link
 from conftest import Lab
 from recallfs.catalog import changes, records
 from recallfs.config import KacherySettings
@@ -187,9 +187,7 @@ def test_linked_file_of_a_lab(
     kept = gone(lab)
     sha1 = lab.entry("a.nwb").sha1
     there = lab.base / "there"
-    link = there / "linked_files" / "sha1" / sha1[:2] / sha1[2:4] / sha1[4:6] / sha1
-    link.parent.mkdir(parents=True)
-    link.write_text(json.dumps({"path": str(kept), "size": len(CONTENT), "mtime": 0, "sha1": sha1}))
+    link(there, kept, sha1)
     with pytest.raises(NotRecallableError):
         get(lab)
     url = kachery.add_resource("lab", there, upload_s=1.0)

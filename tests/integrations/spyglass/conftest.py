@@ -10,7 +10,6 @@ import contextlib
 import gc
 import importlib
 import importlib.util
-import json
 import os
 import shutil
 import sys
@@ -28,22 +27,6 @@ from database_servers import PASSWORD, MariaDB
 HERE = Path(__file__).parent
 
 collect_ignore_glob = [] if importlib.util.find_spec("spyglass") else ["test_*.py"]
-
-
-def write_settings(home: Path, port: int, user: str, base: Path) -> None:
-    """Write DataJoint's settings, as a person of a lab has them at home."""
-    home.mkdir(exist_ok=True)
-    settings = {
-        "database.host": "127.0.0.1",
-        "database.port": port,
-        "database.user": user,
-        "database.password": PASSWORD,
-        "database.use_tls": False,
-        "safemode": False,
-        "loglevel": "WARNING",
-        "custom": {"spyglass_dirs": {"base": str(base)}},
-    }
-    (home / ".datajoint_config.json").write_text(json.dumps(settings))
 
 
 @dataclass
@@ -122,7 +105,7 @@ class Pipeline:
         connection = datajoint.conn()
         before = dict(connection.conn_info)
         home = self.base / f"home-{name}"
-        write_settings(home, self.server.port, name, self.base)
+        self.server.write_settings(home, name, self.base)
         with monkeypatch.context() as patch:
             patch.setenv("HOME", str(home))
             connection.conn_info.update(user=name, passwd=PASSWORD)
@@ -141,7 +124,7 @@ def _imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MariaD
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{HERE / 'programs'}{os.pathsep}{os.environ['PATH']}")
         patch.setenv("PYTHON_OF_CONDA", sys.executable)
-        write_settings(base / "home", server.port, server.admin, base)
+        server.write_settings(base / "home", server.admin, base)
         patch.setenv("HOME", str(base / "home"))
         for variable in list(os.environ):
             if variable.startswith(("DJ_", "SPYGLASS_", "KACHERY_")):
