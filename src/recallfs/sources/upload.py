@@ -75,8 +75,17 @@ def upload(
     folder = given_path(url)
     if folder is not None:
         _upload_to_folder(folder, file, suffix, source=source, check=check, progress=progress)
-    else:
-        _upload_by_fsspec(url, options, file, suffix, source=source, check=check, progress=progress)
+        return
+    failure: RecallError
+    try:
+        _upload_by_fsspec(url, options, file, suffix, check=check, progress=progress)
+        return
+    except RecallError:
+        raise
+    except Exception as error:  # noqa: BLE001 - back ends raise what they like
+        failure = _failure(source, url, options, error)
+    # Raised here, so that what a back end said, perhaps with secrets, is not its cause.
+    raise failure
 
 
 def _upload_to_folder(
@@ -142,28 +151,6 @@ def _copy(file: Path, staged: Path, progress: Callable[[int], None] | None) -> N
 
 
 def _upload_by_fsspec(
-    url: str,
-    options: Mapping[str, Any],
-    file: Path,
-    suffix: str,
-    *,
-    source: str,
-    check: Callable[[str], None],
-    progress: Callable[[int], None] | None,
-) -> None:
-    failure: RecallError
-    try:
-        _write_by_fsspec(url, options, file, suffix, check=check, progress=progress)
-        return
-    except RecallError:
-        raise
-    except Exception as error:  # noqa: BLE001 - back ends raise what they like
-        failure = _failure(source, url, options, error)
-    # Raised here, so that what a back end said, perhaps with secrets, is not its cause.
-    raise failure
-
-
-def _write_by_fsspec(
     url: str,
     options: Mapping[str, Any],
     file: Path,

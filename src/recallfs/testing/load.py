@@ -76,45 +76,48 @@ def hold_in_turn(barrier: Barrier, url: str, name: str, folder: str, turns: int)
 
 def take_over(barrier: Barrier, url: str, name: str, folder: str, rounds: int) -> None:
     """Take leases of a dead holder at the very moment in which others do."""
-    catalog = Catalog(url, STORE_ID)
-    won = []
-    for number in range(rounds):
+
+    def wins(catalog: Catalog, number: int) -> bool:
         seen = catalog.lease(f"dead-{number}")
         barrier.wait()
-        if catalog.take_lease(f"dead-{number}", f"{name}|{number}", instead_of=seen) is not None:
-            won.append(number)
+        fence = catalog.take_lease(f"dead-{number}", f"{name}|{number}", instead_of=seen)
         barrier.wait()
-    Path(folder, name).write_text("\n".join(map(str, won)), encoding="ascii")
-    catalog.close()
+        return fence is not None
+
+    _note_won(url, Path(folder, name), rounds, wins)
 
 
 def first_takers(barrier: Barrier, url: str, name: str, folder: str, rounds: int) -> None:
     """Take leases that nobody ever had at the very moment in which others do."""
-    catalog = Catalog(url, STORE_ID)
-    won = []
-    for number in range(rounds):
+
+    def wins(catalog: Catalog, number: int) -> bool:
         barrier.wait()
         fence = catalog.take_lease(f"new-{number}", f"{name}|{number}", instead_of=None)
-        if fence is not None:
-            if fence != 1:
-                raise AssertionError(f"the first fence is {fence}")
-            won.append(number)
-    Path(folder, name).write_text("\n".join(map(str, won)), encoding="ascii")
-    catalog.close()
+        if fence not in (None, 1):
+            raise AssertionError(f"the first fence is {fence}")
+        return fence is not None
+
+    _note_won(url, Path(folder, name), rounds, wins)
 
 
 def claim_paths(barrier: Barrier, url: str, name: str, folder: str, rounds: int) -> None:
     """Put entries at paths at the very moment in which others put theirs there."""
-    catalog = Catalog(url, STORE_ID)
-    won = []
-    for number in range(rounds):
+
+    def wins(catalog: Catalog, number: int) -> bool:
         barrier.wait()
         try:
             catalog.put([plain_record(f"wanted {number}", name=f"{name} {number}")])
         except ConflictError:
-            continue
-        won.append(number)
-    Path(folder, name).write_text("\n".join(map(str, won)), encoding="ascii")
+            return False
+        return True
+
+    _note_won(url, Path(folder, name), rounds, wins)
+
+
+def _note_won(url: str, report: Path, rounds: int, wins: Callable[[Catalog, int], bool]) -> None:
+    catalog = Catalog(url, STORE_ID)
+    won = [number for number in range(rounds) if wins(catalog, number)]
+    report.write_text("\n".join(map(str, won)), encoding="ascii")
     catalog.close()
 
 
