@@ -27,6 +27,15 @@ def released(served: Served, mode: int) -> bytes:
     return served.release("a.h5", made)
 
 
+@pytest.fixture
+def shared(served: Served, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Configure a folder for what users share of their caches."""
+    folder = served.lab.base / "shared"
+    folder.mkdir()
+    monkeypatch.setenv("RECALLFS_CACHE__SHARED_FOLDER", str(folder))
+    return folder
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o600])
 def test_parts_are_for_those_who_could_read_the_file(served: Served, mode: int) -> None:
     """A reader gets parts into a cache of their own; who could not have read the file gets none."""
@@ -40,16 +49,11 @@ def test_parts_are_for_those_who_could_read_the_file(served: Served, mode: int) 
     assert served.asked() == [] or mode == 0o644
 
 
-def test_parts_that_others_fetched_are_verified_anew(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_that_others_fetched_are_verified_anew(served: Served, shared: Path) -> None:
     """Where a cache is shared, what one user fetched serves all, if it is right; never if not."""
-    shared = served.lab.base / "shared"
-    shared.mkdir()
     content = released(served, 0o644)
     open_up(served.lab)
     shared.chmod(0o1777)
-    monkeypatch.setenv("RECALLFS_CACHE__SHARED_FOLDER", str(shared))
     right = content[100_000:100_020].hex()
     assert as_user(served.lab, BEN, read_part, 100_000, 100_020) == right
     assert len(served.asked()) == 1
@@ -71,14 +75,9 @@ def test_parts_that_others_fetched_are_verified_anew(
     assert len(served.asked()) == 1
 
 
-def test_what_not_everybody_may_read_is_kept_in_private(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_not_everybody_may_read_is_kept_in_private(served: Served, shared: Path) -> None:
     """Parts of a file that has other permissions do not go to the shared cache."""
-    shared = served.lab.base / "shared"
-    shared.mkdir()
     content = released(served, 0o600)
-    monkeypatch.setenv("RECALLFS_CACHE__SHARED_FOLDER", str(shared))
     with served.parts().open() as parts:
         assert parts.read_at(0, len(content)) == content
         assert parts.blocks is not None

@@ -9,7 +9,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,24 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.005)
 
 
+@contextlib.contextmanager
+def wanted_by(count: int, folder: Path) -> Iterator[threading.Event]:
+    """Have threads want the one slot, which the first keeps until the event is set."""
+    config = load_config()
+    release = threading.Event()
+
+    def hold_it() -> None:
+        with hold_slot(config, ONE, folder):
+            release.wait(20)
+
+    threads = [threading.Thread(target=hold_it) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    yield release
+    for thread in threads:
+        thread.join()
+
+
 def log_lines(log: Path) -> list[list[str]]:
     return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
@@ -83,23 +101,12 @@ def test_hundreds_of_threads_never_exceed_the_limit(
 
 def test_waiting_takes_little_time_of_the_processor(folder: Path) -> None:
     """A hundred threads that wait for a slot hardly use the CPU."""
-    config = load_config()
-    release = threading.Event()
-
-    def wait() -> None:
-        with hold_slot(config, ONE, folder):
-            release.wait(20)
-
-    threads = [threading.Thread(target=wait) for _ in range(100)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.5)
-    before = time.process_time()
-    time.sleep(2)
-    used = time.process_time() - before
-    release.set()
-    for thread in threads:
-        thread.join()
+    with wanted_by(100, folder) as release:
+        time.sleep(0.5)
+        before = time.process_time()
+        time.sleep(2)
+        used = time.process_time() - before
+        release.set()
     assert used < 0.3
 
 
@@ -224,23 +231,12 @@ def test_cancelled_wait_ends(folder: Path) -> None:
 def test_long_wait_is_announced_once(folder: Path) -> None:
     """After a second of waiting, one sentence says how many come first."""
     said: list[str] = []
-    config = load_config()
-    release = threading.Event()
-
-    def other() -> None:
-        with hold_slot(config, ONE, folder):
-            release.wait(10)
-
-    threads = [threading.Thread(target=other) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: len(tickets(folder)) == 2)
-    time.sleep(0.2)
-    threading.Timer(1.8, release.set).start()
-    with hold_slot(config, ONE, folder, announce=said.append):
-        pass
-    for thread in threads:
-        thread.join()
+    with wanted_by(8, folder) as release:
+        wait_until(lambda: len(tickets(folder)) == 2)
+        time.sleep(0.2)
+        threading.Timer(1.8, release.set).start()
+        with hold_slot(load_config(), ONE, folder, announce=said.append):
+            pass
     assert said == ["waiting for a slot: 7 before you"]
 
 
