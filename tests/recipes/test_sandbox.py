@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -235,6 +236,36 @@ def test_single_files_read_as_empty(make_job: MakeJob, store: Path) -> None:
     )
     assert told["seen"] == []
     assert told["read"] == {"raw": "raw bytes"}
+
+
+TOUCH = """
+@recipe(name="made", version="1")
+def made(inputs, output, *, original: str):
+    import os
+    told = []
+    for change in (lambda: os.chmod(original, 0o640), lambda: os.utime(original, (1, 1))):
+        try:
+            change()
+            told.append("done")
+        except OSError as error:
+            told.append(error.strerror)
+    output.write_text(str(told))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root owns what hides a file")
+def test_what_hides_a_file_cannot_be_changed(make_job: MakeJob, store: Path) -> None:
+    """Root's recipe that sets the mode of a hidden file does not set that of the null device."""
+    hidden = store / "original.nwb"
+    before = Path(os.devnull).stat()
+    try:
+        job = make_job(TOUCH, parameters={"original": str(hidden)}, hide=(hidden,))
+        ProcessExecutor().execute(job)
+        after = Path(os.devnull).stat()
+    finally:
+        Path(os.devnull).chmod(stat.S_IMODE(before.st_mode))
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert job.outputs["output"].read_text() == str(["Read-only file system"] * 2)
 
 
 def test_hiding_is_possible_here() -> None:

@@ -348,6 +348,7 @@ def _mount_all(covers: Sequence[Path], bindings: Sequence[_Binding]) -> None:
             _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=64m")
         elif place.exists():
             _mount("/dev/null", place, None, _MS_BIND)
+            _make_read_only(place)  # or root's chmod of it would be one of the computer's own
 
 
 def _bind(binding: _Binding) -> None:
@@ -360,6 +361,10 @@ def _bind(binding: _Binding) -> None:
             place.touch(exist_ok=False)
     _mount(f"/proc/self/fd/{binding.descriptor}", place, None, _MS_BIND | _MS_REC)
     if not binding.is_writable:
-        had = os.statvfs(place).f_flag
-        kept = sum(flag for bit, flag in _KEPT_FLAGS.items() if had & bit)
-        _mount("none", place, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
+        _make_read_only(place)
+
+
+def _make_read_only(place: Path) -> None:
+    had = os.statvfs(place).f_flag
+    kept = sum(flag for bit, flag in _KEPT_FLAGS.items() if had & bit)
+    _mount("none", place, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
