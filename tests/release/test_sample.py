@@ -12,10 +12,18 @@ import pytest
 from conftest import Lab, sha256
 from quick_recipes import content
 from recallfs.catalog import records
+from recallfs.catalog.store import Store
 from recallfs.cli.app import main
 from recallfs.digest.tally import Tolerance
 from recallfs.release.estimate import estimate, groups
-from recallfs.release.sample import draw, population_of_entries, try_sample
+from recallfs.release.sample import (
+    Candidate,
+    Population,
+    Sampled,
+    draw,
+    population_of_entries,
+    try_sample,
+)
 from recallfs.resolve.selection import select
 
 
@@ -110,9 +118,34 @@ def test_a_trial_of_entries_records_no_proof(lab: Lab, caplog: pytest.LogCapture
     everything = groups(sampled)[0].outcomes
     assert everything["exact"].share == everything["tolerance"].share == 1 / 3
     guess = estimate(population, sampled, 3600)
-    assert guess["hours"] == 1
+    assert guess["hours"] == pytest.approx(1)
     frees = guess["frees_bytes"]
     assert frees["exact"]["expected"] < frees["tolerance"]["expected"] < population.size_bytes
+
+
+def tried(
+    store: Store, run: str, name: str, size: int, seconds: float
+) -> tuple[Candidate, Sampled]:
+    """Return a file that nobody has, and what came of trying it."""
+    item = Candidate(store, (name,), size, derivation_id=run)
+    return item, Sampled(item.url, "r", "e", size, "exact", seconds, derivation_id=run)
+
+
+def test_files_of_one_run_take_its_time_once(lab: Lab) -> None:
+    """A folder of a hundred small files is one run, however few of them are drawn."""
+    small = [tried(lab.store, "zarr", f"z/{n}", 1000, 4.0) for n in range(100)]
+    large = [tried(lab.store, f"{n}", f"{n}.h5", 10**8, 10.0) for n in range(10)]
+    population = Population(tuple(item for item, _ in small + large))
+    for drawn, low, high in (
+        (small[:1], 40, 50),  # eleven runs of 4 s are known, and no more
+        (large[:1], 105, 115),
+        (small[:3] + large[:2], 100, 110),
+    ):
+        sampled = [item for _, item in drawn]
+        elapsed_s = sum(item.seconds for item in sampled)
+        assert low < estimate(population, sampled, elapsed_s)["hours"] * 3600 < high
+        at_once = estimate(population, sampled, elapsed_s / 2)["hours"]
+        assert at_once == pytest.approx(estimate(population, sampled, elapsed_s)["hours"] / 2)
 
 
 @pytest.mark.services

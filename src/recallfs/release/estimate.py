@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from recallfs.release.drill import wilson
@@ -82,7 +83,7 @@ def estimate(
         ``files``, ``size_bytes``: of the population. ``frees_bytes``: by the lowest level that is
         allowed, what releases would free, with ``low`` and ``high`` (Wilson's interval of the share
         of files, times the mean per byte of those that came back). ``hours``: to prove all, as the
-        sample went, by bytes.
+        sample went: so long for each run of a recipe, and so long for each byte that it gives.
     """
     total = sum(item.size_bytes for item in sampled)
     frees: dict[str, Any] = {}
@@ -103,5 +104,29 @@ def estimate(
         "files": len(population.candidates),
         "size_bytes": population.size_bytes,
         "frees_bytes": frees,
-        "hours": elapsed_s / 3600 * population.size_bytes / total if total else 0.0,
+        "hours": _hours(population, sampled, elapsed_s),
     }
+
+
+def _hours(population: Population, sampled: Sequence[Sampled], elapsed_s: float) -> float:
+    runs = population.runs
+    sizes = [runs[item.derivation_id or item.url] for item in sampled]
+    seconds = [item.seconds for item in sampled]
+    if not sum(seconds):
+        return 0.0
+    each_s, byte_s = _line(sizes, seconds)
+    alone_s = each_s * len(runs) + byte_s * sum(runs.values())
+    at_once = sum(seconds) / elapsed_s if elapsed_s else 1.0
+    return alone_s / at_once / 3600
+
+
+def _line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+    """Fit seconds to sizes by least squares: those of size 0, and those of a unit; none below 0."""
+    size, second = fmean(sizes), fmean(seconds)
+    spread = sum((x - size) ** 2 for x in sizes)
+    slope = sum((x - size) * y for x, y in zip(sizes, seconds, strict=True))
+    slope = slope / spread if spread else 0.0
+    if slope <= 0:
+        return second, 0.0
+    start = second - slope * size
+    return (start, slope) if start >= 0 else (0.0, second / size)

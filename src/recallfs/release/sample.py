@@ -61,6 +61,8 @@ class Candidate:
         How it was made, from a list; None for an entry, whose record says so.
     paths : tuple of str
         In the store, all that the recipe gives; those of a folder are not known before it is read.
+    derivation_id : str
+        Of the run that made it, and others perhaps; empty where none is on record.
     """
 
     store: Store
@@ -68,6 +70,7 @@ class Candidate:
     size_bytes: int
     entry: Entry | None = None
     run: Run | None = None
+    derivation_id: str = ""
 
     @property
     def url(self) -> str:
@@ -94,6 +97,14 @@ class Population:
         """Of all of them."""
         return sum(item.size_bytes for item in self.candidates)
 
+    @property
+    def runs(self) -> dict[str, int]:
+        """Bytes that each run of a recipe gives, by `Candidate.derivation_id` or address."""
+        sizes = Counter[str]()
+        for item in self.candidates:
+            sizes[item.derivation_id or item.url] += item.size_bytes
+        return dict(sizes)
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -108,6 +119,8 @@ class Sampled:
         What would be kept of it.
     reason : str
         Why it failed; or that it did beside others, and not alone.
+    derivation_id : str
+        As of the candidate.
     """
 
     url: str
@@ -119,6 +132,7 @@ class Sampled:
     kept_bytes: int = 0
     error: RecallError | None = None
     reason: str = ""
+    derivation_id: str = ""
 
 
 def population_of_entries(found: Sequence[tuple[Store, Entry]]) -> Population:
@@ -127,10 +141,16 @@ def population_of_entries(found: Sequence[tuple[Store, Entry]]) -> Population:
     for store, entry in found:
         if entry.state is not State.RESIDENT:
             left_out[entry.state.value] += 1
-        elif records.load(store, entry.id).derivation(now_utc()) is None:
+            continue
+        derivation = records.load(store, entry.id).derivation(now_utc())
+        if derivation is None:
             left_out["no recipe on record"] += 1
-        else:
-            candidates.append(Candidate(store, (entry.path,), entry.size_bytes, entry=entry))
+            continue
+        candidates.append(
+            Candidate(
+                store, (entry.path,), entry.size_bytes, entry=entry, derivation_id=derivation.id
+            )
+        )
     return Population(tuple(candidates), left_out)
 
 
@@ -326,6 +346,7 @@ class _Work:
             kept_bytes=0 if error else sum(one.kept_bytes for one in proved),
             error=error,
             reason="" if error is None else _reason(error, item),
+            derivation_id=item.derivation_id,
         )
 
     def _proved(self, shadow: Shadow, entry: Entry, runs: Runs) -> Proved:

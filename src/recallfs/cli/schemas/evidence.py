@@ -122,6 +122,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 kept_bytes=COUNT,
                 error=or_null(ERROR),
                 reason=TEXT,
+                derivation_id=TEXT,
             )
         ),
         groups=list_of(
