@@ -50,6 +50,13 @@ def test_a_sweep_makes_the_product_and_passes_over_what_is_there(lab: Lab) -> No
     assert page["runs"][2]["cpu_seconds"] > 0
     text = lab.cli(*words, "factor=4,5").stdout
     assert "2 runs: 1 made, 1 there already" in text
+    assert "Not written" not in text
+    text = lab.cli(
+        "run", "double", "-o", "recall://lab/y{factor}.h5", *RAW, "-p", "factor=4,5"
+    ).stdout
+    named = "Not written: recall://lab/y4.h5: what it would hold is recall://lab/x4.h5"
+    assert named in text
+    assert not (lab.root / "y4.h5").exists()
 
 
 def test_outputs_of_a_sweep_must_differ(lab: Lab) -> None:

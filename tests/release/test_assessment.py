@@ -237,13 +237,13 @@ def test_ground_is_named(lab: Lab, tmp_path: Path, capfd: pytest.CaptureFixture[
     main([*words, "--allow-chain", "--hold", "14d"])
     told = capfd.readouterr().out
     assert "here, pinned" in told
-    assert "here, held while they are released" in told
+    assert "released or about to be, proved" in told
     assert "Freed now: 0 B; on 20" in told
     plan = json.loads(out.read_text())
     ground = {item["url"]: (item["how"], item["files"]) for item in plan["plan"]["ground"]}
     assert ground == {
         "recall://lab/raw.h5": ("pinned", 2),
-        "recall://lab/derived.h5": ("held", 1),
+        "recall://lab/derived.h5": ("proof", 1),  # which the plan releases as well
     }
     items = {item["url"]: item for item in plan["plan"]["files"]}
     assert items["recall://lab/second.h5"]["depth"] == 2

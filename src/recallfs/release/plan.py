@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import itemgetter
@@ -66,7 +66,8 @@ class Support:
     ----------
     how : {"pinned", "held", "proof", "copies"}
         It is here and pinned; it is here, and recallfs neither releases nor forgets it while files
-        that rest on it are released; or it is not here, and comes back by a proof or from copies.
+        that rest on it are released; or it is not here, or the plan releases it too, and it comes
+        back by a proof or from copies.
     files : int
         Files of the plan that rest on it.
     """
@@ -227,16 +228,18 @@ class _Chains:
         for key, urls in groups.items():
             for url in urls:
                 files[url] += counts[key]
+        needed = set(self._ids.values())
+        released = {item.entry_id for item in items if item.entry_id in needed}
         for path, entry_id in sorted(self._ids.items()):
             url = self._url + path
             if files[url]:
-                yield Support(url, self._hold(entry_id), files[url])
+                yield Support(url, self._hold(entry_id, released), files[url])
 
-    def _hold(self, entry_id: str) -> str:
+    def _hold(self, entry_id: str, released: Collection[str]) -> str:
         item = self._item(entry_id)
         if item is not None and item.is_pinned:
             return "pinned"
-        if item is None or item.state != State.RELEASED.value:
+        if item is None or (item.state != State.RELEASED.value and entry_id not in released):
             return "held"
         return "proof" if item.proof_id is not None else "copies"
 

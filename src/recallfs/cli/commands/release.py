@@ -54,8 +54,8 @@ _WAYS_OUT = {
 _SUPPORT = {
     "pinned": "here, pinned",
     "held": "here, held while they are released",
-    "proof": "released, proved",
-    "copies": "released, copied",
+    "proof": "released or about to be, proved",
+    "copies": "released or about to be, copied",
 }
 """Why something that files rest on can be relied on."""
 

@@ -20,6 +20,9 @@ from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.resolve.wish import Wish
 from recallfs.values import format_size
 
+_TOLD = 5
+"""How many outputs are named that are there under another name."""
+
 _STATUS = {"made": "made", "there": "there already", "taken": "taken", "failed": "FAILED"}
 
 
@@ -194,11 +197,15 @@ def _row(item: Done) -> dict[str, Any]:
 def _print_many(results: Sequence[Done], counts: dict[str, int], seconds: float) -> None:
     rows = []
     cpu_seconds = 0.0
+    elsewhere = []
     for item in results:
         derived = item.derived
         for sentence in derived.warnings if derived else ():
             warn(f"{item.run.label}: {sentence}")
-        if item.status == "there":
+        if item.status == "there" and derived is not None:
+            asked, made = list(item.run.outputs.values()), list(derived.outputs.values())
+            if asked != made:
+                elsewhere.append(f"{', '.join(asked)}: what it would hold is {', '.join(made)}")
             continue  # of a thousand runs that were resumed, the new ones are of interest
         is_new = derived is not None and derived.executed
         cpu_seconds += (derived.cpu_seconds or 0.0) if derived and is_new else 0.0
@@ -220,6 +227,10 @@ def _print_many(results: Sequence[Done], counts: dict[str, int], seconds: float)
         )
     parts = [f"{count:,} {_STATUS[status].lower()}" for status, count in counts.items() if count]
     say(f"{len(results):,} runs: {', '.join(parts)}; {seconds:.1f} s, {cpu_seconds:.1f} s of CPU.")
+    for sentence in elsewhere[:_TOLD]:
+        say(f"Not written: {sentence}, by the same derivation.")
+    if len(elsewhere) > _TOLD:
+        say(f"… and {len(elsewhere) - _TOLD:,} more; --json lists all of them.")
     print_failures([item.error for item in results if item.error is not None])
 
 
