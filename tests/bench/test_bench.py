@@ -21,7 +21,7 @@ import pytest
 
 import recallfs
 from recallfs.bench.machine import describe_machine, digest_of
-from recallfs.bench.results import Results
+from recallfs.bench.results import Results, newest_whole
 from recallfs.bench.suite import changes_since, digest_configuration
 from recallfs.bench.table import parse_name
 from recallfs.cli.app import main
@@ -91,6 +91,16 @@ def test_a_run_by_command_says_what_changed(
     assert list(kept.results) == [
         "time_remote_file_reading.PlainContinuousSliceBenchmark.time_slice"
     ]
+
+
+def test_what_is_published_is_a_run_of_all(measured: Results, tmp_path: Path) -> None:
+    """A later run of some benchmarks, or of a real file, does not take its place."""
+    assert newest_whole(tmp_path) is None
+    measured.save(tmp_path)
+    later = ("2099-01-01-00-00-00", "2099-01-02-00-00-00")
+    dataclasses.replace(measured, timestamp=later[0], pattern="x").save(tmp_path)
+    dataclasses.replace(measured, timestamp=later[1], online="https://a/").save(tmp_path)
+    assert newest_whole(tmp_path) == measured
 
 
 def test_nothing_to_run(

@@ -50,6 +50,8 @@ class Results:
         Benchmarks that raised an error.
     online : str
         URL of the real file that was read; empty: all was on loopback.
+    pattern : str
+        What the names of benchmarks had to match; empty: all were run.
     """
 
     timestamp: str
@@ -64,6 +66,7 @@ class Results:
     absent: dict[str, str] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     online: str = ""
+    pattern: str = ""
 
     @property
     def name(self) -> str:
@@ -116,6 +119,12 @@ class Results:
 def newest(folder: Path) -> Path | None:
     """Return the newest file of results in a folder; None if there is none."""
     return max(folder.glob("*.json"), default=None, key=lambda path: path.name)
+
+
+def newest_whole(folder: Path) -> Results | None:
+    """Load the newest results of all benchmarks, on loopback; None if there are none."""
+    found = map(Results.load, sorted(folder.glob("*.json"), reverse=True))
+    return next((each for each in found if not each.pattern and not each.online), None)
 
 
 def parse_case(text: str) -> dict[str, Any]:

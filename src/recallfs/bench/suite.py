@@ -175,6 +175,7 @@ def run_suite(
         absent=absent_peers(suite),
         failed=failed,
         online=online,
+        pattern=pattern,
     )
 
 
