@@ -19,6 +19,7 @@ from pages import Runner
 from recallfs.catalog.records import known_entry
 from recallfs.catalog.store import create_store
 from recallfs.cli.app import main
+from recallfs.config import PUBLIC_KINDS
 from recallfs.mounts import read_mounts
 from recallfs.release.assessment import assess
 from recallfs.release.policy import Wanted
@@ -35,6 +36,9 @@ STAGES = ("store", "made", "proved", "released")
 """Each with all before: `s1.nwb` and `s2.nwb`; files that are named; their proofs; not here."""
 
 SERVICES = ("dandi", "kachery")
+
+DEFAULT_SOURCES = "default-sources"
+"""Public services are as on any computer: turned on, unless the page itself turns them off."""
 
 _CONFIG = """\
 [recipes]
@@ -107,6 +111,9 @@ def prepare(runner: Runner, needs: list[str]) -> None:
 @contextlib.contextmanager
 def servers(runner: Runner, needs: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run the servers that a page needs."""
+    if DEFAULT_SOURCES in needs:
+        for kind in PUBLIC_KINDS:
+            monkeypatch.delenv(f"RECALLFS_SOURCES__{kind.upper()}__ENABLED")
     with contextlib.ExitStack() as stack:
         if "dandi" in needs:
             dandi = stack.enter_context(DandiServer())

@@ -3,7 +3,8 @@
 A page says in HTML comments what its blocks need:
 
 - ``<!-- lab: released dandi -->``: what is there when the first block begins (`page_lab.STAGES` and
-  `page_lab.SERVICES`); without it nothing is, not even a store.
+  `page_lab.SERVICES`); without it nothing is, not even a store. With
+  ``<!-- lab: default-sources -->`` public services are not turned off as in other tests.
 - ``<!-- services: NAME -->``, right before a block: `make test-services` runs it, with that service
   (`page_lab.CHOICES`).
 - ``<!-- neighbours: NAME -->``: `make test-services` runs it where that package is

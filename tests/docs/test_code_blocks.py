@@ -112,6 +112,9 @@ def _run(
         for block in blocks_of(page):
             if not block.note or block.need in services:
                 runner.run(block)
+    if page_lab.DEFAULT_SOURCES in needs_of(page):
+        kept = base / "caches/recallfs"
+        assert not kept.exists(), f"{page}: what public services answered stays"
 
 
 def test_blocks_that_are_not_run_are_few() -> None:
@@ -125,7 +128,8 @@ def test_extras_are_there() -> None:
     extras = tomlkit.parse((REPOSITORY / "pyproject.toml").read_text("utf-8"))
     known = set(extras["project"]["optional-dependencies"])
     for page in PAGES:
-        for named in re.findall(r"recallfs\[([\w,]+)\]", (REPOSITORY / page).read_text("utf-8")):
+        text = (REPOSITORY / page).read_text("utf-8")
+        for named in re.findall(r"(?:recallfs|'\.)\[([\w,]+)\]", text):
             assert set(named.split(",")) <= known, page
 
 

@@ -24,7 +24,11 @@ import spikeinterface
 from hdmf_zarr import NWBZarrIO
 from neuroconv.tools import nwb_helpers
 from pynwb.ecephys import ElectricalSeries
-from spikeinterface.extractors import read_nwb_recording, read_nwb_sorting
+from spikeinterface.extractors import (
+    read_nwb_recording,
+    read_nwb_sorting,
+    read_nwb_timeseries,
+)
 
 from neighbours import made
 
@@ -129,6 +133,11 @@ READERS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
         "a.nwb",
         lambda p: units(read_nwb_sorting(p, sampling_frequency=1000.0, t_start=0.0)),
         3,
+    ),
+    "spikeinterface read_nwb_timeseries": (
+        "a.nwb",
+        lambda p: frames(read_nwb_timeseries(p, timeseries_path="acquisition/lfp")),
+        [1996, 1997, 1998, 1999],
     ),
     "spikeinterface.load, binary folder": (
         "binary",

@@ -126,6 +126,9 @@ def command(
 ) -> int:
     """Drop the local bytes of files that are proved to come back; their entries stay.
 
+    The exit code is 1 if a file was refused, or could not be released. With --policy a refusal
+    does not count: a policy takes what is fit, and leaves the rest for another day.
+
     Example: recall release recall://analysis --older-than 30d --min-size 1GB --dry-run
     """
     stores = stores_in_reach()
