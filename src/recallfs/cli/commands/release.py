@@ -171,7 +171,7 @@ def command(
     if as_json:
         print_json(_document(chosen, results, failed, warnings))
     elif not dry_run and plan_out is None:
-        _print_results(results, failed, warnings)
+        _print_results(fit, results, failed)
     return 1 if refused or failed else 0
 
 
@@ -249,7 +249,7 @@ def _apply(stores: Stores, path: Path, *, yes: bool, as_json: bool) -> int:
     if as_json:
         print_json(_document(fit, results, [*stale, *failed], warnings))
     else:
-        _print_results(results, [*stale, *failed], warnings)
+        _print_results(fit, results, [*stale, *failed])
     return 1 if stale or failed else 0
 
 
@@ -401,20 +401,26 @@ def _time(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
 
 
-def _print_results(
-    results: list[Released], failed: list[RecallError], warnings: Sequence[str]
-) -> None:
-    freed, waiting = totals(results)
-    days = "".join(f"; on {day}: {format_size(size)}" for day, size in purge_days(results))
+def _print_results(fit: _Chosen, results: list[Released], failed: list[RecallError]) -> None:
+    _, waiting = totals(results)
+    # Less what is kept of each file, as the plan above has it.
+    frees = {decision.url: decision.frees_bytes for *_, decision in fit}
+    net = [
+        dataclasses.replace(
+            item,
+            size_bytes=frees[item.url],
+            freed_bytes=frees[item.url] if item.freed_bytes else 0,
+        )
+        for item in results
+    ]
+    freed, _ = totals(net)
+    days = "".join(f"; on {day}: {format_size(size)}" for day, size in purge_days(net))
     say(f"Released {count_files(len(results))}. Freed now: {format_size(freed)}{days}.")
     if waiting:
         say(
             f"{format_size(waiting)} are in the trash until then. `recall undo` puts them back; "
             "`recall release --purge` frees what is due."
         )
-    if results:
-        for line in warnings:
-            warn(line)
     if any(not item.inode_watched for item in results):
         warn(
             "for some files the system cannot tell whether they are open elsewhere; they stay in "
