@@ -21,6 +21,7 @@ from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
 from recallfs.cli.rows import spyglass_option, with_rows
 from recallfs.config import Floor
+from recallfs.config.fields import fraction
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.release.assessment import Assessed, assess_all, collecting_nothing
 from recallfs.release.plan import ReleasePlan, check_again, draw_up, read_plan, write_plan
@@ -77,7 +78,9 @@ _Chosen = list[Assessed]
 @click.option("--older-than", help="Only files unused for so long, for example 7d.")
 @click.option("--min-size", help="Only files of at least this size, for example 1GB.")
 @click.option("--hold", help="How long to keep the trash, for example 14d; 0s frees at once.")
-@click.option("--max-skeleton", type=float, help="Largest part of a file to keep (0.05 is 5%).")
+@click.option(
+    "--max-skeleton", metavar="FRACTION", help="Largest part of a file to keep, as 0.05 or 5%."
+)
 @click.option("--allow-chain", is_flag=True, help="Release files that rest on released ones too.")
 @click.option(
     "--idle",
@@ -115,7 +118,7 @@ def command(
     older_than: str | None,
     min_size: str | None,
     hold: str | None,
-    max_skeleton: float | None,
+    max_skeleton: str | None,
     allow_chain: bool,
     idle: str | None,
     policy_name: str | None,
@@ -181,7 +184,7 @@ class _Filters(NamedTuple):
     older_than: str | None
     min_size: str | None
     hold: str | None
-    max_skeleton: float | None
+    max_skeleton: str | None
     allow_chain: bool
     idle: str | None
     policy: str | None
@@ -194,17 +197,11 @@ def _sought(
     span = None if filters.idle is None else _idle(stores, filters.idle)
     if not selection and span is None and filters.policy is None:
         raise click.UsageError("say what to release, or use --policy or --purge.")
-    # Not click's own range, which takes 'nan' for a number within it.
-    if filters.max_skeleton is not None and not 0 < filters.max_skeleton <= 1:
-        raise InvalidInputError(
-            f"--max-skeleton cannot be {filters.max_skeleton}; write a fraction such as 0.05, up "
-            "to 1."
-        )
     wanted = Wanted(
         older_than=parse_span(filters.older_than) if filters.older_than else None,
         min_size_bytes=parse_size(filters.min_size) if filters.min_size else 0,
         hold=parse_span(filters.hold) if filters.hold else None,
-        max_skeleton=filters.max_skeleton,
+        max_skeleton=None if filters.max_skeleton is None else _largest_part(filters.max_skeleton),
         allow_chain=filters.allow_chain,
         idle=span,
     )
@@ -218,6 +215,16 @@ def _sought(
         )
     policy = stores.config.release.named_policy(filters.policy)
     return wanted_by(policy, wanted), files_of(stores, policy, selection), policy.keep_free
+
+
+def _largest_part(given: str) -> float:
+    """Read which part of a file may be kept."""
+    try:
+        return fraction(given)
+    except ValueError:
+        raise InvalidInputError(
+            f"--max-skeleton cannot be {given}; write a fraction such as 0.05 or 5%, up to 1."
+        ) from None
 
 
 def _warnings(fit: _Chosen) -> list[str]:
