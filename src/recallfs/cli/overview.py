@@ -17,7 +17,7 @@ from recallfs.cli.output import count_files
 from recallfs.config import CacheSettings, ReleaseSettings
 from recallfs.errors import AccessError, RecallError
 from recallfs.release.release import vault_warning
-from recallfs.skeleton.vault import vault_place
+from recallfs.skeleton.vault import vault_place, was_used
 from recallfs.values import format_size, now_utc
 
 LATELY = timedelta(days=7)
@@ -168,7 +168,7 @@ def _warnings(store: Store, trash: statistics.TrashTotals) -> Iterator[str]:
     warning = vault_warning(store)
     if warning is not None:
         yield warning
-    if (store.control / "vault-used").exists() and not (store.vault / store.id).is_dir():
+    if was_used(store) and not (store.vault / store.id).is_dir():
         yield f"the vault {store.vault} is not there; nothing can be released."
     count, size = store.catalog.without_ground(now_utc())
     if count:
