@@ -5,7 +5,7 @@ READY := .venv/.installed
 # Some machines set this. The tests start hundreds of interpreters, and each would compile all of
 # recallfs before it begins.
 unexport PYTHONDONTWRITEBYTECODE
-SCRIPTS := $(shell grep -l '^\#!.*python' scripts/*)
+SCRIPTS := $(shell grep -l -d skip '^\#!.*python' scripts/*)
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16

@@ -228,6 +228,8 @@ def test_nothing_is_a_configuration(tmp_path: Path, text: str | None) -> None:
         ("[release]\ncopies = true", "a number is needed"),
         ("[release]\nmax_skeleton = 5", "between 0 and 1"),
         ("[release]\nmax_skeleton = nan", "above 0"),
+        ('[release]\nmax_skeleton = "500%"', "between 0 and 1"),
+        ('[release]\nmax_skeleton = "much"', "0.05 or 5%"),
         ("[recipes]\nmemory_bytes = inf", "above 0"),
         ("[recipes]\nmemory_bytes = '0GB'", "above 0"),
         ("[recipes]\nmemory_bytes = 'much'", "memory_bytes cannot be 'much'"),

@@ -23,15 +23,24 @@ SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "nwb"
 def test_demonstration_is_exact(lab: Lab) -> None:
     """The demonstration brings an unseeded file back exactly, from a mirror and by recompute.
 
-    What it prints fits its schema.
+    What it prints fits its schema, and what it leaves is in order.
     """
-    document = lab.cli_json("demo", "--seconds", "2")
+    kept = lab.base / "demo"
+    document = lab.cli_json("demo", "--seconds", "2", "--keep", str(kept))
     jsonschema.validate(document, strict(schemas.document("demo")))
     assert document["exact"]
     sources = [opening["source"] for opening in document["openings"]]
     assert sources == ["mirror:lab", "recompute"]
     assert {opening["sha256"] for opening in document["openings"]} == {document["sha256_before"]}
     assert all(opening["freed_bytes"] > 500_000 for opening in document["openings"])
+    lab.environment["RECALLFS_CONFIG"] = str(kept / "config.toml")
+    findings = lab.cli_json("doctor")["findings"]
+    assert {finding["id"] for finding in findings} <= {"vault-same-disk"}
+    url = "recall://analysis/derived/sub-1_lfp.nwb"
+    lab.cli("release", url, "--yes", "--hold", "0s")
+    steps = lab.cli("explain", url).stdout
+    assert "recompute" in steps
+    assert "mirror" not in steps
 
 
 UNCHANGED = """

@@ -428,6 +428,17 @@ def parse_size(text: str) -> int:
     return int(Decimal(match[1]) * _SIZE_UNITS[match[2].lower()])
 
 
+def parse_fraction(text: str) -> float:
+    """Read a part of something such as ``0.05`` or ``5%``, whatever its range."""
+    number = text.strip().removesuffix("%")
+    try:
+        return float(number) / (100 if number != text.strip() else 1)
+    except ValueError:
+        raise InvalidInputError(
+            f"{text!r} is not a part of something; write for example 0.05 or 5%."
+        ) from None
+
+
 def parse_span(text: str) -> timedelta:
     """Read a length of time such as ``90s``, ``12h``, ``7d`` or ``1y``."""
     match = _QUANTITY.fullmatch(text)

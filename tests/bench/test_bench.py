@@ -103,6 +103,15 @@ def test_what_is_published_is_a_run_of_all(measured: Results, tmp_path: Path) ->
     assert newest_whole(tmp_path) == measured
 
 
+def test_what_is_no_pattern_is_said(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A pattern that cannot be read is told in a sentence, before anything is started."""
+    code, out, err = bench(capfd, "run", "--bench", "[", "--results", tmp_path / "results")
+    assert (code, out) == (10, "")
+    *before, last = err.splitlines()
+    assert last.startswith("error: '[' is not a regular expression: ")
+    assert all(line.startswith("warning: ") for line in before)  # of peers that are not here
+
+
 def test_nothing_to_run(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

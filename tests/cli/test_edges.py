@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from conftest import Lab
 from mirrored import released_file
+from recallfs.values import format_size
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_missing_input_is_named(lab: Lab) -> None:
     assert "it wants an input named 'raw' (given: none); add -i raw=URL" in line
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "0", "-0.1", "1.01"])
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "-0.1", "1.01", "101%", "0%", "5%%", "a"])
 def test_impossible_skeleton_limits_are_refused(lab: Lab, value: str) -> None:
     """A limit that is no fraction is refused, 'not a number' too."""
     released_file(lab, "a.bin")
@@ -113,3 +115,29 @@ def test_impossible_skeleton_limits_are_refused(lab: Lab, value: str) -> None:
     done = lab.cli(*words, check=False)
     assert done.returncode == 10
     assert "--max-skeleton cannot be" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["0.00001", "0.001%"])
+def test_skeleton_limits_are_parts_or_percents(lab: Lab, value: str) -> None:
+    """A limit is taken as a fraction and in percent, as a refusal says it."""
+    place = lab.derive()
+    lab.prove()
+    words = ("release", str(place), "--dry-run")
+    (decision,) = lab.cli_json(*words, "--max-skeleton", value, check=False)["decisions"]
+    assert decision["kind"] == "skeleton-too-large"
+    (decision,) = lab.cli_json(*words, "--max-skeleton", "100%")["decisions"]
+    assert decision["verdict"] == "release"
+
+
+@pytest.mark.parametrize("hold", ["0s", "7d"])
+def test_a_release_frees_what_it_said(lab: Lab, hold: str) -> None:
+    """Plan and result name the same bytes, less what is kept; what warns is said once."""
+    place = lab.derive()
+    size = format_size(place.stat().st_size)
+    lab.prove()
+    done = lab.cli("release", str(place), "--hold", hold, "--yes")
+    (frees,) = re.findall(r"^1 of 1 file can be released, (.+) net\.$", done.stdout, re.MULTILINE)
+    (result,) = re.findall(r"^Released 1 file\. Freed now: (.+)\.$", done.stdout, re.MULTILINE)
+    assert frees != size
+    assert result.split(": ")[-1] == frees
+    assert done.stderr.count("is on the same disk as the store") == 1

@@ -14,7 +14,7 @@ from conftest import TESTS, Lab
 from mirrored import released_file
 from recallfs.catalog import records
 from recallfs.cli.app import COMMANDS, main, program
-from recallfs.cli.schemas import SCHEMAS, document, strict
+from recallfs.cli.schemas import ERROR, SCHEMAS, document, strict
 from recallfs.environment.capture import environment_id
 
 
@@ -132,6 +132,19 @@ def test_errors_fit(lab: Lab, command: str, capfd: pytest.CaptureFixture[str]) -
     """A command that fails as a whole prints an error, which its schema allows."""
     address = "nostore" if command in ("status", "doctor") else "recall://nostore/x"
     assert check(command, (address,), capfd) == 13
+
+
+@pytest.mark.parametrize("words", [("get", "--nope"), ("release",), ("nope",), ("env", "nope")])
+def test_misuse_fits(lab: Lab, words: tuple[str, ...]) -> None:
+    """A misused command line is told as an error with ``--json``, and as text without."""
+    done = lab.cli(*words, "--json", check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    said = json.loads(done.stdout)
+    jsonschema.validate(said, strict(ERROR))
+    assert (said["kind"], said["exit_code"]) == ("invalid-input", 2)
+    done = lab.cli(*words, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Error: {said['message']}" in done.stderr
 
 
 def test_unknown_fields_would_be_noticed(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from conftest import Lab
-from recallfs.catalog import statistics
+from recallfs.catalog import records, statistics
 from recallfs.cli.output import bar
+from recallfs.config import ReleaseSettings
 from recallfs.release.pins import set_pin
 from recallfs.resolve.commit import add_existing
 
@@ -65,6 +66,21 @@ def test_page_adds_up(stocked: Lab) -> None:
         files = [path for path in (control / folder).rglob("*") if path.is_file()]
         assert page["kept"][f"{part}_bytes"] == sum(path.stat().st_size for path in files)
     assert not page["kept"]["is_estimate"]
+
+
+def test_what_keeps_too_much_cannot_be_released(lab: Lab) -> None:
+    """A file whose skeleton is above the limit is not counted, as `recall release` refuses it."""
+    lab.write_raw()
+    lab.derive("mid.h5")
+    lab.prove("mid.h5")
+    entry = lab.entry("mid.h5")
+    part = records.load(lab.store, entry.id).kept_bytes / entry.size_bytes
+    for limit, files, verdict in ((part / 2, 0, "refuse"), (part * 2, 1, "release")):
+        lab.write_config(f"[release]\nmax_skeleton = {limit:.6f}\n")
+        (page,) = lab.cli_json("status")["stores"]
+        assert page["releasable"] == {"files": files, "size_bytes": files * entry.size_bytes}
+        planned = lab.cli_json("release", "recall://lab/mid.h5", "--dry-run", check=False)
+        assert [decision["verdict"] for decision in planned["decisions"]] == [verdict]
 
 
 def test_recalls_and_failures_of_late(stocked: Lab) -> None:
@@ -129,7 +145,7 @@ def test_large_stores_are_measured_by_a_part(lab: Lab) -> None:
         folder.mkdir()
         for number in range(20):
             (folder / f"{number}.rsc1").write_bytes(b"x" * 100)
-    kept = gather(lab.store)["kept"]
+    kept = gather(lab.store, ReleaseSettings())["kept"]
     assert kept["is_estimate"]
     assert kept["sidecars_bytes"] == 256 * 20 * 100
 

@@ -87,6 +87,31 @@ def test_nothing_is_written_over(lab: Lab) -> None:
 
 
 def test_empty_vault_is_told(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
-    """A vault without evidence is an error, as when its disk is not mounted; never a success."""
-    assert main(["drill", "--from-vault", "--quiet"]) != 0
+    """A vault without evidence is an error, as when its disk is not mounted; never a success.
+
+    Nor is it one if the store was put back and knows only that files are released.
+    """
+    lab.released("one.h5")
+    for folder in (lab.base / "vault").iterdir():
+        folder.rename(lab.base / folder.name)
+    assert main(["drill", "--from-vault", "--quiet"]) == 17
     assert "holds no evidence" in capfd.readouterr().err
+    (lab.root / ".recall" / "vault-used").unlink()
+    assert main(["drill", "--from-vault", "--quiet"]) == 17
+    (lab.root / ".recall").rename(lab.base / "hidden")
+    assert main(["drill", "--from-vault", "--quiet"]) == 17
+
+
+def test_a_store_of_which_nothing_was_released_has_nothing_to_drill(
+    lab: Lab, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Until the first release a vault is empty, and cron hears nothing.
+
+    Whoever names a vault expects something in it.
+    """
+    lab.derive()
+    assert main(["drill", "recall://lab", "--from-vault", "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert main(["drill", "--from-vault"]) == 0
+    assert "nothing to drill" in capfd.readouterr().out
+    assert main(["drill", f"--from-vault={lab.base / 'vault'}", "--quiet"]) == 17

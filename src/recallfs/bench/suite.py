@@ -120,9 +120,14 @@ def run_suite(
     Raises
     ------
     InvalidInputError
-        If asv is not installed, or ran nothing, or `online` is no such URL.
+        If asv is not installed, or ran nothing, or `pattern` is no regular expression, or `online`
+        no such URL.
     """
     require("asv")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InvalidInputError(f"{pattern!r} is not a regular expression: {error}.") from None
     if online and not ONLINE.match(online):
         raise InvalidInputError(
             f"{online} is not a URL such as https://api.dandiarchive.org/api/dandisets/000123/"

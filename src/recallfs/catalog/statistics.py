@@ -157,6 +157,29 @@ def largest_idle(
     return [(path, int(size)) for path, size in catalog.rows(query)]
 
 
+def much_kept(catalog: Catalog, now: datetime, share: float) -> list[tuple[str, int]]:
+    """Return id and size of files that could be released but for what would be kept of them.
+
+    Parameters
+    ----------
+    share : float
+        Largest part of a file to keep.
+    """
+    paths = schema.paths.c
+    query = (
+        sa.select(paths.entry_id, paths.size_bytes)
+        .where(
+            paths.store_id == catalog.store_id,
+            paths.state == State.RESIDENT.value,
+            paths.proved_until > now.isoformat(timespec="microseconds"),
+            paths.is_pinned.is_(sa.false()),
+            paths.kept_bytes > share * paths.size_bytes,
+        )
+        .order_by(paths.size_bytes.desc(), paths.entry_id)
+    )
+    return [(entry_id, int(size)) for entry_id, size in catalog.rows(query)]
+
+
 def trash_totals(catalog: Catalog, now: str) -> TrashTotals:
     """Return what waits in the trash at an ISO time."""
     entries, trash = schema.entries.c, schema.trash.c

@@ -12,7 +12,7 @@ import click
 
 import recallfs
 from recallfs.cli.output import print_json
-from recallfs.errors import RecallError
+from recallfs.errors import InvalidInputError, RecallError
 from recallfs.values import display_name
 
 COMMANDS = {
@@ -111,7 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted; nothing was left half-done.")
         return 130
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            misuse = InvalidInputError(error.format_message())
+            print_json({**misuse.to_json(), "exit_code": error.exit_code})
+        else:
+            error.show()
         return error.exit_code
     except RecallError as error:
         error = _with_hint(error)

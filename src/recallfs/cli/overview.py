@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from recallfs.cache.cache import Cache
-from recallfs.catalog import attempts, statistics
+from recallfs.catalog import attempts, records, statistics
 from recallfs.catalog.lineage import work_by
 from recallfs.catalog.statistics import Amount
 from recallfs.catalog.store import Store
 from recallfs.cli.output import count_files
-from recallfs.config import CacheSettings
-from recallfs.errors import AccessError
+from recallfs.config import CacheSettings, ReleaseSettings
+from recallfs.errors import AccessError, RecallError
 from recallfs.release.release import vault_warning
-from recallfs.skeleton.vault import vault_place
+from recallfs.skeleton.vault import vault_place, was_used
 from recallfs.values import format_size, now_utc
 
 LATELY = timedelta(days=7)
@@ -28,7 +28,7 @@ _SAMPLE_FILES = 2000
 _SHARDS = 256
 
 
-def gather(store: Store) -> dict[str, Any]:
+def gather(store: Store, settings: ReleaseSettings) -> dict[str, Any]:
     """Gather everything about a store, as the JSON document that `recall status` prints.
 
     Notes
@@ -43,6 +43,10 @@ def gather(store: Store) -> dict[str, Any]:
     summary = statistics.summarise(catalog, now)
     trash = statistics.trash_totals(catalog, moment)
     disk = os.statvfs(store.root)
+    kept = _kept(store)
+    refused = _too_large(
+        store, now, settings.max_skeleton, has_residuals=kept["residuals_bytes"] > 0
+    )
     return {
         "name": store.name,
         "root": str(store.root),
@@ -58,18 +62,15 @@ def gather(store: Store) -> dict[str, Any]:
             for path, size in statistics.largest_idle(catalog, now, idle=IDLE, limit=_LARGEST)
         ],
         "proved_and_resident": _amount(summary.proved),
-        "releasable": _amount(summary.releasable),
-        "derived_and_unproved": {
-            "files": max(0, summary.derived.files - summary.proved.files),
-            "size_bytes": max(0, summary.derived.size_bytes - summary.proved.size_bytes),
-        },
+        "releasable": _less(summary.releasable, refused),
+        "derived_and_unproved": _less(summary.derived, summary.proved),
         "proofs_failed": sum(1 for _ in attempts.failed(store)),
         "in_trash": {
             **_amount(trash.waiting),
             "due": _amount(trash.due),
             "next_purge": trash.next_purge,
         },
-        "kept": _kept(store),
+        "kept": kept,
         "disk": {
             "free_bytes": disk.f_bavail * disk.f_frsize,
             "size_bytes": disk.f_blocks * disk.f_frsize,
@@ -167,7 +168,7 @@ def _warnings(store: Store, trash: statistics.TrashTotals) -> Iterator[str]:
     warning = vault_warning(store)
     if warning is not None:
         yield warning
-    if (store.control / "vault-used").exists() and not (store.vault / store.id).is_dir():
+    if was_used(store) and not (store.vault / store.id).is_dir():
         yield f"the vault {store.vault} is not there; nothing can be released."
     count, size = store.catalog.without_ground(now_utc())
     if count:
@@ -183,6 +184,37 @@ def _warnings(store: Store, trash: statistics.TrashTotals) -> Iterator[str]:
 
 def _amount(amount: Amount) -> dict[str, int]:
     return {"files": amount.files, "size_bytes": amount.size_bytes}
+
+
+def _less(amount: Amount, part: Amount) -> dict[str, int]:
+    return {
+        "files": max(0, amount.files - part.files),
+        "size_bytes": max(0, amount.size_bytes - part.size_bytes),
+    }
+
+
+def _too_large(store: Store, now: datetime, share: float, *, has_residuals: bool) -> Amount:
+    """Add up the proved files of which a release would refuse to keep so large a skeleton.
+
+    The catalog knows what is kept of a file in all. How much of that is a residual, which has a
+    limit of its own, the sidecars say, of which some are asked.
+    """
+    found = statistics.much_kept(store.catalog, now, share)
+    asked = _SAMPLE_FILES if has_residuals else 0
+    sizes = [
+        size
+        for number, (entry_id, size) in enumerate(found)
+        if number >= asked or not _is_small(store, entry_id, share * size)
+    ]
+    return Amount(len(sizes), sum(sizes))
+
+
+def _is_small(store: Store, entry_id: str, limit_bytes: float) -> bool:
+    try:
+        skeleton = records.load(store, entry_id).skeleton
+    except RecallError:
+        return False
+    return skeleton is None or skeleton.stored_bytes <= limit_bytes
 
 
 def _recalls(totals: Iterable[tuple[str, int, int, float]]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from recallfs.config.settings import Floor
-from recallfs.values import Level, parse_size, parse_span
+from recallfs.values import Level, parse_fraction, parse_size, parse_span
 
 _PATTERN_LETTERS = 500
 
@@ -146,10 +146,10 @@ def size(value: Any) -> int:
 def floor(value: Any) -> Floor:
     """Read a size, which may be 0, or a part of the disk such as ``5%``."""
     if isinstance(value, str) and value.strip().endswith("%"):
-        number = float(value.strip().removesuffix("%"))
-        if not 0 <= number < 100:
+        part = parse_fraction(value)
+        if not 0 <= part < 1:
             raise ValueError("a part of the disk from 0% to below 100% is needed")
-        return Floor(fraction=number / 100)
+        return Floor(fraction=part)
     if not isinstance(value, bool) and value in (0, "0"):
         return Floor(0)
     return Floor(size(value))
@@ -169,8 +169,8 @@ def wait(value: Any) -> timedelta:
 
 
 def fraction(value: Any) -> float:
-    """Read a fraction above 0, and at most 1."""
-    number = float(positive(float)(value))
+    """Read a fraction above 0, and at most 1, such as ``0.05`` or ``5%``."""
+    number = float(positive(float)(parse_fraction(value) if isinstance(value, str) else value))
     if number > 1:
         raise ValueError("a fraction between 0 and 1 is needed")
     return number

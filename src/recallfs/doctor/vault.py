@@ -9,19 +9,13 @@ from recallfs.atomic import read_record, write_record
 from recallfs.catalog.store import Store
 from recallfs.catalog.store_file import STORE_FILE
 from recallfs.doctor.faults import Finding
-from recallfs.skeleton.vault import vault_place
+from recallfs.skeleton.vault import vault_place, was_used
 from recallfs.sources.disks import disk_of
 
 
 def is_there(store: Store) -> bool:
     """Tell whether the vault can be read, or was never needed so far."""
     return (store.vault / store.id).is_dir() or not was_used(store)
-
-
-def was_used(store: Store) -> bool:
-    """Tell whether anything was put into the vault."""
-    marker = store.control / "vault-used"
-    return marker.exists()
 
 
 def check_vault(store: Store) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from recallfs.resolve.recall import ask_sources
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.wish import Wish
 from recallfs.skeleton.salvage import VaultStore, find_in_vault, open_from_vault
+from recallfs.skeleton.vault import was_used
 from recallfs.values import Digests, Entry, Level, State, now_utc
 
 _Z = 1.96
@@ -137,7 +138,12 @@ def from_vault(
     with tempfile.TemporaryDirectory(prefix="recall-drill-", dir=scratch) as folder:
         found: list[tuple[Store, Entry]] = []
         for number, name in enumerate(names):
-            kept = find_in_vault(vault or configured_vault(config, name), name)
+            try:
+                kept = find_in_vault(vault or configured_vault(config, name), name)
+            except InvalidInputError:
+                if vault is None and _has_released_nothing(config, name):
+                    continue
+                raise
             records = Path(folder) / str(number)
             store = open_from_vault(kept, name, records, config.store_settings(name))
             entries = list(store.catalog.entries_below(""))
@@ -148,6 +154,18 @@ def from_vault(
         finally:
             for opened in {store.id: store for store, _ in found}.values():
                 opened.catalog.close()
+
+
+def _has_released_nothing(config: Config, name: str) -> bool:
+    """Tell whether nothing of a store was ever released, if the store is there to say so.
+
+    Where anything was, a vault that holds nothing is on a disk that is not mounted.
+    """
+    try:
+        store = Stores(config).by_name(name)
+        return not was_used(store) and State.RELEASED.value not in store.catalog.totals()
+    except RecallError:
+        return False
 
 
 def configured_vault(config: Config, name: str) -> Path:

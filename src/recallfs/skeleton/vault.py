@@ -229,9 +229,18 @@ def secure_inputs(store: Store, record: Record) -> None:
                     _write_and_read_back(kept, content)
 
 
+def was_used(store: Store) -> bool:
+    """Tell whether anything was put into the vault."""
+    return _marker(store).exists()
+
+
+def _marker(store: Store) -> Path:
+    return store.control / "vault-used"
+
+
 def _check_vault(store: Store) -> None:
     """Refuse a vault that was there once and is not now: its disk is not mounted, most likely."""
-    marker = store.control / "vault-used"
+    marker = _marker(store)
     known = marker.read_text(encoding="utf-8") if marker.exists() else ""
     if known != str(store.vault):
         write_record(marker, str(store.vault).encode())

@@ -83,6 +83,11 @@ class OverviewContract:
         assert list(catalog.releasable(after(iso, timedelta(days=2)))) == []
         summary = statistics.summarise(catalog, now)
         assert summary.releasable == (3, 60)
+        kept = derived("b/new", 10, 1).kept_bytes
+        assert statistics.much_kept(catalog, now, kept / 20 - 0.01) == [
+            (hex_id("b0"), 20), (hex_id("b/new"), 10)
+        ]  # fmt: skip
+        assert statistics.much_kept(catalog, now, kept / 10) == []
         assert summary.proved[0] >= 3
         assert summary.recipes == {
             "": {"resident": (1, 5)},

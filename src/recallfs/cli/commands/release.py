@@ -21,6 +21,7 @@ from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, count_files, print_json, print_table, say, warn
 from recallfs.cli.rows import spyglass_option, with_rows
 from recallfs.config import Floor
+from recallfs.config.fields import fraction
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.release.assessment import Assessed, assess_all, collecting_nothing
 from recallfs.release.plan import ReleasePlan, check_again, draw_up, read_plan, write_plan
@@ -77,7 +78,9 @@ _Chosen = list[Assessed]
 @click.option("--older-than", help="Only files unused for so long, for example 7d.")
 @click.option("--min-size", help="Only files of at least this size, for example 1GB.")
 @click.option("--hold", help="How long to keep the trash, for example 14d; 0s frees at once.")
-@click.option("--max-skeleton", type=float, help="Largest part of a file to keep (0.05 is 5%).")
+@click.option(
+    "--max-skeleton", metavar="FRACTION", help="Largest part of a file to keep, as 0.05 or 5%."
+)
 @click.option("--allow-chain", is_flag=True, help="Release files that rest on released ones too.")
 @click.option(
     "--idle",
@@ -115,7 +118,7 @@ def command(
     older_than: str | None,
     min_size: str | None,
     hold: str | None,
-    max_skeleton: float | None,
+    max_skeleton: str | None,
     allow_chain: bool,
     idle: str | None,
     policy_name: str | None,
@@ -174,7 +177,7 @@ def command(
     if as_json:
         print_json(_document(chosen, results, failed, warnings))
     elif not dry_run and plan_out is None:
-        _print_results(results, failed, warnings)
+        _print_results(fit, results, failed)
     return 1 if refused or failed else 0
 
 
@@ -184,7 +187,7 @@ class _Filters(NamedTuple):
     older_than: str | None
     min_size: str | None
     hold: str | None
-    max_skeleton: float | None
+    max_skeleton: str | None
     allow_chain: bool
     idle: str | None
     policy: str | None
@@ -197,17 +200,11 @@ def _sought(
     span = None if filters.idle is None else _idle(stores, filters.idle)
     if not selection and span is None and filters.policy is None:
         raise click.UsageError("say what to release, or use --policy or --purge.")
-    # Not click's own range, which takes 'nan' for a number within it.
-    if filters.max_skeleton is not None and not 0 < filters.max_skeleton <= 1:
-        raise InvalidInputError(
-            f"--max-skeleton cannot be {filters.max_skeleton}; write a fraction such as 0.05, up "
-            "to 1."
-        )
     wanted = Wanted(
         older_than=parse_span(filters.older_than) if filters.older_than else None,
         min_size_bytes=parse_size(filters.min_size) if filters.min_size else 0,
         hold=parse_span(filters.hold) if filters.hold else None,
-        max_skeleton=filters.max_skeleton,
+        max_skeleton=None if filters.max_skeleton is None else _largest_part(filters.max_skeleton),
         allow_chain=filters.allow_chain,
         idle=span,
     )
@@ -221,6 +218,16 @@ def _sought(
         )
     policy = stores.config.release.named_policy(filters.policy)
     return wanted_by(policy, wanted), files_of(stores, policy, selection), policy.keep_free
+
+
+def _largest_part(given: str) -> float:
+    """Read which part of a file may be kept."""
+    try:
+        return fraction(given)
+    except ValueError:
+        raise InvalidInputError(
+            f"--max-skeleton cannot be {given}; write a fraction such as 0.05 or 5%, up to 1."
+        ) from None
 
 
 def _warnings(fit: _Chosen) -> list[str]:
@@ -252,7 +259,7 @@ def _apply(stores: Stores, path: Path, *, yes: bool, as_json: bool) -> int:
     if as_json:
         print_json(_document(fit, results, [*stale, *failed], warnings))
     else:
-        _print_results(results, [*stale, *failed], warnings)
+        _print_results(fit, results, [*stale, *failed])
     return 1 if stale or failed else 0
 
 
@@ -404,20 +411,26 @@ def _time(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
 
 
-def _print_results(
-    results: list[Released], failed: list[RecallError], warnings: Sequence[str]
-) -> None:
-    freed, waiting = totals(results)
-    days = "".join(f"; on {day}: {format_size(size)}" for day, size in purge_days(results))
+def _print_results(fit: _Chosen, results: list[Released], failed: list[RecallError]) -> None:
+    _, waiting = totals(results)
+    # Less what is kept of each file, as the plan above has it.
+    frees = {decision.url: decision.frees_bytes for *_, decision in fit}
+    net = [
+        dataclasses.replace(
+            item,
+            size_bytes=frees[item.url],
+            freed_bytes=frees[item.url] if item.freed_bytes else 0,
+        )
+        for item in results
+    ]
+    freed, _ = totals(net)
+    days = "".join(f"; on {day}: {format_size(size)}" for day, size in purge_days(net))
     say(f"Released {count_files(len(results))}. Freed now: {format_size(freed)}{days}.")
     if waiting:
         say(
             f"{format_size(waiting)} are in the trash until then. `recall undo` puts them back; "
             "`recall release --purge` frees what is due."
         )
-    if results:
-        for line in warnings:
-            warn(line)
     if any(not item.inode_watched for item in results):
         warn(
             "for some files the system cannot tell whether they are open elsewhere; they stay in "

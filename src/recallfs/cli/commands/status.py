@@ -68,7 +68,8 @@ def command(names: tuple[str, ...], by: str | None, as_json: bool) -> int:
             for page in pages:
                 _print_work(page, parameter)
         return 1 if any("error" in page for page in pages) else 0
-    pages = [_page(stores, name, gather) for name in chosen]
+    settings = stores.config.release
+    pages = [_page(stores, name, lambda store: gather(store, settings)) for name in chosen]
     cache = cache_use(stores.config.cache)
     if as_json:
         print_json({"stores": pages, "cache": cache})

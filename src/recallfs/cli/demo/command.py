@@ -89,7 +89,9 @@ class _Demo:
         self.mirror = folder / "mirror"
         self.recipe, self.parameters, self.what = _recipe()
         # The demonstration has a configuration of its own; yours is not touched.
-        os.environ["RECALLFS_CONFIG"] = str(folder / "config.toml")
+        self.config = folder / "config.toml"
+        self.mirror_table = f'[[sources.mirror]]\nname = "lab"\nurl = "file://{self.mirror}"\n'
+        os.environ["RECALLFS_CONFIG"] = str(self.config)
 
     def run(self) -> int:
         store = self._make_store()
@@ -102,7 +104,7 @@ class _Demo:
         openings = [
             self._release_and_open(stores, store, "fsspec.open(url)", _read_with_fsspec),
         ]
-        shutil.rmtree(self.mirror)
+        self._give_up_mirror()
         openings.append(
             self._release_and_open(stores, store, "pynwb, plain path", _read_with_pynwb)
         )
@@ -119,10 +121,9 @@ class _Demo:
         root = self.folder / "analysis"
         root.mkdir()
         self.mirror.mkdir()
-        config = self.folder / "config.toml"
-        config.write_text(
+        self.config.write_text(
             "[sources.kachery]\nenabled = false\n\n[sources.dandi]\nenabled = false\n\n"
-            f'[[sources.mirror]]\nname = "lab"\nurl = "file://{self.mirror}"\n',
+            f"{self.mirror_table}",
             encoding="utf-8",
         )
         register_store("analysis", root)
@@ -157,6 +158,12 @@ class _Demo:
         copy = self.mirror / "sha256" / sha256[:2] / sha256[2:4] / sha256
         copy.parent.mkdir(parents=True)
         shutil.copyfile(path, copy)
+
+    def _give_up_mirror(self) -> None:
+        """Remove the mirror, also from the configuration: whoever keeps the folder looks around."""
+        shutil.rmtree(self.mirror)
+        text = self.config.read_text("utf-8")
+        self.config.write_text(text.replace(self.mirror_table, ""), encoding="utf-8")
 
     def _release_and_open(
         self, stores: Stores, store: Store, reader: str, read: Callable[[Store], float]
@@ -215,7 +222,7 @@ class _Demo:
             style="bold green" if is_exact else "bold red",
         )
         if self.is_kept:
-            config = f"RECALLFS_CONFIG={self.folder / 'config.toml'}"
+            config = f"RECALLFS_CONFIG={self.config}"
             say(f"Look around:  {config} recall status")
             say(f"              {config} recall show {store.url(_LFP)}")
             say(f"              {config} recall explain {store.url(_LFP)}")
