@@ -238,6 +238,34 @@ def test_single_files_read_as_empty(make_job: MakeJob, store: Path) -> None:
     assert told["read"] == {"raw": "raw bytes"}
 
 
+UNCOVER = """
+@recipe(name="made", version="1")
+def made(inputs, output, *, original: str):
+    import ctypes, os, subprocess, sys
+    folder = os.path.dirname(original)
+    attempt = (
+        "import ctypes, errno, os, sys; libc = ctypes.CDLL(None, use_errno=True);"
+        "done = libc.umount2(os.fsencode(sys.argv[1]), 2);"
+        "print('unmounted' if done == 0 else errno.errorcode[ctypes.get_errno()],"
+        "os.path.exists(sys.argv[2]))"
+    )
+    # By this process, and by one that would have all of root's rights.
+    libc = ctypes.CDLL(None, use_errno=True)
+    own = libc.umount2(os.fsencode(folder), 2) or os.path.exists(original)
+    words = [sys.executable, "-c", attempt, folder, original]
+    child = subprocess.run(words, capture_output=True, text=True).stdout
+    output.write_text(f"{own} {child}")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others have no rights at all")
+def test_root_cannot_take_a_cover_away(make_job: MakeJob, store: Path) -> None:
+    """Neither a recipe that root runs nor what it starts may unmount what hides the original."""
+    job = make_job(UNCOVER, parameters={"original": str(store / "original.nwb")}, hide=(store,))
+    ProcessExecutor().execute(job)
+    assert job.outputs["output"].read_text() == "-1 EPERM False\n"
+
+
 TOUCH = """
 @recipe(name="made", version="1")
 def made(inputs, output, *, original: str):

@@ -5,8 +5,9 @@ the scratch folder are mounted back, in their places, input files read-only. By 
 leads into a hidden folder (links, other mounts of the same disk, ``/proc/<pid>/root``) the original
 is absent, not merely forbidden.
 
-This keeps honest recipes honest: code that finds the file it should make, and returns it. It is no
-prison for hostile code run as root, which can unmount what covers a folder.
+This keeps honest recipes honest: code that finds the file it should make, and returns it. Root's
+recipe loses those rights with which it could take a cover away or read a disk past its files, and
+keeps the others; it is no prison for hostile code for all that.
 
 A process may look through another's root folder (``/proc/<pid>/root``) if both are in one user
 namespace and it is root. So the recipe gets process ids and a ``/proc`` of its own; where the
@@ -42,6 +43,9 @@ _KEPT_FLAGS = {
     _MS_NOSUID: _MS_NOSUID, _MS_NODEV: _MS_NODEV, _MS_NOEXEC: _MS_NOEXEC,
     _MS_NOATIME: _MS_NOATIME, _MS_NODIRATIME: _MS_NODIRATIME, _ST_RELATIME: _MS_RELATIME,
 }  # fmt: skip
+# DAC_READ_SEARCH (opens files by their inodes), SYS_MODULE, SYS_RAWIO, SYS_ADMIN, MKNOD.
+_RIGHTS_TO_UNCOVER = sum(1 << number for number in (2, 16, 17, 21, 27))
+_CAPBSET_DROP = 24
 _REMEMBERED_S = 60.0
 _MOST_STEPS = 1000  # more than any path has parts; links may form a loop
 _O_PATH = getattr(os, "O_PATH", 0)
@@ -145,12 +149,23 @@ def cover(
 
 
 def drop_privileges() -> None:
-    """Give up the capabilities that a user namespace brought; root keeps those it had."""
-    if os.geteuid() == 0:
-        return
+    """Give up the capabilities that a user namespace brought; root, those that undo a cover.
+
+    Notes
+    -----
+    Of root's, what is run from now on does not get them back either.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    ctypes.CDLL(None, use_errno=True).capset(header, nothing)
+    # Effective, permitted and inheritable ones: of the first 32, then of the others.
+    rights = (ctypes.c_uint32 * 6)()
+    if os.geteuid() == 0:
+        for number in range(32):
+            if _RIGHTS_TO_UNCOVER >> number & 1:
+                _check(libc.prctl(_CAPBSET_DROP, number, 0, 0, 0), "prctl")
+        _check(libc.capget(header, rights), "capget")
+        rights[0:3] = [right & ~_RIGHTS_TO_UNCOVER for right in rights[0:3]]
+    _check(libc.capset(header, rights), "capset")
 
 
 def can_hide() -> bool:
