@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from actors import race
 from conftest import Lab, sha256
 from processes import start
+from recallfs.cli.app import main
 
 pytestmark = pytest.mark.long
 
@@ -56,3 +58,20 @@ def test_releases_are_raced(lab: Lab) -> None:
     for name in set(names) - set(written):
         lab.cli("get", f"recall://lab/{name}")
         assert sha256(lab.root / name) == original[name]
+
+
+def test_who_comes_second_is_told_that_it_is_released(lab: Lab) -> None:
+    """Of two that release the same files at once each file is one's, and the other says why."""
+    names = [f"file-{number}.txt" for number in range(6)]
+    for name in names:
+        lab.derive(name, "text", words=f"words of {name}")
+        lab.prove(name)
+    lab.store.catalog.close()
+    words = ("release", "recall://lab/file-*.txt", "--hold", "1d", "--yes")
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: lab.cli(*words, check=False), range(2)))
+    said = "".join(each.stdout + each.stderr for each in done)
+    assert not [line for line in said.splitlines() if " is gone" in line or " is missing" in line]
+    assert not list(lab.root.glob("file-*.txt"))
+    assert main(["undo", "recall://lab"]) == 0
+    assert sorted(path.name for path in lab.root.glob("file-*.txt")) == names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -75,11 +76,6 @@ def release(
     ConflictError
         The file is open somewhere, was changed, or got another name; nothing was changed then.
     """
-    for judged in (decision, assess(stores, store, entry, wanted)):
-        # Judged again now: what else was released since may be what this file rests on.
-        if judged.verdict != "release":
-            raise ConflictError(f"{judged.url} {judged.reason}.", kind=judged.kind or "conflict")
-    _check_declared(stores, records.load(store, entry.id), decision.evidence)
     settings = stores.config.release
     hold = settings.hold if wanted.hold is None else wanted.hold
 
@@ -87,10 +83,17 @@ def release(
         # Once more where nobody else can decide that something goes.
         _check_ground(store, entry, decision)
 
-    with (
-        hold_lease(store.catalog, f"entry:{entry.id}", lambda: False),
-        changes.edit(store, entry.id, "release", check=check) as draft,
-    ):
+    with contextlib.ExitStack() as stack:
+        # Who releases the same file at this moment is waited for, and not met half-way.
+        stack.enter_context(hold_lease(store.catalog, f"entry:{entry.id}", lambda: False))
+        entry = store.catalog.entry(entry.id) or entry
+        for judged in (decision, assess(stores, store, entry, wanted)):
+            # Judged again now: what else was released since may be what this file rests on.
+            if judged.verdict != "release":
+                kind = judged.kind or "conflict"
+                raise ConflictError(f"{judged.url} {judged.reason}.", kind=kind)
+        _check_declared(stores, records.load(store, entry.id), decision.evidence)
+        draft = stack.enter_context(changes.edit(store, entry.id, "release", check=check))
         place = store.locate(entry.path)
         now = now_utc()
         _check_evidence(draft.record, decision, now)
