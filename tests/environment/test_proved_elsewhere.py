@@ -101,9 +101,37 @@ def test_what_was_proved_elsewhere_is_not_run_here(lab: Lab) -> None:
     done = lab.cli("get", "recall://lab/x.h5", check=False)
     assert done.returncode == 65
     assert "recall env restore" in done.stderr
+    assert "takes the original, which is not here" in done.stderr
+    (fault,) = (
+        each
+        for each in lab.cli_json("doctor", check=False)["findings"]
+        if each["id"] == "interpreter-gone"
+    )
+    (label,) = (each["label"] for each in records.environments(lab.store).values())
+    assert label in fault["problem"]
     assert not (lab.root / "x.h5").exists()
     (lab.base / "moved").rename(lab.base / "X")
     assert lab.cli_json("get", "recall://lab/x.h5")["files"][0]["source"] == "recompute"
+
+
+def test_an_environment_that_was_moved_is_found_by_its_new_path(lab: Lab) -> None:
+    """A proof in it by path records where it is now, so that released files come back."""
+    x = make_venv(lab.base / "X")
+    lab.write_raw()
+    _make(x, "x.h5")
+    (lab.root / "y.txt").write_text("hello" * 5000)
+    lab.cli("adopt", "recall://lab/y.txt", "--recipe", "text")
+    _prove(x, "x.h5")
+    lab.release("x.h5")
+    (lab.base / "X").rename(lab.base / "moved")
+    assert lab.cli("get", "recall://lab/x.h5", check=False).returncode == 65
+    words = ("--env", str(lab.base / "moved"), "--hide", "auto")
+    lab.cli("prove", "recall://lab/y.txt", *words)
+    kept = records.environments(lab.store).values()
+    (moved,) = (each for each in kept if "_X_" in each["label"])
+    assert moved["executable"] == str(lab.base / "moved" / "bin" / "python")
+    assert lab.cli_json("get", "recall://lab/x.h5")["files"][0]["source"] == "recompute"
+    assert lab.cli("verify", "--deep").returncode == 0
 
 
 def test_environments_are_tried_until_one_matches(lab: Lab) -> None:

@@ -173,15 +173,28 @@ def find_environment(store: Store, name: str) -> str:
     )
 
 
-def environment_is_gone(store: Store, identifier: str) -> EnvironmentMismatchError:
-    """Say that the interpreter of an environment is not on this computer, or may not be run."""
+def environment_is_gone(
+    store: Store, identifier: str, *, has_original: bool = True
+) -> EnvironmentMismatchError:
+    """Say that the interpreter of an environment is not on this computer, or may not be run.
+
+    Parameters
+    ----------
+    has_original : bool
+        Whether the file that it is wanted for is here, so that it can be proved elsewhere.
+    """
     environment = records.environment(store, identifier)
     name = label_of(identifier, environment)
     place = environment.get("executable") or "no interpreter on record"
+    advice = (
+        f"`recall env restore {name}` builds it again, or `recall prove` proves the file in another"
+        if has_original
+        else f"put it back there, or build it again with `recall env restore {name}`. Proving the "
+        "file in another takes the original, which is not here"
+    )
     return EnvironmentMismatchError(
         f"the environment {name} cannot be started ({place} is not here, or others may change "
-        f"it); `recall env restore {name}` builds it again, or `recall prove` proves the file in "
-        "another.",
+        f"it); {advice}.",
         details={"environment": identifier, "label": name, "python": ""},
     )
 

@@ -105,7 +105,7 @@ class RecomputeSource(Source):
         proof = _newest_proof(record, derivation)
         if python is None and proof is not None:
             # What was proved was proved there; elsewhere is elsewhere.
-            raise environment_is_gone(store, proof.environment_id)
+            raise environment_is_gone(store, proof.environment_id, has_original=False)
         outputs, outcome = run_derivation(
             store,
             derivation,
