@@ -90,6 +90,16 @@ def test_every_file_of_a_folder_becomes_an_entry(lab: Lab) -> None:
     assert make(lab).outputs == made.outputs
 
 
+def test_what_is_shown_of_a_folder_names_its_files(lab: Lab) -> None:
+    """A folder is no entry: told are the recipe that wrote it, and files to look at."""
+    make(lab)
+    done = lab.cli("show", "recall://lab/rec", check=False)
+    assert done.returncode == 18
+    assert "6 files on record below it, made by foldered 1: recall://lab/rec/" in done.stderr
+    lab.cli("show", "recall://lab/rec/times.h5")
+    assert lab.cli("show", "recall://lab/nothing", check=False).returncode == 14
+
+
 @pytest.mark.namespaces
 def test_folder_is_proved_released_and_recalled_by_one_run_each(lab: Lab) -> None:
     """On the command line a folder of six files takes one run to prove and one to come back."""

@@ -14,6 +14,8 @@ import numpy as np
 
 from conftest import TESTS, Lab, sha256
 from recallfs.catalog import records
+from recallfs.environment.capture import environment_id
+from recallfs.environment.compare import compare
 from venvs import make_venv, recall
 
 OTHER = f"{np.__version__.split('.')[0]}.0.99"
@@ -28,6 +30,17 @@ def _make(python: Path, path: str) -> None:
 def _prove(python: Path, path: str) -> None:
     done = recall(python, "prove", f"recall://lab/{path}", "--hide", "auto")
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+def _write_directly(python: Path, raw: Path, output: Path) -> str:
+    """Call the recipe past recallfs; return the version of NumPy that it had."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(TESTS)!r}); import lab_recipes, numpy; "
+        "from pathlib import Path; print(numpy.__version__); "
+        f"lab_recipes.versioned({{'raw': Path({str(raw)!r})}}, Path({str(output)!r}))"
+    )
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_a_recall_runs_where_the_file_was_proved(lab: Lab) -> None:
@@ -47,14 +60,7 @@ def test_a_recall_runs_where_the_file_was_proved(lab: Lab) -> None:
 
     # The same recipe on the same input, made by Y itself, is another file.
     shutil.copyfile(lab.root / "raw.h5", lab.base / "raw.h5")
-    code = (
-        f"import sys; sys.path.insert(0, {str(TESTS)!r}); import lab_recipes, numpy; "
-        "from pathlib import Path; print(numpy.__version__); "
-        f"lab_recipes.versioned({{'raw': Path({str(lab.base / 'raw.h5')!r})}}, "
-        f"Path({str(lab.base / 'own.h5')!r}))"
-    )
-    own = subprocess.run([y, "-c", code], capture_output=True, text=True, check=True)
-    assert own.stdout.strip() == OTHER
+    assert _write_directly(y, lab.base / "raw.h5", lab.base / "own.h5") == OTHER
     with h5py.File(lab.base / "own.h5") as made, h5py.File(lab.root / "x.h5") as original:
         assert not np.array_equal(made["data"][:], original["data"][:])
     told = lab.cli_json("env", "list")["environments"]
@@ -95,9 +101,37 @@ def test_what_was_proved_elsewhere_is_not_run_here(lab: Lab) -> None:
     done = lab.cli("get", "recall://lab/x.h5", check=False)
     assert done.returncode == 65
     assert "recall env restore" in done.stderr
+    assert "takes the original, which is not here" in done.stderr
+    (fault,) = (
+        each
+        for each in lab.cli_json("doctor", check=False)["findings"]
+        if each["id"] == "interpreter-gone"
+    )
+    (label,) = (each["label"] for each in records.environments(lab.store).values())
+    assert label in fault["problem"]
     assert not (lab.root / "x.h5").exists()
     (lab.base / "moved").rename(lab.base / "X")
     assert lab.cli_json("get", "recall://lab/x.h5")["files"][0]["source"] == "recompute"
+
+
+def test_an_environment_that_was_moved_is_found_by_its_new_path(lab: Lab) -> None:
+    """A proof in it by path records where it is now, so that released files come back."""
+    x = make_venv(lab.base / "X")
+    lab.write_raw()
+    _make(x, "x.h5")
+    (lab.root / "y.txt").write_text("hello" * 5000)
+    lab.cli("adopt", "recall://lab/y.txt", "--recipe", "text")
+    _prove(x, "x.h5")
+    lab.release("x.h5")
+    (lab.base / "X").rename(lab.base / "moved")
+    assert lab.cli("get", "recall://lab/x.h5", check=False).returncode == 65
+    words = ("--env", str(lab.base / "moved"), "--hide", "auto")
+    lab.cli("prove", "recall://lab/y.txt", *words)
+    kept = records.environments(lab.store).values()
+    (moved,) = (each for each in kept if "_X_" in each["label"])
+    assert moved["executable"] == str(lab.base / "moved" / "bin" / "python")
+    assert lab.cli_json("get", "recall://lab/x.h5")["files"][0]["source"] == "recompute"
+    assert lab.cli("verify", "--deep").returncode == 0
 
 
 def test_environments_are_tried_until_one_matches(lab: Lab) -> None:
@@ -155,3 +189,78 @@ def test_a_proof_may_run_in_a_named_environment_on_another_disk(lab: Lab) -> Non
     lab.release("y.h5")
     assert lab.cli_json("get", "recall://lab/y.h5")["files"][0]["source"] == "recompute"
     assert sha256(lab.root / "y.h5") == before
+
+
+def test_an_unchanged_environment_has_one_label(lab: Lab) -> None:
+    """Adoption, seeded and unseeded runs, proofs, and other thread counts tell of one."""
+    y = make_venv(lab.base / "Y", numpy=OTHER)
+    lab.write_raw()
+    (lab.root / "a.txt").write_text("hello" * 4000)
+    assert recall(y, "adopt", "recall://lab/a.txt", "--recipe", "text").returncode == 0
+    (adopted,) = records.environments(lab.store).values()
+    assert (adopted["numpy"], adopted["hdf5"]) == (OTHER, h5py.version.hdf5_version)
+    assert adopted["threads"]["BLOSC_NTHREADS"] == "1"
+    assert recall(y, "run", "text", "-o", "recall://lab/b.txt", "-p", "words=b").returncode == 0
+    _make(y, "y.h5")
+    _prove(y, "y.h5")
+    lab.config.write_text(lab.config.read_text().replace("[recipes]", "[recipes]\nthreads = 3"))
+    words = ("-o", "recall://lab/c.txt", "-p", "words=other")
+    assert recall(y.with_name("python3"), "run", "text", *words).returncode == 0
+    (kept,) = records.environments(lab.store).values()
+    assert kept == adopted
+    told = lab.cli_json("env", "list")["environments"]
+    assert [each["files"] for each in told] == [4]
+
+
+def test_records_from_before_are_compared_sensibly(lab: Lab) -> None:
+    """Two records of one environment, with and without what was loaded, are tried as one."""
+    y = make_venv(lab.base / "Y", numpy=OTHER)
+    lab.write_raw()
+    _make(y, "y.h5")
+    (told,) = records.environments(lab.store).values()
+    del told["label"]
+    before = {**told, "numpy": None, "hdf5": None, "threads": {}, "variables": {"TZ": "UTC"}}
+    assert compare(before, told) == []
+    records.save_environment(lab.store, environment_id(before), before)
+    shutil.copyfile(lab.root / "raw.h5", lab.root / "z.h5")  # nothing gives that
+    words = ("--recipe", "versioned", "-i", "raw=recall://lab/raw.h5")
+    assert recall(y, "adopt", "recall://lab/z.h5", *words).returncode == 0
+    assert len(records.environments(lab.store)) == 2
+    tried = lab.cli_json("try-environments", "recall://lab/z.h5", "--hide", "auto", check=False)[
+        "tried"
+    ]
+    assert [each["error"]["kind"] for each in tried] == ["residual-too-large"]
+    assert f"It ran in the environment {tried[0]['label']}." in tried[0]["error"]["message"]
+
+
+def test_an_environment_may_be_named_by_its_path(lab: Lab) -> None:
+    """A folder or an interpreter that nothing ran in is put on record, and the proof runs there."""
+    y = make_venv(lab.base / "Y", numpy=OTHER)
+    lab.write_raw()
+    _write_directly(y, lab.root / "raw.h5", lab.root / "z.h5")
+    words = ("--recipe", "versioned", "-i", "raw=recall://lab/raw.h5")
+    lab.cli("adopt", "recall://lab/z.h5", *words)
+    failed = lab.cli("prove", "recall://lab/z.h5", "--hide", "auto", check=False)
+    (own,) = (each["label"] for each in records.environments(lab.store).values())
+    assert f"It ran in the environment {own}." in failed.stderr
+    (lab.base / "bare" / "bin").mkdir(parents=True)
+    (lab.base / "bare" / "bin" / "python").symlink_to(sys.executable)
+    for place, said in (
+        (lab.base / "nowhere", "no environment on record is called"),
+        (lab.base / "bare", "recallfs has to be installed beside it"),
+    ):
+        there = ("--hide", "auto", "--env", str(place))
+        assert said in lab.cli("prove", "recall://lab/z.h5", *there, check=False).stderr
+    assert len(records.environments(lab.store)) == 1
+    told = lab.cli_json(
+        "try-environments", "recall://lab/z.h5", "--hide", "auto",
+        "--env", own, "--env", str(lab.base / "Y"),
+    )  # fmt: skip
+    assert [bool(each["proof"]) for each in told["tried"]] == [False, True]
+    assert told["tried"][0]["differences"][0] == {
+        "what": "numpy", "one": np.__version__, "other": OTHER,
+    }  # fmt: skip
+    again = ("--again", "--env", str(y), "--hide", "auto")
+    lab.cli("prove", "recall://lab/z.h5", *again)
+    ran = [one.environment_id for one in records.load(lab.store, lab.entry("z.h5").id).proofs]
+    assert ran == [told["tried"][1]["environment"]] * 2

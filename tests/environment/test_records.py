@@ -129,20 +129,22 @@ def test_dirty_code_is_refused_if_so_configured(lab: Lab, code: Path) -> None:
 
 
 def test_what_differs_is_told() -> None:
-    """Interpreter, features, threads and packages are compared; `only` narrows it to packages."""
+    """Packages come first; what only one has recorded of a run is none; `only` names packages."""
     one = _environment(cpu_features=["avx", "avx2"], threads={"OMP_NUM_THREADS": "1"})
     other = _environment(
         python="3.12.0",
         cpu_features=["avx", "fma"],
+        hdf5="1.14.2",
+        threads={"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
         packages={"numpy": "2.0", "my-lab": "1"},
         direct={"my-lab": {"editable": True, "commit": "c" * 40, "dirty": True, "changes": "d"}},
     )
     assert compare(one, other) == [
         Difference("python", "3.11.7", "3.12.0"),
-        Difference("cpu features", "avx2", "fma"),
-        Difference("OMP_NUM_THREADS", "1", None),
         Difference("my-lab", None, "1 at cccccccccccc dirty d"),
         Difference("numpy", "1.0", "2.0"),
+        Difference("cpu features", "avx2", "fma"),
+        Difference("OMP_NUM_THREADS", "1", "2"),
     ]
     assert compare(one, other, ["NumPy"]) == [Difference("numpy", "1.0", "2.0")]
     assert compare(one, one) == []

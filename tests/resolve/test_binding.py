@@ -9,9 +9,12 @@ import pytest
 
 from conftest import Lab, sha256
 from recallfs.catalog import records
+from recallfs.catalog.sidecar import Record
 from recallfs.errors import ConflictError, InvalidInputError, RecomputeError
 from recallfs.resolve.binding import Adopted, adopt
 from recallfs.resolve.recall import recall
+from recallfs.resolve.wish import Wish
+from recallfs.sources.recompute import RecomputeSource
 
 
 def made_elsewhere(lab: Lab, path: str = "derived.h5") -> Path:
@@ -46,6 +49,31 @@ def test_adopted_files_come_back_like_those_that_were_run(lab: Lab) -> None:
     lab.release()
     assert recall(lab.stores, lab.store, "derived.h5").source == "recompute"
     assert sha256(place) == before
+
+
+def test_how_long_it_takes_is_told_once_it_is_known(lab: Lab) -> None:
+    """Of an adopted file its proof tells, and before that nobody: it is not said to take 0 s."""
+    made_elsewhere(lab)
+    bind(lab)
+    source = RecomputeSource(lab.stores.config.recipes)
+
+    def record() -> Record:
+        return records.load(lab.store, lab.entry("derived.h5").id)
+
+    def expected() -> float | None:
+        offer = source.offer(lab.store, record())
+        assert offer is not None
+        return offer.expected_s
+
+    assert expected() is None
+    assert "0.0 s" not in lab.cli("show", "recall://lab/derived.h5").stdout
+    lab.prove()
+    (proof,) = record().proofs
+    assert expected() == proof.seconds > 0
+    lab.release()
+    said: list[str] = []
+    recall(lab.stores, lab.store, "derived.h5", Wish(announce=said.append))
+    assert f"(took {proof.seconds:.1f} s last time)" in said[0]
 
 
 def test_adopting_twice_changes_nothing(lab: Lab) -> None:

@@ -162,6 +162,13 @@ def save_environment(store: Store, identifier: str, captured: Mapping[str, Any])
     store.catalog.put([], {identifier: content.decode()})
 
 
+def move_environment(store: Store, identifier: str, executable: str) -> None:
+    """Record where the interpreter of an environment is now; that does not identify it."""
+    with store.deciding():
+        content = canonical_json({**environment(store, identifier), "executable": executable})
+        write_record(store.environment_path(identifier), content)
+
+
 def _is_known(path: Path, captured: Mapping[str, Any]) -> bool:
     if "conda_files" not in captured or not path.exists():
         return path.exists()

@@ -254,9 +254,9 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "interpreter-gone": Fault(
         "files", _WARNING,
-        "The Python that a released file was proved with is not there; another one is used, which "
-        "may give other bytes.",
-        "Restore the environment, or `recall get` the files and prove them anew.",
+        "The Python that released files were proved with is not there. They are not recomputed "
+        "with another one: their recall is refused, unless a copy is at hand.",
+        "Put it back there, or build it again with `recall env restore`.",
     ),
     # trash
     "trash-stray": Fault(

@@ -10,7 +10,7 @@ from recallfs.catalog.recovery import reconciled
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.doctor.faults import Finding
-from recallfs.environment.interpreter import find_interpreter
+from recallfs.environment.interpreter import find_interpreter, label_of
 from recallfs.errors import RecallError
 from recallfs.recipes.registry import find_recipe
 from recallfs.resolve.stores import Stores
@@ -82,7 +82,8 @@ class ReleasedCheck:
             executable = self._executable(identifier)
             built = self._stores.config.environments.folder
             if executable and find_interpreter(self._store, identifier, built) is None:
-                problem = f"{count} released files were proved with it."
+                label = label_of(identifier, records.environment(self._store, identifier))
+                problem = f"{count} released files rest on it; its environment is {label}."
                 yield Finding("interpreter-gone", executable, problem, self._store.name)
 
     def _executable(self, identifier: str) -> str:

@@ -136,8 +136,14 @@ def environment_id(environment: Mapping[str, Any]) -> str:
     """
     import blake3
 
-    lasting = {name: value for name, value in environment.items() if name not in VOLATILE}
-    lasting["direct"] = {
+    content = {"scheme": _SCHEME, "environment": lasting(environment)}
+    return blake3.blake3(canonical_json(content)).hexdigest()
+
+
+def lasting(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what identifies an environment: its fields without the `VOLATILE` ones and places."""
+    kept = {name: value for name, value in environment.items() if name not in VOLATILE}
+    kept["direct"] = {
         name: {
             "editable": found.get("editable"),
             "commit": found.get("commit"),
@@ -145,8 +151,7 @@ def environment_id(environment: Mapping[str, Any]) -> str:
         }
         for name, found in (environment.get("direct") or {}).items()
     }
-    content = {"scheme": _SCHEME, "environment": lasting}
-    return blake3.blake3(canonical_json(content)).hexdigest()
+    return kept
 
 
 def _packages() -> tuple[dict[str, str], dict[str, dict[str, Any]]]:

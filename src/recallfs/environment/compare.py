@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from recallfs.environment.capture import RELEVANT_VARIABLES, THREAD_VARIABLES, lasting
+
 
 class Difference(NamedTuple):
     """One thing that differs; None where an environment has it not."""
@@ -15,18 +17,34 @@ class Difference(NamedTuple):
     other: str | None
 
 
-_WHOLE = ("python", "implementation", "system", "machine", "libc", "cpu", "hdf5")
+_INTERPRETER = ("python", "implementation")
+_BUILDS = ("numpy blas", "hdf5", "hdf5 built", "libc")
+_COMPUTER = ("system", "machine", "cpu")
+_LOADED = ("numpy", "hdf5")
+"""What is known only of libraries that were loaded."""
+
+_GIVEN = frozenset({*THREAD_VARIABLES, "TZ"})
+"""Variables that a recipe is given, whatever they are in its environment."""
+
+_NO_PACKAGES = frozenset(
+    {*_BUILDS, *_COMPUTER, "cpu features", *THREAD_VARIABLES, *RELEVANT_VARIABLES}
+)
 
 
 def compare(
     one: Mapping[str, Any], other: Mapping[str, Any], only: Collection[str] = ()
 ) -> list[Difference]:
-    """List what differs: interpreter, processor, threads, packages.
+    """List what differs: interpreter and packages, then builds, computer and variables.
 
     Parameters
     ----------
     only : collection of str
         Names of packages; if given, nothing else is compared.
+
+    Notes
+    -----
+    Of builds, and of variables that a recipe is given anyway (threads, time zone), what only one
+    of the two has recorded is no difference: it depends on who asked, and on what was loaded.
     """
     if only:
         wanted = {name.lower().replace("_", "-").replace(".", "-") for name in only}
@@ -34,12 +52,12 @@ def compare(
         first, second = (
             {k: v for k, v in found.items() if k in names} for found, names in packages
         )
-        return _mapped("", first, second)
-    found = [
-        Difference(key, _text(one.get(key)), _text(other.get(key)))
-        for key in _WHOLE
-        if one.get(key) != other.get(key)
-    ]
+        return _mapped(first, second)
+    found = _mapped(_named(one, _INTERPRETER), _named(other, _INTERPRETER), _INTERPRETER)
+    found += _mapped(_packages(one), _packages(other))
+    found += _mapped(_conda(one), _conda(other))
+    found += _in_both(_mapped(_builds(one), _builds(other), _BUILDS))
+    found += _mapped(_named(one, _COMPUTER), _named(other, _COMPUTER), _COMPUTER)
     ours, theirs = (set(each.get("cpu_features") or ()) for each in (one, other))
     if ours != theirs:
         found.append(
@@ -50,9 +68,32 @@ def compare(
             )
         )
     for key in ("threads", "variables"):
-        found += _mapped("", one.get(key) or {}, other.get(key) or {})
-    found += _mapped("conda ", one.get("conda") or {}, other.get("conda") or {})
-    return found + _mapped("", _packages(one), _packages(other))
+        found += _in_both(_mapped(one.get(key) or {}, other.get(key) or {}), _GIVEN)
+    return found
+
+
+def is_of_packages(difference: Difference) -> bool:
+    """Tell whether it is the interpreter or a package that differs, and not what is around them."""
+    return difference.what not in _NO_PACKAGES
+
+
+def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two captures are of one environment, asked by two who had loaded other parts.
+
+    Notes
+    -----
+    Their digests may differ: they name also how many threads and which time zone a recipe was
+    given, and whether it had loaded NumPy and HDF5.
+    """
+    first, second = lasting(one), lasting(other)
+    for name in _LOADED:
+        if first.get(name) is None or second.get(name) is None:
+            first[name] = second[name] = None
+    for each in (first, second):
+        each.pop("threads", None)
+        variables: Mapping[str, str] = each.get("variables") or {}
+        each["variables"] = {k: v for k, v in variables.items() if k not in _GIVEN}
+    return first == second
 
 
 def flags(environment: Mapping[str, Any]) -> list[str]:
@@ -81,11 +122,41 @@ def _packages(environment: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _mapped(prefix: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+def _conda(environment: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"conda {name}": text for name, text in (environment.get("conda") or {}).items()}
+
+
+def _builds(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how what was loaded was built, and what it was linked with."""
+    builds: Mapping[str, Mapping[str, Any]] = environment.get("builds") or {}
+    return {
+        "numpy blas": (builds.get("numpy") or {}).get("blas"),
+        "hdf5": environment.get("hdf5"),
+        "hdf5 built": (builds.get("hdf5") or {}).get("built"),
+        "libc": environment.get("libc"),
+    }
+
+
+def _named(environment: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: environment.get(name) for name in names}
+
+
+def _mapped(
+    one: Mapping[str, Any], other: Mapping[str, Any], order: Collection[str] = ()
+) -> list[Difference]:
     return [
-        Difference(prefix + name, _text(one.get(name)), _text(other.get(name)))
-        for name in sorted({*one, *other})
+        Difference(name, _text(one.get(name)), _text(other.get(name)))
+        for name in order or sorted({*one, *other})
         if one.get(name) != other.get(name)
+    ]
+
+
+def _in_both(found: list[Difference], of: Collection[str] | None = None) -> list[Difference]:
+    """Leave out what only one has recorded, of these or of all."""
+    return [
+        each
+        for each in found
+        if None not in (each.one, each.other) or (of is not None and each.what not in of)
     ]
 
 

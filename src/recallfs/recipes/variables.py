@@ -42,6 +42,20 @@ def worker_variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
     All else is passed on, since recipes find their plugins, databases and licences that way.
     Blosc always gets one thread: with several, its output depends on timing.
     """
+    variables = interpreter_variables(job.python, job.threads, inherited)
+    variables["TMPDIR"] = os.fspath(job.scratch.absolute() / TEMPORARY_NAME)
+    variables["RECALLFS_WORKER"] = "1"
+    if job.seed is not None:
+        variables["PYTHONHASHSEED"] = "0"
+        moment = datetime.fromisoformat(job.started_at)
+        variables["SOURCE_DATE_EPOCH"] = str(int(moment.timestamp()))
+    return variables
+
+
+def interpreter_variables(
+    python: str, threads: int, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """Return those variables of `worker_variables` that are the same for each run."""
     variables = {
         name: value
         for name, value in inherited.items()
@@ -53,14 +67,8 @@ def worker_variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
             for part in variables["PYTHONPATH"].split(os.pathsep)
             if part
         )
-    if job.python == sys.executable and "PYTHONHOME" in inherited:
+    if python == sys.executable and "PYTHONHOME" in inherited:
         variables["PYTHONHOME"] = inherited["PYTHONHOME"]
-    variables.update(dict.fromkeys(THREAD_VARIABLES, str(job.threads)))
+    variables.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     variables["BLOSC_NTHREADS"] = "1"
-    variables["TMPDIR"] = os.fspath(job.scratch.absolute() / TEMPORARY_NAME)
-    variables["RECALLFS_WORKER"] = "1"
-    if job.seed is not None:
-        variables["PYTHONHASHSEED"] = "0"
-        moment = datetime.fromisoformat(job.started_at)
-        variables["SOURCE_DATE_EPOCH"] = str(int(moment.timestamp()))
     return variables

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from recallfs.catalog import records
 from recallfs.catalog.store import Store
-from recallfs.environment.compare import Difference, compare
-from recallfs.environment.interpreter import find_environment, find_interpreter, label_of
+from recallfs.environment.compare import Difference, compare, is_same
+from recallfs.environment.interpreter import find_interpreter, label_of
 from recallfs.errors import ConflictError, EnvironmentMismatchError, RecallError
 from recallfs.release.proof import Proved, prove
+from recallfs.resolve.environments import wanted_environment
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.wish import Wish
 from recallfs.sources.recompute import recorded_environment
@@ -58,7 +59,8 @@ def try_environments(
     Parameters
     ----------
     names : sequence of str
-        Labels or digests, tried in this order; by default all on record in the store: that of the
+        Labels, digests, or paths of interpreters, as `wanted_environment` takes them, tried in
+        this order; by default all on record in the store: that of the
         file first, then the others, the newest first.
     hiding, level
         As for `recallfs.release.proof.prove`.
@@ -75,6 +77,8 @@ def try_environments(
         No recipe is on record (kind ``unproved``), or the original is not here as it was recorded.
     InvalidInputError
         No environment goes by a name.
+    EnvironmentMismatchError
+        What is at a path that was given is no interpreter that has recallfs.
     """
     record = records.load(store, entry.id)
     derivation = record.derivation(now_utc())
@@ -83,8 +87,8 @@ def try_environments(
             f"no recipe is on record for {store.url(entry.path)}; `recall adopt` records one.",
             kind="unproved",
         )
+    wanted = [wanted_environment(store, name, stores.config.recipes) for name in names]
     known = records.environments(store)
-    wanted = [find_environment(store, name) for name in names]
     if not wanted:
         own = recorded_environment(record, derivation)
         wanted = [own, *sorted(known, key=lambda key: _age(store, key))]
@@ -116,17 +120,21 @@ def _one_each(stores: Stores, store: Store, wanted: Sequence[str]) -> Iterator[t
     """Pair each environment with that which was run by the same interpreter before, or nothing.
 
     Where packages were changed in place, one interpreter stands for several records; what it gives
-    now it gives for each of them.
+    now it gives for each of them. Those that tell of one environment are one.
     """
-    runs: dict[Path, str] = {}
+    runs: dict[tuple[Path, Path], str] = {}
     for identifier in dict.fromkeys(wanted):
         python = find_interpreter(store, identifier, stores.config.environments.folder)
         if python is None:
             yield identifier, ""
-        elif python in runs:
-            yield identifier, runs[python]
+            continue
+        place = (python.parent, python.resolve())  # it goes by several names there
+        if place in runs:
+            ran = records.environment(store, runs[place])
+            if not is_same(ran, records.environment(store, identifier)):
+                yield identifier, runs[place]
         else:
-            runs[python] = identifier
+            runs[place] = identifier
             yield identifier, ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.config import ExpectedFailure
-from recallfs.environment.capture import capture_environment, environment_id
-from recallfs.environment.interpreter import check_start
+from recallfs.environment.interpreter import check_start, label_of
 from recallfs.errors import (
     AccessError,
     CatalogError,
@@ -28,6 +26,7 @@ from recallfs.errors import (
     SourceError,
 )
 from recallfs.recipes.registry import find_recipe
+from recallfs.resolve.environments import own_environment
 from recallfs.resolve.stores import Stores
 from recallfs.sources.recompute import recorded_environment, recorded_python
 from recallfs.values import Derivation, Entry, Metadata, now_utc
@@ -81,13 +80,15 @@ def planned_environment(
         return wanted, check_start(store, wanted, folder)
     python = recorded_python(store, record, derivation, folder)
     if python is None:
-        return _own_environment(), None
+        return own_environment(store, stores.config.recipes), None
     return recorded_environment(record, derivation), python
 
 
-@functools.lru_cache(maxsize=1)
-def _own_environment() -> str:
-    return environment_id(capture_environment())
+def say_where(error: RecallError, store: Store, environment: str) -> None:
+    """Say in an error of a recipe which environment it ran in."""
+    label = label_of(environment, records.environment(store, environment))
+    error.message = f"{error.message.rstrip('.')}. It ran in the environment {label}."
+    error.details.update(environment=environment, label=label)
 
 
 def present_source(stores: Stores, recipe: str) -> str:

@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from recallfs.catalog import attempts, audit, changes, records
+from recallfs.catalog import attempts, audit, changes
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.sidecar import Record, ResidualRef
 from recallfs.catalog.store import Store
 from recallfs.digest.tally import Tolerance
-from recallfs.environment.capture import environment_id
+from recallfs.environment.keeping import keep_environment
 from recallfs.errors import IntegrityError, RecallError
 from recallfs.ownership import metadata_of
 from recallfs.recipes.job import Outcome
 from recallfs.recipes.outputs import gives_several
 from recallfs.recipes.sandbox import can_hide
 from recallfs.release.aside import set_aside
-from recallfs.release.failed import keep_failure, planned_environment
+from recallfs.release.failed import is_by_chance, keep_failure, planned_environment, say_where
 from recallfs.release.original import (
     check_inputs,
     checked_original,
@@ -195,17 +195,18 @@ def _prove(stores: Stores, store: Store, entry: Entry, wish: Wish, effort: _Effo
     original, seen = checked_original(store, entry)
     record = with_skeleton(store, entry, original)
     keep_contents(store, entry, original)
-    _, python = planned_environment(stores, store, record, derivation, effort.environment)
+    planned, python = planned_environment(stores, store, record, derivation, effort.environment)
     unchanged = functools.partial(refuse_if_changed, store, entry, seen, moved=effort.move_aside)
     with private_folder(store, effort.scratch) as scratch:
         try:
             done = _tried(stores, store, record, original, python, wish, effort, scratch)
-        except RecallError:
+        except RecallError as error:
             unchanged()  # that would be why
+            if is_by_chance(error):  # the recipe's own
+                say_where(error, store, planned)
             raise
         matched, outcome = done.matched, done.outcome
-        identifier = environment_id(outcome.environment)
-        records.save_environment(store, identifier, dict(outcome.environment))
+        identifier = keep_environment(store, outcome.environment)
         made_at = now_utc()
         is_near = matched.level is Level.TOLERANCE
         proof = Proof(

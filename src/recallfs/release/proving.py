@@ -14,7 +14,7 @@ from recallfs.catalog import attempts, records
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
 from recallfs.digest.tally import Tolerance
-from recallfs.environment.interpreter import check_start, find_environment, find_interpreter
+from recallfs.environment.interpreter import check_start, find_interpreter
 from recallfs.errors import RecallError
 from recallfs.release.failed import (
     is_by_chance,
@@ -25,6 +25,7 @@ from recallfs.release.failed import (
 from recallfs.release.proof import Proved, prove
 from recallfs.release.runs import Runs
 from recallfs.release.scratch import check_scratch, sweep
+from recallfs.resolve.environments import wanted_environment
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.wish import Wish
 from recallfs.values import Derivation, Entry, Level, Proof, now_utc
@@ -313,7 +314,7 @@ def _environments(
         return {}
     environments = {}
     for store in {store.id: store for store, _ in found}.values():
-        identifier = find_environment(store, terms.environment)
+        identifier = wanted_environment(store, terms.environment, stores.config.recipes)
         check_start(store, identifier, stores.config.environments.folder)
         environments[store.id] = identifier
     return environments

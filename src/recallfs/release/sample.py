@@ -26,6 +26,7 @@ from recallfs.catalog.store import Store
 from recallfs.config import StoreSettings
 from recallfs.digest.tally import Tolerance
 from recallfs.environment.interpreter import label_of
+from recallfs.environment.keeping import known_as
 from recallfs.errors import InvalidInputError, RecallError, RecomputeError
 from recallfs.recipes.outputs import is_folder
 from recallfs.recipes.runs import Run
@@ -335,6 +336,7 @@ class _Work:
         levels = [one.proof.level for one in proved]
         lowest = max(levels, key=list(Level).index, default=Level.EXACT)
         # As it is called in the store; a shadow has labels of its own.
+        environment = known_as(item.store, records.environment(shadow, environment)) or environment
         label = label_of(environment, records.environment(item.store, environment))
         return Sampled(
             url=item.url,

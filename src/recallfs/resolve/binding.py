@@ -9,14 +9,15 @@ from typing import Any
 from recallfs.catalog import audit, changes, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
+from recallfs.config import RecipeSettings
 from recallfs.digest.listing import list_folder
-from recallfs.environment.capture import capture_environment, environment_id
 from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.recipes.code import code_state
 from recallfs.recipes.model import Recipe
 from recallfs.recipes.outputs import in_commit_order, is_folder, recorded_outputs
 from recallfs.recipes.runs import Run
 from recallfs.resolve.commit import add_existing
+from recallfs.resolve.environments import own_environment
 from recallfs.resolve.orders import Order
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import Stores
@@ -45,20 +46,18 @@ class Adopted:
 class Present:
     """Environment and code as they are now, looked at once for many adoptions.
 
-    Both take a few calls of Git, which is most of what binding a small file takes.
+    Both take a few calls of Git, and the first a process, which is most of what binding a small
+    file takes.
     """
 
     def __init__(self) -> None:
         self._environments: dict[str, str] = {}
         self._codes: dict[tuple[str, str], CodeState | None] = {}
 
-    def environment_in(self, store: Store) -> str:
-        """Put the environment of this process on record, and return its digest."""
+    def environment_in(self, store: Store, settings: RecipeSettings) -> str:
+        """Put the environment of this interpreter on record, and return its digest."""
         if store.id not in self._environments:
-            environment = capture_environment()
-            identifier = environment_id(environment)
-            records.save_environment(store, identifier, environment)
-            self._environments[store.id] = identifier
+            self._environments[store.id] = own_environment(store, settings)
         return self._environments[store.id]
 
     def code_in(self, store: Store, recipe: Recipe) -> CodeState | None:
@@ -112,7 +111,7 @@ def adopt(
     if all(any(derivation.key == key for derivation in each) for each in known):
         return Adopted(order.urls, key, is_new=False)
     present = present or Present()
-    identifier = present.environment_in(store)
+    identifier = present.environment_in(store, stores.config.recipes)
     derivation = replace(
         bound.begin(threads=stores.config.recipes.threads),
         # What it was made with is not known; it is tried with what is here.

@@ -13,7 +13,7 @@ from recallfs.catalog import records
 from recallfs.catalog.store import Store
 from recallfs.digest.listing import list_folder
 from recallfs.digest.stream import digest_file
-from recallfs.environment.capture import environment_id
+from recallfs.environment.keeping import keep_environment
 from recallfs.errors import ConflictError
 from recallfs.recipes.job import Outcome
 from recallfs.recipes.outputs import (
@@ -192,12 +192,9 @@ def _run(
 
 def _as_it_ran(store: Store, derivation: Derivation, outcome: Outcome) -> Derivation:
     """Add to the record of a run what it ran in, and what it took."""
-    environment = dict(outcome.environment)
-    identifier = environment_id(environment)
-    records.save_environment(store, identifier, environment)
     return replace(
         derivation,
-        environment_id=identifier,
+        environment_id=keep_environment(store, outcome.environment),
         seconds=outcome.seconds,
         code=records.save_code(store, outcome.code),
         cpu_seconds=outcome.cpu_seconds,

@@ -12,11 +12,10 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from recallfs.catalog import records
 from recallfs.catalog.sidecar import Incarnation, Record
 from recallfs.catalog.store import Store
 from recallfs.digest.stream import digest_file
-from recallfs.environment.capture import environment_id
+from recallfs.environment.keeping import keep_environment
 from recallfs.errors import (
     ConflictError,
     IntegrityError,
@@ -134,7 +133,7 @@ def _take(
     cancelled: threading.Event | None,
 ) -> None:
     """Fetch all outputs, then commit them together as a run would."""
-    store, environment = order.store, dict(result.environment)
+    store = order.store
     made = replace(
         derivation,
         # Of the run that was: what a seeded recipe needs to give the same bytes again.
@@ -142,7 +141,6 @@ def _take(
         started_at=result.started_at,
         threads=result.threads,
         seconds=result.seconds,
-        environment_id=environment_id(environment),
     )
     total = sum(output.size_bytes for output in result.outputs.values())
     if wish.announce is not None:
@@ -158,7 +156,7 @@ def _take(
                 )
                 for number, (name, output) in enumerate(result.outputs.items())
             }
-        records.save_environment(store, made.environment_id, environment)
+        made = replace(made, environment_id=keep_environment(store, result.environment))
         commit_outputs(store, made, order.targets, brought)
 
 

@@ -83,7 +83,7 @@ class RecomputeSource(Source):
             return None
         inputs = ", ".join(f"{item.name}={store.url(item.path)}" for item in derivation.inputs)
         what = f"run {derivation.recipe} {derivation.version} on {inputs or 'no inputs'}"
-        return Offer(self.name, what, derivation.seconds)
+        return Offer(self.name, what, _last_seconds(store, record, derivation))
 
     def inputs(self, record: Record) -> tuple[InputRef, ...]:
         """Return the derivation's inputs."""
@@ -105,7 +105,7 @@ class RecomputeSource(Source):
         proof = _newest_proof(record, derivation)
         if python is None and proof is not None:
             # What was proved was proved there; elsewhere is elsewhere.
-            raise environment_is_gone(store, proof.environment_id)
+            raise environment_is_gone(store, proof.environment_id, has_original=False)
         outputs, outcome = run_derivation(
             store,
             derivation,
@@ -156,6 +156,17 @@ def _changes(derivation: Derivation, outcome: Outcome, *, has_environment: bool)
             "`recall env list` names it, `recall env restore` builds it."
         )
     return " ".join(why)
+
+
+def _last_seconds(store: Store, record: Record, derivation: Derivation) -> float | None:
+    """Return what the recipe took; of an adopted file, its proof or last recall. None: unknown."""
+    if derivation.seconds:
+        return derivation.seconds
+    proofs = [proof for proof in record.proofs if proof.derivation_id == derivation.id]
+    if proofs:
+        return max(proofs, key=lambda proof: proof.made_at).seconds
+    recalls = store.catalog.recalls(record.entry.id, source=RecomputeSource.name)
+    return float(recalls[0]["seconds"]) if recalls else None
 
 
 def run_need(store: Store, derivation: Derivation, entry: Entry | None = None) -> Need:

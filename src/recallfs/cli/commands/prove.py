@@ -41,7 +41,12 @@ _SKIPPED = {
     help="Folder that recipes write to, such as one on a fast disk; by default the store's own.",
 )
 @jobs_option
-@click.option("--env", "environment", metavar="ID", help="Prove in this environment on record.")
+@click.option(
+    "--env",
+    "environment",
+    metavar="ID",
+    help="Prove in this environment: one on record, or the path of one or of an interpreter.",
+)
 @click.option("--again", is_flag=True, help="Prove anew what is proved already.")
 @click.option("--retry-xfail", is_flag=True, help="Try what failed as the configuration expects.")
 @hide_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +15,10 @@ from recallfs.catalog.attempts import Failure
 from recallfs.catalog.sidecar import Record, encode
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
-from recallfs.cli.output import print_json, print_table, say
+from recallfs.cli.output import count_files, print_json, print_table, say
 from recallfs.digest.hdf5 import ContentDigest
 from recallfs.environment.interpreter import label_of
+from recallfs.errors import InvalidInputError
 from recallfs.partial.opening import Parts
 from recallfs.release.copies import Known, known_copies
 from recallfs.resolve.presence import settle
@@ -25,6 +27,9 @@ from recallfs.skeleton.contents import load_contents
 from recallfs.values import Derivation, Level, Proof, State, format_size, now_utc
 
 _LOG_LINES = 15
+_NAMED = 3
+_LOOKED_AT = 20
+_COUNTED = 1000
 
 
 @click.command(name="show")
@@ -38,6 +43,7 @@ def command(address: str, objects: bool, as_json: bool) -> None:
     """
     stores = stores_in_reach()
     store, path = stores.resolve(address)
+    _refuse_folder(store, path)
     entry = records.known_entry(store, path)
     state = settle(store, entry)
     record = records.load(store, entry.id)
@@ -79,6 +85,27 @@ def command(address: str, objects: bool, as_json: bool) -> None:
         )
     if objects:
         _print_objects(contents)
+
+
+def _refuse_folder(store: Store, path: str) -> None:
+    """Say of a folder which files are on record below it, and what made them."""
+    if store.catalog.entry_at(path) is not None:
+        return
+    below = list(itertools.islice(store.catalog.entries_below(path), _COUNTED))
+    if not below:
+        return
+    found = [records.load(store, entry.id).derivation(now_utc()) for entry in below[:_LOOKED_AT]]
+    recipes = {f"{each.recipe} {each.version}" for each in found if each is not None}
+    made = f", made by {', '.join(sorted(recipes))}" if recipes else ""
+    names = ", ".join(store.url(entry.path) for entry in below[:_NAMED])
+    more = ", ..." if len(below) > _NAMED else ""
+    count = count_files(len(below)) + (" or more" if len(below) == _COUNTED else "")
+    raise InvalidInputError(
+        f"{store.url(path)} is a folder with {count} on record below it{made}: "
+        f"{names}{more} (`recall show` tells of each).",
+        kind="is-a-folder",
+        details={"path": path, "recipes": sorted(recipes)},
+    )
 
 
 def _print_objects(contents: ContentDigest | None) -> None:
@@ -141,7 +168,7 @@ def _how_made(store: Store, record: Record, derivation: Derivation) -> list[tupl
     """Tell which recipe made it, in what, and from what."""
     parameters = ", ".join(f"{k}={v!r}" for k, v in derivation.parameters.items())
     facts = [
-        ("recipe", f"{derivation.recipe} {derivation.version} ({derivation.seconds:.1f} s)"),
+        ("recipe", f"{derivation.recipe} {derivation.version}{_took(derivation)}"),
         ("parameters", parameters or "none"),
         *_cost(derivation),
         ("seeded", "no" if derivation.seed is None else "yes"),
@@ -162,6 +189,11 @@ def _how_made(store: Store, record: Record, derivation: Derivation) -> list[tupl
     if log.exists():
         facts.append(("log of its last run", str(log)))
     return facts
+
+
+def _took(derivation: Derivation) -> str:
+    """Say how long its run took; of what was adopted, that is not known."""
+    return f" ({derivation.seconds:.1f} s)" if derivation.seconds else ""
 
 
 def _what_is_kept(record: Record) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from recallfs.catalog.records import known_entry
 from recallfs.cli.completion import complete_address
 from recallfs.cli.output import byte_bar, print_json, print_table, say
 from recallfs.cli.proving import hide_option, level_option
-from recallfs.environment.compare import Difference
+from recallfs.environment.compare import Difference, is_of_packages
 from recallfs.release.elsewhere import Tried, try_environments
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.resolve.wish import Wish
@@ -20,7 +20,11 @@ _NAMED = 6
 @click.command(name="try-environments")
 @click.argument("url", shell_complete=complete_address)
 @click.option(
-    "--env", "names", multiple=True, metavar="ID", help="Try this one; may be given several times."
+    "--env",
+    "names",
+    multiple=True,
+    metavar="ID",
+    help="Try this one, by label, digest or path of an interpreter; may be given several times.",
 )
 @hide_option
 @level_option
@@ -30,9 +34,10 @@ def command(
 ) -> int:
     """Prove a file in one recorded environment after the other, until one gives it back.
 
-    Begins with the file's own environment. Says of those that did not match in what they differ
-    from the one that did. The proof counts as any other, so recalls run in that environment then.
-    Exit code 1 if none matched.
+    Begins with the file's own environment; `--env` names others, such as a virtual environment
+    (its folder or its interpreter) that no recipe ran in yet, which is put on record then. Says of
+    those that did not match in what they differ from the one that did. The proof counts as any
+    other, so recalls run in that environment then. Exit code 1 if none matched.
 
     Example: recall try-environments recall://analysis/sub-1/lfp.nwb
     """
@@ -67,15 +72,18 @@ def command(
     )
     for each in tried:
         if each.error is not None:
-            say(f"{each.label}: {each.error.message}")
+            message = each.error.message
+            say(message if each.label in message else f"{each.label}: {message}")
     if not has_matched:
-        say("None of them gives the file back.")
+        say("None of them gives the file back; --env tries another, by its path, too.")
     return 0 if has_matched else 1
 
 
 def _shown(differences: tuple[Difference, ...]) -> str:
-    named = [f"{d.what} {d.one or 'none'} → {d.other or 'none'}" for d in differences[:_NAMED]]
-    more = [f"{len(differences) - _NAMED} more"] if len(differences) > _NAMED else []
+    """Name what differs; packages come first, and are all named."""
+    count = max(_NAMED, sum(map(is_of_packages, differences)))
+    named = [f"{d.what} {d.one or 'none'} → {d.other or 'none'}" for d in differences[:count]]
+    more = [f"{len(differences) - count} more"] if len(differences) > count else []
     return ", ".join([*named, *more])
 
 
