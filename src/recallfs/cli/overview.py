@@ -13,11 +13,11 @@ from recallfs.catalog import attempts, statistics
 from recallfs.catalog.lineage import work_by
 from recallfs.catalog.statistics import Amount
 from recallfs.catalog.store import Store
+from recallfs.catalog.vaulted import VAULT_USED, vault_place
 from recallfs.cli.output import count_files
 from recallfs.config import CacheSettings
 from recallfs.errors import AccessError
 from recallfs.release.release import vault_warning
-from recallfs.skeleton.vault import vault_place
 from recallfs.values import format_size, now_utc
 
 LATELY = timedelta(days=7)
@@ -167,7 +167,7 @@ def _warnings(store: Store, trash: statistics.TrashTotals) -> Iterator[str]:
     warning = vault_warning(store)
     if warning is not None:
         yield warning
-    if (store.control / "vault-used").exists() and not (store.vault / store.id).is_dir():
+    if (store.control / VAULT_USED).exists() and not (store.vault / store.id).is_dir():
         yield f"the vault {store.vault} is not there; nothing can be released."
     count, size = store.catalog.without_ground(now_utc())
     if count:

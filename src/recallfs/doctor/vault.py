@@ -8,8 +8,8 @@ from pathlib import Path
 from recallfs.atomic import read_record, write_record
 from recallfs.catalog.store import Store
 from recallfs.catalog.store_file import STORE_FILE
+from recallfs.catalog.vaulted import VAULT_USED, vault_place
 from recallfs.doctor.faults import Finding
-from recallfs.skeleton.vault import vault_place
 from recallfs.sources.disks import disk_of
 
 
@@ -20,7 +20,7 @@ def is_there(store: Store) -> bool:
 
 def was_used(store: Store) -> bool:
     """Tell whether anything was put into the vault."""
-    marker = store.control / "vault-used"
+    marker = store.control / VAULT_USED
     return marker.exists()
 
 

@@ -11,7 +11,7 @@ import click
 from recallfs.catalog.history import PROOF_SCHEMES
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
-from recallfs.cli.output import print_json, print_table, say
+from recallfs.cli.output import print_json, print_table, say, told_warnings
 from recallfs.errors import InvalidInputError
 from recallfs.release.revocation import Revoked, revoke
 from recallfs.resolve.selection import select
@@ -87,7 +87,8 @@ def command(  # noqa: PLR0917 - each is an option
             if (entry := store.catalog.entry(entry_id)) is not None
         ]
     else:
-        revoked = [revoke(store, entry_id, ids, why) for store, entry_id, ids in found]
+        with told_warnings():
+            revoked = [revoke(store, entry_id, ids, why) for store, entry_id, ids in found]
         done = [item for item in revoked if item is not None]
     if as_json:
         rows = [{**vars(item), "state": item.state.value} for item in done]
