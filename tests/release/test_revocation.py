@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from conftest import Lab
-from recallfs.catalog import records
+from recallfs.catalog import changes, records
+from recallfs.catalog.holder import user_name
 from recallfs.cli.app import main
 from recallfs.values import now_utc
 
@@ -52,6 +54,29 @@ def test_unknown_names_are_errors(lab: Lab, capfd: pytest.CaptureFixture[str]) -
     assert counting(lab, "one.h5") == 1
     assert main(["revoke", "--recipe", "double", "--why", "wrong edge"]) == 0
     assert counting(lab, "one.h5") == 0
+
+
+def test_show_says_why_a_proof_does_not_count(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    """When it was revoked, by whom and what for; of one that ended, when; nothing of others."""
+    proved(lab, "one.h5")
+    with changes.edit(lab.store, lab.entry("one.h5").id, "prove") as draft:
+        (proof,) = draft.record.proofs
+        ended = replace(
+            proof, id="e" * 32, made_at="2020-01-01T00:00:00", valid_until="2021-01-01T00:00:00"
+        )
+        draft.record = replace(draft.record, proofs=(proof, ended))
+    assert main(["show", "recall://lab/one.h5"]) == 0
+    shown = capfd.readouterr().out.partition("proofs that do not count")[2]
+    assert "2021-01-01T00:00:00" in shown
+    assert "it ended" in shown
+    assert proof.made_at[:19] not in shown
+    assert main(["revoke", "recall://lab/one.h5", "--why", "wrong filter edge"]) == 0
+    capfd.readouterr()
+    assert main(["show", "recall://lab/one.h5"]) == 0
+    shown = capfd.readouterr().out.partition("proofs that do not count")[2]
+    (line,) = [line for line in shown.splitlines() if line.startswith(proof.made_at[:19])]
+    assert line.rstrip().endswith("wrong filter edge")
+    assert user_name() in line
 
 
 def test_environment_of_one_of_two_stores(lab: Lab) -> None:

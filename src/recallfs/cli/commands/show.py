@@ -229,6 +229,18 @@ def _print_proofs(record: Record) -> None:
             ],
             title="\nproofs",
         )
+    why = {one.proof_id: (one.made_at, one.made_by, one.reason) for one in record.revocations}
+    gone = [
+        (proof, *why.get(proof.id, (proof.valid_until, "", "it ended")))
+        for proof in record.proofs
+        if proof.id not in valid
+    ]
+    if gone:
+        print_table(
+            ["proved", "no longer counts since", "revoked by", "why"],
+            [[proof.made_at[:19], at[:19], who, reason] for proof, at, who, reason in gone],
+            title="\nproofs that do not count",
+        )
 
 
 def _print_failure(store: Store, failure: Failure) -> None:
@@ -253,7 +265,8 @@ def _print_failure(store: Store, failure: Failure) -> None:
             title="\nobjects that differ",
         )
     if failure.log.strip():
-        say("\nend of the recipe's log")
+        say("")
+        say("end of the recipe's log")
         for line in failure.log.rstrip().splitlines()[-_LOG_LINES:]:
             say(f"  {line}")
 
