@@ -19,6 +19,7 @@ from recallfs.digest.hdf5 import ContentDigest
 from recallfs.environment.interpreter import label_of
 from recallfs.partial.opening import Parts
 from recallfs.release.copies import Known, known_copies
+from recallfs.release.failed import expected_reason
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.skeleton.contents import load_contents
@@ -44,6 +45,10 @@ def command(address: str, objects: bool, as_json: bool) -> None:
     recalls = store.catalog.recalls(entry.id)
     contents = load_contents(store, entry) if objects else None
     failure = attempts.load(store, entry.id)
+    if failure is not None:
+        patterns = stores.config.expected_failures
+        expected = expected_reason(patterns, failure.kind, failure.message, failure.log)
+        failure = dataclasses.replace(failure, expected=expected)
     here = None if state is State.RESIDENT else Parts(stores, store, entry).here()
     if as_json:
         body = json.loads(encode(record))["body"]
