@@ -18,8 +18,8 @@ from actors import die_with_file_open
 from conftest import TESTS, Lab, sha256
 from processes import start
 from recallfs.catalog.store import create_store
+from recallfs.catalog.vaulted import vault_place
 from recallfs.resolve.commit import add_existing
-from recallfs.skeleton.vault import vault_place
 
 pytestmark = pytest.mark.long
 

@@ -209,7 +209,7 @@ class IntegrityError(_SystemError):
 
 
 class IntegrityWarning(UserWarning):
-    """A source gave wrong bytes, and another the right ones; nothing is wrong with the file."""
+    """Something beside the file is wrong: a source's bytes, or a copy of its evidence."""
 
 
 class RecomputeError(RecallError):

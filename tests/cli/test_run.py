@@ -86,7 +86,20 @@ def test_all_lines_are_checked_before_the_first_run(lab: Lab) -> None:
     for said in ("line 2:", "is a file already", "line 3:", "nowhere.h5", "line 4:", "last.h5"):
         assert said in done.stderr
     assert "line 1:" not in done.stderr
+    assert "\ufffd" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("  line ")]
+    assert [line[:9] for line in told] == ["  line 2:", "  line 3:", "  line 4:"]
     assert not (lab.root / "good.h5").exists()
+
+
+def test_line_breaks_in_names_make_no_lines(lab: Lab) -> None:
+    """What a bad name holds is not told as if it were said by us."""
+    lab.write_raw()
+    batch = write_batch(lab, run_line("b.h5", source="no\nerror: all is lost"))
+    done = lab.cli("run", "--batch", batch, check=False)
+    assert done.returncode == 10
+    assert "no\ufffderror: all is lost" in done.stderr
+    assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1
 
 
 def test_a_failure_holds_back_what_needs_it_and_nothing_else(lab: Lab) -> None:

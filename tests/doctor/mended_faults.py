@@ -20,10 +20,11 @@ from recallfs.atomic import write_record
 from recallfs.cache.cache import Cache
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import encode
+from recallfs.catalog.vaulted import vault_place
 from recallfs.config import CacheSettings
+from recallfs.release.pins import set_pin
 from recallfs.resolve.commit import add_existing
 from recallfs.resolve.presence import settle
-from recallfs.skeleton.vault import vault_place
 from recallfs.values import State
 
 
@@ -122,6 +123,15 @@ def vault_copy_missing(lab: Lab) -> Path:
     return lab.root / "a.bin"
 
 
+def vault_copy_behind(lab: Lab) -> Path:
+    released_file(lab, "a.bin")
+    copy = vault_place(lab.store, lab.store.sidecar_path(lab.entry("a.bin").id))
+    earlier = copy.read_bytes()
+    set_pin(lab.store, lab.entry("a.bin"), is_pinned=True)
+    copy.write_bytes(earlier)
+    return lab.root / "a.bin"
+
+
 def vault_copy_damaged(lab: Lab) -> Path:
     released_file(lab, "a.bin")
     flip(vault_place(lab.store, lab.store.sidecar_path(lab.entry("a.bin").id)))
@@ -200,6 +210,7 @@ MENDED: dict[str, Cause] = {
     "trash-stray": trash_stray,
     "trash-gone": trash_gone,
     "vault-copy-missing": vault_copy_missing,
+    "vault-copy-behind": vault_copy_behind,
     "vault-copy-damaged": vault_copy_damaged,
     "evidence-missing": evidence_missing,
     "evidence-damaged": evidence_damaged,

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import Lab, sha256
 from recallfs.catalog import records
-from recallfs.skeleton.vault import vault_place
+from recallfs.catalog.vaulted import vault_place
 
 
 def flip(path: Path) -> None:

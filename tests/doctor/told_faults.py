@@ -17,7 +17,7 @@ from mirrored import CONTENT, configure_mirror, released_file
 from processes import start
 from recallfs.catalog.database import Intent
 from recallfs.catalog.store import create_store
-from recallfs.skeleton.vault import vault_place
+from recallfs.catalog.vaulted import vault_place
 
 
 def config_missing(lab: Lab) -> None:

@@ -13,11 +13,11 @@ from environment_git import commit_all
 from processes import Finished
 from recallfs.catalog import records
 from recallfs.catalog.rebuild import rebuild
+from recallfs.catalog.vaulted import vault_place
 from recallfs.environment import export
 from recallfs.environment.capture import capture_environment, environment_id
 from recallfs.environment.compare import Difference, compare, flags
 from recallfs.errors import RecomputeError
-from recallfs.skeleton.vault import vault_place
 
 RECIPE = '''
 import recallfs

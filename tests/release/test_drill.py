@@ -9,6 +9,8 @@ import pytest
 from conftest import Lab
 from mirrored import released_file
 from recallfs.catalog import records
+from recallfs.catalog.sidecar import decode
+from recallfs.catalog.vaulted import vault_place
 from recallfs.release.drill import wilson
 from recallfs.values import State, now_utc
 
@@ -50,6 +52,8 @@ def test_failed_drill_revokes(lab: Lab, tmp_path: Path) -> None:
     record = records.load(lab.store, lab.entry("noisy.h5").id)
     assert not record.valid_proofs(now_utc())
     assert "a drill failed" in record.revocations[-1].reason
+    copy = vault_place(lab.store, lab.store.sidecar_path(record.entry.id)).read_bytes()
+    assert decode(copy).revocations == record.revocations, "the vault knows"
     assert records.load(lab.store, lab.entry("other.h5").id).valid_proofs(now_utc())
     (warning,) = [
         line

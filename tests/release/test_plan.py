@@ -81,10 +81,29 @@ def test_bad_plan(lab: Lab, tmp_path: Path, how: str) -> None:
         path.write_text("")
     elif how == "other":
         path.write_text('{"format": "rrp9", "digest": "", "plan": {}}')
-    else:
+    elif how == "gone":
         path.unlink()
     done = lab.cli("release", "--apply", str(path), "--yes", check=False)
     assert done.returncode != 0
     assert str(path) in done.stderr
     assert "Traceback" not in done.stderr
+    assert all(lab.entry(name).state is State.RESIDENT for name in ("one.h5", "two.h5"))
+
+
+@pytest.mark.parametrize("name", ["files", "size_bytes", "frees_bytes", "expected_s", "depth"])
+def test_edited_totals(lab: Lab, tmp_path: Path, name: str) -> None:
+    """Totals that are not those of the files are an edit like any other, to whoever approves."""
+    path = planned(lab, tmp_path)
+    document = json.loads(path.read_text())
+    document["totals"][name] += 1
+    path.write_text(json.dumps(document))
+    done = lab.cli("release", "--apply", str(path), "--yes", check=False)
+    assert done.returncode == 51
+    assert "was changed since it was made" in done.stderr
+    document["totals"] = {}
+    path.write_text(json.dumps(document))
+    assert lab.cli("release", "--apply", str(path), "--yes", check=False).returncode == 51
+    document["totals"] = None
+    path.write_text(json.dumps(document))
+    assert "is no release plan" in lab.cli("release", "--apply", str(path), check=False).stderr
     assert all(lab.entry(name).state is State.RESIDENT for name in ("one.h5", "two.h5"))

@@ -152,7 +152,9 @@ def test_a_failure_is_kept_and_shown_until_a_proof(
     assert main(["show", url]) == 0
     shown = capsys.readouterr().out
     assert "last failure" in shown
+    assert "\n\nend of the recipe's log\n  " in shown
     assert "the probe was unplugged" in shown
+    assert "\ufffd" not in shown
     assert main(["status"]) == 0
     assert "could not be proved" in capsys.readouterr().out
     mood.unlink()
@@ -189,6 +191,29 @@ def test_expected_failures_are_passed_over(quick: Lab, capsys: pytest.CaptureFix
     assert {"expected failure", "proved already"} == {one["status"] for one in document["skipped"]}
     assert main(["prove", url, "--hide", "auto", "--retry-xfail"]) == 0
     assert fates(prove_all(quick)) == {"f1.bin": "there", "f2.bin": "there"}
+
+
+def test_what_is_expected_is_what_the_configuration_says_now(
+    quick: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failure from before its pattern was configured counts, one whose pattern is gone not."""
+    mood = quick.base / "mood"
+    put(quick, 1, mood=str(mood))
+    mood.write_text("licence server is away")
+    assert fates(prove_all(quick)) == {"f1.bin": "failed"}
+    kept = quick.store.failure_path(quick.entry("f1.bin").id).read_bytes()
+    for match, reason in (
+        ("^recipe-failed: ", "by its kind"),
+        ("probe was unplugged", "by its log"),
+    ):
+        configure(quick, f'[[expected_failures]]\nmatch = "{match}"\nreason = "{reason}"\n')
+        (item,) = prove_all(quick).tried
+        assert (item.status, item.reason) == ("expected", reason)
+        assert main(["show", "recall://lab/f1.bin"]) == 0
+        assert reason in capsys.readouterr().out
+    assert quick.store.failure_path(quick.entry("f1.bin").id).read_bytes() == kept, "not run"
+    configure(quick, '[[expected_failures]]\nmatch = "another"\nreason = "x"\n')
+    assert fates(prove_all(quick)) == {"f1.bin": "failed"}
 
 
 @pytest.mark.parametrize(

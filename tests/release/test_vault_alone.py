@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
 
 from conftest import Lab, sha256
+from recallfs.catalog import records
 from recallfs.cli.app import main
 from recallfs.errors import ConflictError
 from recallfs.release.drill import configured_vault
+from recallfs.resolve.tree import move
 from recallfs.skeleton.salvage import find_in_vault, put_back
-from recallfs.values import State
+from recallfs.values import State, now_utc
 
 
 def chain(lab: Lab) -> dict[str, str]:
@@ -115,3 +118,90 @@ def test_a_store_of_which_nothing_was_released_has_nothing_to_drill(
     assert main(["drill", "--from-vault"]) == 0
     assert "nothing to drill" in capfd.readouterr().out
     assert main(["drill", f"--from-vault={lab.base / 'vault'}", "--quiet"]) == 17
+
+
+def release_three(lab: Lab) -> None:
+    """Make, prove and release three different files."""
+    for factor, name in enumerate(("one.h5", "two.h5", "three.h5"), start=2):
+        lab.derive(name, factor=float(factor))
+        lab.prove(name)
+        lab.release(name)
+
+
+def lose_records(lab: Lab) -> None:
+    """Lose .recall, and put the store back from its vault."""
+    lab.store.catalog.close()
+    shutil.rmtree(lab.root / ".recall")
+    lab.write_config("# as another process sees it\n")
+    assert main(["catalog", "rebuild", "lab", f"--from-vault={lab.base / 'vault'}"]) == 0
+
+
+def test_what_changed_after_a_release_is_in_the_vault(lab: Lab) -> None:
+    """A revocation, a pin and a new name survive the loss of .recall."""
+    release_three(lab)
+    lab.cli("revoke", "recall://lab/one.h5", "--why", "wrong filter")
+    lab.cli("pin", "recall://lab/two.h5", "--why", "the poster")
+    move(lab.store, "three.h5", "renamed.h5")
+    assert main(["verify", "recall://lab", "--deep"]) == 0
+    lose_records(lab)
+    entry = lab.entry("one.h5")
+    record = records.load(lab.store, entry.id)
+    assert [one.reason for one in record.revocations] == ["wrong filter"]
+    assert not record.valid_proofs(now_utc())
+    assert records.load(lab.store, lab.entry("two.h5").id).is_pinned
+    assert lab.entry("renamed.h5").state is State.RELEASED
+    assert lab.store.catalog.entry_at("three.h5") is None
+    lab.cli("get", "recall://lab/one.h5")
+    refused = lab.cli("release", "recall://lab/one.h5", "--yes", check=False)
+    assert refused.returncode == 1
+    assert (lab.root / "one.h5").exists(), "a revoked proof lets nothing go"
+
+
+def test_file_that_was_recalled_loses_its_proof_in_the_vault_too(lab: Lab) -> None:
+    """A proof is revoked in the vault even if its file is here again."""
+    lab.released("one.h5")
+    lab.cli("get", "recall://lab/one.h5")
+    lab.cli("revoke", "--recipe", "double", "--why", "wrong filter")
+    lose_records(lab)
+    record = records.load(lab.store, lab.entry("one.h5").id)
+    assert not record.valid_proofs(now_utc())
+
+
+def test_vault_that_is_not_there_is_warned_of(lab: Lab) -> None:
+    """What the vault could not be told is a warning, a mismatch, and mended by the doctor."""
+    lab.released("one.h5")
+    vault, away = lab.base / "vault", lab.base / "away"
+    vault.rename(away)
+    done = lab.cli("revoke", "recall://lab/one.h5", "--why", "wrong filter")
+    assert "1 proof" in done.stdout
+    assert "warning: what the vault has of recall://lab/one.h5 does not say" in done.stderr
+    assert "Warning:" not in done.stderr, "no line of Python's own"
+    away.rename(vault)
+    found = lab.cli_json("verify", "recall://lab/one.h5", check=False)["mismatches"]
+    assert [(one["part"], one["actual"]) for one in found] == [("vault", "an earlier state of it")]
+    lab.cli("doctor", "--fix", "lab", check=False)
+    lab.cli("verify", "recall://lab/one.h5", "--deep")
+    lose_records(lab)
+    assert not records.load(lab.store, lab.entry("one.h5").id).valid_proofs(now_utc())
+    vault.rename(away)
+    assert "warning: what the vault" in lab.cli("pin", "recall://lab/one.h5").stderr
+    findings = lab.cli_json("doctor", "lab", check=False)["findings"]
+    assert "vault-unreachable" in {one["id"] for one in findings}, "it was in use before"
+
+
+def test_put_back_follows_the_tree(lab: Lab) -> None:
+    """A file at its path is resident after a rebuild from the vault, and lost trash is not due."""
+    release_three(lab)
+    lab.cli("get", "recall://lab/one.h5", "recall://lab/two.h5")
+    changed = lab.root / "two.h5"
+    seen = changed.stat()
+    changed.write_bytes(changed.read_bytes()[:-1])
+    os.utime(changed, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    lose_records(lab)
+    states = {name: lab.entry(name).state for name in ("one.h5", "two.h5", "three.h5")}
+    assert states == {
+        "one.h5": State.RESIDENT, "two.h5": State.RELEASED, "three.h5": State.RELEASED,
+    }  # fmt: skip
+    assert records.load(lab.store, lab.entry("one.h5").id).release is None
+    findings = lab.cli_json("doctor", "lab", check=False)["findings"]
+    assert not {one["id"] for one in findings} & {"trash-gone", "trash-overdue", "row-differs"}

@@ -10,11 +10,11 @@ import pytest
 
 from conftest import Lab
 from hdf5_files import everything
+from recallfs.catalog.vaulted import vault_place
 from recallfs.digest.hdf5 import ContentDigest, content_digest
 from recallfs.digest.rules import KNOWN, Rules
 from recallfs.errors import IntegrityError
 from recallfs.skeleton.contents import load_contents
-from recallfs.skeleton.vault import vault_place
 
 
 def test_digests_survive_being_kept(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recallfs.atomic import fault_point, read_record, write_record
-from recallfs.catalog import records
+from recallfs.catalog import records, vaulted
 from recallfs.catalog.database import Intent
 from recallfs.catalog.holder import Holder
 from recallfs.catalog.recovery import end_if_dead
@@ -171,6 +171,7 @@ def edit(
         except BaseException:
             store.catalog.drop_intent(entry_id)
             raise
+        vaulted.follow(store, before, draft.record)
 
 
 def _take_back(store: Store, before: Record, draft: Draft) -> None:

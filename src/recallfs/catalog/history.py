@@ -265,6 +265,18 @@ class History(View):
         for row in self.rows(query):
             yield row.entry_id, row.id
 
+    def recipes(self) -> list[str]:
+        """Return the names of the recipes that files were made or proved by."""
+        derivations, outputs = schema.derivations.c, schema.derivation_outputs.c
+        query = (
+            sa.select(derivations.recipe)
+            .distinct()
+            .join(schema.derivation_outputs, outputs.derivation_id == derivations.id)
+            .join(schema.entries, schema.entries.c.id == outputs.entry_id)
+            .where(schema.entries.c.store_id == self.store_id)
+        )
+        return sorted(row.recipe for row in self.rows(query))
+
     def without_ground(self, at: str) -> tuple[int, int]:
         """Return count and bytes of released entries with neither a valid proof nor a copy."""
         paths = schema.paths.c

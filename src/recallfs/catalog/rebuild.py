@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,15 +121,25 @@ def _read(path: Path, report: RebuildReport | None) -> Record | None:
 
 def _seen_entry(store: Store, entry: Entry) -> Entry:
     """Compare what a sidecar says with what is in the tree."""
+    if entry.state is not State.RESIDENT:
+        return entry
     try:
-        status = (store.root / entry.path).lstat()
+        identity = seen_identity(store.root, entry)
     except (FileNotFoundError, NotADirectoryError):
-        state = State.MISSING if entry.state is State.RESIDENT else entry.state
-        return dataclasses.replace(entry, state=state)
-    unchanged = (status.st_size, status.st_mtime_ns) == (
-        entry.size_bytes,
-        entry.metadata.mtime_ns,
-    )
-    if entry.state is State.RESIDENT and unchanged:
-        return dataclasses.replace(entry, identity=Identity.from_stat(status))
-    return entry
+        return dataclasses.replace(entry, state=State.MISSING)
+    return entry if identity is None else dataclasses.replace(entry, identity=identity)
+
+
+def seen_identity(root: Path, entry: Entry) -> Identity | None:
+    """Return the identity of the file at an entry's path; None if it is not taken for unchanged.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        Nothing is there.
+    """
+    status = (root / entry.path).lstat()
+    seen = (stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns)
+    if seen != (stat.S_IFREG, entry.size_bytes, entry.metadata.mtime_ns):
+        return None
+    return Identity.from_stat(status)

@@ -122,7 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if as_json:
             print_json(error.to_json())
         else:
-            _complain(f"error: {error}")
+            # Only what lists problems has line breaks of ours; others would be those of names.
+            whole = f"error: {error}"
+            for line in whole.split("\n") if "problems" in error.details else [whole]:
+                _complain(line)
             _show_log(error)
         return error.exit_code
     except BrokenPipeError:

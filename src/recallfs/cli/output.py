@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recallfs.errors import IntegrityWarning
 from recallfs.values import display_name
 
 
@@ -19,6 +21,8 @@ def print_json(data: Any) -> None:
     """Print one JSON document."""
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
 
+
+_MOST_WARNINGS = 5
 
 _bar_console: Console | None = None
 """That of the progress bar on the screen: what is printed meanwhile goes above the bar."""
@@ -64,6 +68,24 @@ def warn(line: str) -> None:
     console(error=True).print(
         Text(f"warning: {display_name(line)}", style="yellow"), soft_wrap=True
     )
+
+
+@contextmanager
+def told_warnings() -> Iterator[None]:
+    """Print what the code below warns of, when it is done: the first few, and how many more."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", IntegrityWarning)
+            yield
+    finally:
+        said = [str(item.message) for item in caught if item.category is IntegrityWarning]
+        for line in said[:_MOST_WARNINGS]:
+            warn(line)
+        if len(said) > _MOST_WARNINGS:
+            warn(f"the same of {count_files(len(said) - _MOST_WARNINGS)} more.")
+        for item in caught:
+            if item.category is not IntegrityWarning:
+                warnings.showwarning(item.message, item.category, item.filename, item.lineno)
 
 
 def print_table(

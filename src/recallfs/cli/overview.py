@@ -13,11 +13,11 @@ from recallfs.catalog import attempts, records, statistics
 from recallfs.catalog.lineage import work_by
 from recallfs.catalog.statistics import Amount
 from recallfs.catalog.store import Store
+from recallfs.catalog.vaulted import vault_place, was_used
 from recallfs.cli.output import count_files
 from recallfs.config import CacheSettings, ReleaseSettings
 from recallfs.errors import AccessError, RecallError
 from recallfs.release.release import vault_warning
-from recallfs.skeleton.vault import vault_place, was_used
 from recallfs.values import format_size, now_utc
 
 LATELY = timedelta(days=7)

@@ -13,9 +13,10 @@ from recallfs.catalog import records, statistics
 from recallfs.catalog.recovery import reconciled
 from recallfs.catalog.sidecar import SUFFIX, Record, decode, encode
 from recallfs.catalog.store import Store
+from recallfs.catalog.vaulted import is_behind, vault_place
 from recallfs.doctor.faults import Finding
 from recallfs.errors import CatalogError, IntegrityError, SourceError
-from recallfs.skeleton.vault import secure_inputs, vault_place
+from recallfs.skeleton.vault import secure_inputs
 from recallfs.values import Entry, State
 
 _LEFTOVER_AGE_S = 86_400
@@ -118,9 +119,18 @@ def _check_row(store: Store, record: Record, row: Entry | None) -> Iterator[Find
 
 
 def _check_copy(store: Store, record: Record, copy: _Side | None) -> Iterator[Finding]:
-    if copy is None or copy.record is not None:
+    if copy is None:
         return
-    if copy.damage is not None:
+    if copy.record is not None:
+        if is_behind(copy.record, record):
+            yield Finding(
+                "vault-copy-behind",
+                str(copy.path),
+                f"The sidecar of {store.url(record.entry.path)} was changed since.",
+                store.name,
+                _copying(store, record.entry.id, copy.path),
+            )
+    elif copy.damage is not None:
         yield Finding(
             "vault-copy-damaged",
             str(copy.path),

@@ -295,6 +295,12 @@ FAULTS: Mapping[str, Fault] = {
         "Evidence of a released file is in the store only.",
         "Copied to the vault.", True,
     ),
+    "vault-copy-behind": Fault(
+        "vault", _ERROR,
+        "The vault's copy lacks what was changed since: a proof that was revoked, a pin, a new "
+        "name or permissions. After a rebuild from the vault it would be as before that.",
+        "Written again from the store's.", True,
+    ),
     "vault-copy-damaged": Fault(
         "vault", _ERROR,
         "The vault's copy fails its digest; the one in the store is whole.",

@@ -10,12 +10,12 @@ from pathlib import Path
 from recallfs.atomic import open_record, read_record, write_record
 from recallfs.catalog.sidecar import Record
 from recallfs.catalog.store import Store
+from recallfs.catalog.vaulted import vault_place
 from recallfs.digest.hdf5 import ContentDigest
 from recallfs.doctor.faults import Finding
 from recallfs.environment.capture import environment_id
 from recallfs.errors import IntegrityError, SourceError
 from recallfs.skeleton.container import record_digest
-from recallfs.skeleton.vault import vault_place
 
 _PARTS = (".rsk1", ".rsd1")
 """Suffixes of what only `recall prove` can make again."""

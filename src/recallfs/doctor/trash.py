@@ -38,7 +38,8 @@ def check_trash(store: Store) -> Iterator[Finding]:
                 "trash-stray", str(path), problem, store.name,
                 partial(_put_back, store, path.name),
             )  # fmt: skip
-    due = store.catalog.trashed(before=now_utc())
+    named = store.catalog.trashed(before=now_utc())
+    due = [entry_id for entry_id in named if store.trash_path(entry_id).exists()]
     if due:
         problem = f"{len(due)} files are due."
         yield Finding("trash-overdue", str(store.control / "trash"), problem, store.name)

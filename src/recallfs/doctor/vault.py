@@ -8,8 +8,8 @@ from pathlib import Path
 from recallfs.atomic import read_record, write_record
 from recallfs.catalog.store import Store
 from recallfs.catalog.store_file import STORE_FILE
+from recallfs.catalog.vaulted import vault_place, was_used
 from recallfs.doctor.faults import Finding
-from recallfs.skeleton.vault import vault_place, was_used
 from recallfs.sources.disks import disk_of
 
 

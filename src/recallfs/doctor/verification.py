@@ -15,6 +15,7 @@ import numpy as np
 from recallfs.catalog import records
 from recallfs.catalog.sidecar import Record, decode
 from recallfs.catalog.store import Store
+from recallfs.catalog.vaulted import is_behind, vault_place
 from recallfs.digest.stream import digest_file
 from recallfs.doctor.kept import kept_files
 from recallfs.errors import IntegrityError, RecallError
@@ -22,7 +23,6 @@ from recallfs.partial.blocks import BlockFile, find_blocks
 from recallfs.partial.opening import Parts
 from recallfs.resolve.presence import observe
 from recallfs.resolve.stores import Stores
-from recallfs.skeleton.vault import vault_place
 from recallfs.values import Entry, State
 
 Progress = Callable[[int], None]
@@ -214,6 +214,8 @@ class _Check:
             copy = decode(path.read_bytes(), name=str(path))
             if copy.entry.id != record.entry.id:
                 raise IntegrityError(f"it is the record of {copy.entry.id}.")
+            if is_behind(copy, record):
+                self._add("vault", path, "what the sidecar says", "an earlier state of it")
         except FileNotFoundError:
             if record.release is not None:
                 self._add("vault", path, "a copy of the sidecar", "nothing")

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from recallfs.errors import AccessError, InvalidInputError
 from recallfs.recipes.model import Recipe, parse_parameters, validate_parameters
+from recallfs.values import display_name
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 _FIELDS = ("recipe", "outputs", "inputs", "parameters")
@@ -200,7 +201,8 @@ def read_batch(path: Path, usual: str | None, find: Callable[[str], Recipe]) -> 
 
 def refusal(what: str, problems: Sequence[str]) -> InvalidInputError:
     """Make the error that names all that is wrong with some runs."""
-    shown = "\n  ".join(problems[:10])
+    # A line for each: names in them may hold line breaks of their own.
+    shown = "\n  ".join(map(display_name, problems[:10]))
     more = f"\n  and {len(problems) - 10:,} more" if len(problems) > 10 else ""
     return InvalidInputError(
         f"{what}: nothing was run, because of:\n  {shown}{more}",

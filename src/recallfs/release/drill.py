@@ -17,6 +17,7 @@ from recallfs.catalog import audit, records
 from recallfs.catalog.holder import user_name
 from recallfs.catalog.store import Store
 from recallfs.catalog.store_file import read_store_file
+from recallfs.catalog.vaulted import was_used
 from recallfs.config import CacheSettings, Config
 from recallfs.errors import IntegrityError, InvalidInputError, RecallError, RecomputeError
 from recallfs.release.revocation import revoke
@@ -26,7 +27,6 @@ from recallfs.resolve.recall import ask_sources
 from recallfs.resolve.stores import Stores
 from recallfs.resolve.wish import Wish
 from recallfs.skeleton.salvage import VaultStore, find_in_vault, open_from_vault
-from recallfs.skeleton.vault import was_used
 from recallfs.values import Digests, Entry, Level, State, now_utc
 
 _Z = 1.96

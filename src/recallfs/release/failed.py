@@ -157,7 +157,12 @@ def _failure(
         missing=tuple(missing[:_MOST_OBJECTS]),
         exception=str(details.get("exception", "")),
         log=log,
-        expected=expected_reason(stores.config.expected_failures, error),
+        expected=expected_reason(
+            stores.config.expected_failures,
+            error.kind,
+            error.message,
+            str(error.details.get("log", "")),
+        ),
     )
 
 
@@ -171,14 +176,13 @@ def _concerned(store: Store, record: Record, derivation: Derivation) -> list[Met
     ]
 
 
-def expected_reason(patterns: Iterable[ExpectedFailure], error: RecallError) -> str:
-    """Return the reason of the first pattern that an error matches; empty if none does.
+def expected_reason(patterns: Iterable[ExpectedFailure], kind: str, message: str, log: str) -> str:
+    """Return the reason of the first pattern that a failure matches; empty if none does.
 
     Notes
     -----
     Looked at are the last 2,000 letters of the recipe's log and, as a line after it, ``kind:
     message``, of that 2,000 letters at most.
     """
-    log = str(error.details.get("log", ""))[-_MESSAGE_LETTERS:]
-    text = f"{log}\n{error.kind}: {error.message[:_MESSAGE_LETTERS]}"
+    text = f"{log[-_MESSAGE_LETTERS:]}\n{kind}: {message[:_MESSAGE_LETTERS]}"
     return next((one.reason for one in patterns if one.match.search(text)), "")

@@ -17,6 +17,7 @@ from recallfs.digest.tally import Tolerance
 from recallfs.environment.interpreter import check_start, find_interpreter
 from recallfs.errors import RecallError
 from recallfs.release.failed import (
+    expected_reason,
     is_by_chance,
     planned_environment,
     present_source,
@@ -363,14 +364,19 @@ class _Look:
         if self.terms.retry_expected:
             return None
         failure = attempts.load(store, record.entry.id)
-        if failure is None or not failure.expected:
+        if failure is None:
+            return None
+        # As it is configured now: a pattern may be newer than the failure, or gone by now.
+        patterns = self.stores.config.expected_failures
+        reason = expected_reason(patterns, failure.kind, failure.message, failure.log)
+        if not reason:
             return None
         wanted = self.environments.get(store.id)
         environment, _ = planned_environment(self.stores, store, record, derivation, wanted)
         same = (failure.recipe, failure.source_digest, failure.environment_id)
         if same != (derivation.recipe, self._source(derivation.recipe), environment):
             return None
-        return Tried(store, record.entry, "expected", reason=failure.expected)
+        return Tried(store, record.entry, "expected", reason=reason)
 
     def _is_proved(self, store: Store, record: Record, derivation: Derivation) -> bool:
         """Tell whether there is a valid proof of the present recipe at the level wanted."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from recallfs.atomic import read_record, write_record
 from recallfs.catalog.store import Store
+from recallfs.catalog.vaulted import vault_place
 from recallfs.digest.hdf5 import ContentDigest, content_digest
 from recallfs.errors import IntegrityError, InvalidInputError
 from recallfs.ownership import metadata_of
-from recallfs.skeleton.vault import vault_place
 from recallfs.values import Entry
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from recallfs.atomic import (
     make_folder,
@@ -16,14 +17,15 @@ from recallfs.atomic import (
     refuse_links,
     write_record,
 )
-from recallfs.catalog.rebuild import rebuild
-from recallfs.catalog.sidecar import Incarnation, Record, decode, encode
+from recallfs.catalog.rebuild import rebuild, seen_identity
+from recallfs.catalog.sidecar import SUFFIX, Incarnation, Record, decode, encode
 from recallfs.catalog.store import Store, make_folders
 from recallfs.catalog.store_file import STORE_FILE, read_store_file_at
+from recallfs.catalog.vaulted import VAULT_USED
 from recallfs.config import StoreSettings
-from recallfs.errors import ConflictError, InvalidInputError
+from recallfs.errors import ConflictError, InvalidInputError, RecallError
 from recallfs.ownership import metadata_of
-from recallfs.values import CONTROL_FOLDER, Entry, InputRef, Level, Metadata, now_utc
+from recallfs.values import CONTROL_FOLDER, Entry, InputRef, Level, Metadata, State, now_utc
 
 _KEPT = ("entries", "environments", "code", "skeletons", "residuals", "contents")
 _SMALL = ("entries", "environments", "code")
@@ -147,7 +149,10 @@ def put_back(kept: Path, root: Path) -> int:
     make_folder(root)
     refuse_links(root, control)
     make_folders(control)
-    copied = _copy(kept, control, _KEPT)
+    copied = _copy(kept, control, _KEPT, functools.partial(_in_line_with, root))
+    if not (control / VAULT_USED).exists():
+        # Else a vault that is not there one day would pass for one that was never needed.
+        write_record(control / VAULT_USED, str(kept.parent).encode())
     if not (control / STORE_FILE).exists():
         # Last, as it makes the folder a store.
         with open_record(kept / STORE_FILE) as content:
@@ -156,7 +161,12 @@ def put_back(kept: Path, root: Path) -> int:
     return copied
 
 
-def _copy(kept: Path, control: Path, folders: Sequence[str]) -> int:
+def _copy(
+    kept: Path,
+    control: Path,
+    folders: Sequence[str],
+    settled: Callable[[Path, BinaryIO], BinaryIO | bytes] | None = None,
+) -> int:
     copied = 0
     for source in _files(kept, folders):
         target = control / source.relative_to(kept)
@@ -165,9 +175,40 @@ def _copy(kept: Path, control: Path, folders: Sequence[str]) -> int:
             continue
         make_shared_folder(target.parent)
         with open_record(source) as content:
-            write_record(target, content, like=metadata_of(source))
+            is_sidecar = source.suffix == SUFFIX
+            written = settled(source, content) if settled and is_sidecar else content
+            write_record(target, written, like=metadata_of(source))
         copied += 1
     return copied
+
+
+def _in_line_with(root: Path, source: Path, content: BinaryIO) -> BinaryIO | bytes:
+    """Let a sidecar say what became of its file since the vault got it.
+
+    The copy is from the moment of a release. A file that was recalled after that lies at its path,
+    taken for unchanged as in any rebuild; and trash that is gone brings nothing back.
+    """
+    try:
+        record = decode(content.read(), name=str(source))
+    except RecallError:
+        content.seek(0)
+        return content  # damaged, or of a newer format: the rebuild says so
+    entry, release = record.entry, record.release
+    if release is None:
+        content.seek(0)
+        return content
+    if _is_there(root, entry):
+        entry, release = dataclasses.replace(entry, state=State.RESIDENT), None
+    elif not (root / CONTROL_FOLDER / "trash" / entry.id).exists():
+        release = dataclasses.replace(release, stage="purged")
+    return encode(dataclasses.replace(record, entry=entry, release=release))
+
+
+def _is_there(root: Path, entry: Entry) -> bool:
+    try:
+        return seen_identity(root, entry) is not None
+    except OSError:
+        return False
 
 
 def _files(kept: Path, folders: Sequence[str]) -> Iterator[Path]:

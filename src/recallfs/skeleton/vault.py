@@ -23,12 +23,12 @@ from recallfs.atomic import (
     no_space,
     open_record,
     read_record,
-    refuse_links,
     write_record,
 )
 from recallfs.catalog.sidecar import Record, ResidualRef, decode
 from recallfs.catalog.store import Store
 from recallfs.catalog.store_file import STORE_FILE
+from recallfs.catalog.vaulted import VAULT_USED, vault_place
 from recallfs.errors import AccessError, IntegrityError, RecallError, SourceError
 from recallfs.ownership import metadata_of
 from recallfs.skeleton.container import damaged, record_digest
@@ -229,18 +229,9 @@ def secure_inputs(store: Store, record: Record) -> None:
                     _write_and_read_back(kept, content)
 
 
-def was_used(store: Store) -> bool:
-    """Tell whether anything was put into the vault."""
-    return _marker(store).exists()
-
-
-def _marker(store: Store) -> Path:
-    return store.control / "vault-used"
-
-
 def _check_vault(store: Store) -> None:
     """Refuse a vault that was there once and is not now: its disk is not mounted, most likely."""
-    marker = _marker(store)
+    marker = store.control / VAULT_USED
     known = marker.read_text(encoding="utf-8") if marker.exists() else ""
     if known != str(store.vault):
         write_record(marker, str(store.vault).encode())
@@ -265,13 +256,6 @@ def _secure_kept(store: Store, local: Path, digest: str, metadata: Metadata) -> 
         kind="damaged-record",
         details={"name": str(local)},
     )
-
-
-def vault_place(store: Store, path: Path) -> Path:
-    """Return where the vault keeps the copy of a file of the store's control folder."""
-    kept = store.vault / store.id / path.relative_to(store.control)
-    refuse_links(store.vault, kept.parent)
-    return kept
 
 
 def _copy_and_read_back(source: Path, target: Path, digest: str, metadata: Metadata) -> None:

@@ -10,7 +10,7 @@ import click
 
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
-from recallfs.cli.output import byte_bar, console, print_json, print_table, say
+from recallfs.cli.output import byte_bar, console, print_json, print_table, say, told_warnings
 from recallfs.errors import InvalidInputError
 from recallfs.release.drill import Drilled, draw, drill, from_vault, shares
 from recallfs.resolve.chain import Limits, known_source
@@ -85,6 +85,7 @@ def command(  # noqa: PLR0917 - each is an option
         total = sum(entry.size_bytes for _, entry in found)
         progress = stack.enter_context(byte_bar("drilling", total, quiet=as_json or quiet))
         wish = Wish(limits=Limits(only=source, from_afar=True), progress=progress)
+        stack.enter_context(told_warnings())
         drilled = [drill(stores, store, entry, wish) for store, entry in found]
     return _tell(drilled, quiet=quiet, as_json=as_json)
 

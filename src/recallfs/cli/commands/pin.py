@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from recallfs.cli.completion import complete_address
-from recallfs.cli.output import print_json, say
+from recallfs.cli.output import print_json, say, told_warnings
 from recallfs.release.pins import set_pin
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import stores_in_reach
@@ -21,7 +21,9 @@ def command(selection: tuple[str, ...], why: str, as_json: bool) -> None:
     Example: recall pin recall://analysis/raw --why "used by the poster"
     """
     stores = stores_in_reach()
-    urls = [set_pin(store, entry, True, why) for store, entry in select(stores, selection)]
+    found = select(stores, selection)
+    with told_warnings():
+        urls = [set_pin(store, entry, True, why) for store, entry in found]
     if as_json:
         print_json({"pinned": urls})
         return

@@ -11,9 +11,9 @@ import click
 from recallfs.catalog.history import PROOF_SCHEMES
 from recallfs.catalog.store import Store
 from recallfs.cli.completion import complete_address
-from recallfs.cli.output import print_json, print_table, say
+from recallfs.cli.output import print_json, print_table, say, told_warnings
 from recallfs.errors import InvalidInputError
-from recallfs.release.revocation import Revoked, revoke
+from recallfs.release.revocation import Revoked, check_recipe, named_environments, revoke
 from recallfs.resolve.selection import select
 from recallfs.resolve.stores import Stores, stores_in_reach
 from recallfs.values import Level
@@ -22,7 +22,7 @@ from recallfs.values import Level
 @click.command(name="revoke")
 @click.argument("selection", shell_complete=complete_address, nargs=-1)
 @click.option("--recipe", default="", help="Only proofs of this recipe.")
-@click.option("--environment", default="", help="Only proofs in environments whose id begins so.")
+@click.option("--environment", default="", help="Only proofs in it: label or the start of an id.")
 @click.option(
     "--level",
     type=click.Choice([level.value for level in Level]),
@@ -56,7 +56,7 @@ def command(  # noqa: PLR0917 - each is an option
     Files that are released stay so, and may still come back; `recall status` counts those that
     nothing vouches for any more.
 
-    Example: recall revoke --recipe lab.lfp --before 2026-05-01 --why "wrong filter edge"
+    Example: recall revoke --recipe lfp --before 2026-05-01 --why "wrong filter edge"
     """
     if not (selection or recipe or environment or level or scheme or before):
         raise InvalidInputError(
@@ -67,11 +67,18 @@ def command(  # noqa: PLR0917 - each is an option
     stores = stores_in_reach()
     moment = "" if before is None else _moment(before)
     found: list[tuple[Store, str, list[str]]] = []
-    for store, chosen in _stores(stores, selection):
+    concerned = list(_stores(stores, selection))
+    within = [store for store, _ in concerned]
+    if recipe:
+        check_recipe(within, recipe)
+    environments = named_environments(within, environment) if environment else {}
+    for store, chosen in concerned:
+        if environment and store.id not in environments:
+            continue
         proofs: dict[str, list[str]] = defaultdict(list)
         listed = store.catalog.proofs(
             recipe=recipe,
-            environment=environment,
+            environment=environments.get(store.id, ""),
             level=level or "",
             scheme=scheme or "",
             before=moment,
@@ -87,7 +94,8 @@ def command(  # noqa: PLR0917 - each is an option
             if (entry := store.catalog.entry(entry_id)) is not None
         ]
     else:
-        revoked = [revoke(store, entry_id, ids, why) for store, entry_id, ids in found]
+        with told_warnings():
+            revoked = [revoke(store, entry_id, ids, why) for store, entry_id, ids in found]
         done = [item for item in revoked if item is not None]
     if as_json:
         rows = [{**vars(item), "state": item.state.value} for item in done]

@@ -21,6 +21,7 @@ from recallfs.environment.interpreter import label_of
 from recallfs.errors import InvalidInputError
 from recallfs.partial.opening import Parts
 from recallfs.release.copies import Known, known_copies
+from recallfs.release.failed import expected_reason
 from recallfs.resolve.presence import settle
 from recallfs.resolve.stores import stores_in_reach
 from recallfs.skeleton.contents import load_contents
@@ -50,6 +51,10 @@ def command(address: str, objects: bool, as_json: bool) -> None:
     recalls = store.catalog.recalls(entry.id)
     contents = load_contents(store, entry) if objects else None
     failure = attempts.load(store, entry.id)
+    if failure is not None:
+        patterns = stores.config.expected_failures
+        expected = expected_reason(patterns, failure.kind, failure.message, failure.log)
+        failure = dataclasses.replace(failure, expected=expected)
     here = None if state is State.RESIDENT else Parts(stores, store, entry).here()
     if as_json:
         body = json.loads(encode(record))["body"]
@@ -261,6 +266,18 @@ def _print_proofs(record: Record) -> None:
             ],
             title="\nproofs",
         )
+    why = {one.proof_id: (one.made_at, one.made_by, one.reason) for one in record.revocations}
+    gone = [
+        (proof, *why.get(proof.id, (proof.valid_until, "", "it ended")))
+        for proof in record.proofs
+        if proof.id not in valid
+    ]
+    if gone:
+        print_table(
+            ["proved", "no longer counts since", "revoked by", "why"],
+            [[proof.made_at[:19], at[:19], who, reason] for proof, at, who, reason in gone],
+            title="\nproofs that do not count",
+        )
 
 
 def _print_failure(store: Store, failure: Failure) -> None:
@@ -285,7 +302,8 @@ def _print_failure(store: Store, failure: Failure) -> None:
             title="\nobjects that differ",
         )
     if failure.log.strip():
-        say("\nend of the recipe's log")
+        say("")
+        say("end of the recipe's log")
         for line in failure.log.rstrip().splitlines()[-_LOG_LINES:]:
             say(f"  {line}")
 
